@@ -1,1 +1,2 @@
-//! Placeholder.
+//! Puts a Windows legacy driver through an interrupt storm and says what happened.
+#![warn(missing_docs)]
