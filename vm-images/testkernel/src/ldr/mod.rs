@@ -1,0 +1,3 @@
+//! The loader: from the bytes of a `.sys` to an image that can run.
+
+pub mod export;

@@ -1,0 +1,142 @@
+//! `NTSTATUS`: how every kernel routine says what became of a request.
+//!
+//! The top two bits are the severity: 0 success, 1 information, 2 warning, 3 error. `NT_SUCCESS` is "severity
+//! 0 or 1", which is the same as "not negative".
+
+use core::fmt;
+
+/// A status code. Transparent, so that it crosses the driver ABI as the `LONG` it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+#[must_use = "an NTSTATUS may be a failure"]
+pub struct NTSTATUS(pub i32);
+
+impl NTSTATUS {
+    /// The status whose 32 bits are `bits`.
+    pub const fn from_bits(bits: u32) -> Self {
+        Self(bits.cast_signed())
+    }
+
+    /// The 32 bits, as the documentation writes them (`0xC0000022`).
+    pub const fn bits(self) -> u32 {
+        self.0.cast_unsigned()
+    }
+
+    /// `NT_SUCCESS`: success or information.
+    pub const fn is_success(self) -> bool {
+        self.0 >= 0
+    }
+}
+
+impl fmt::Debug for NTSTATUS {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for NTSTATUS {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "0x{:08X}", self.bits())
+    }
+}
+
+macro_rules! statuses {
+    ($($(#[$meta:meta])* $name:ident = $bits:literal;)*) => {
+        $($(#[$meta])* pub const $name: NTSTATUS = NTSTATUS::from_bits($bits);)*
+    };
+}
+
+statuses! {
+    /// The request did what it was asked.
+    STATUS_SUCCESS = 0x0000_0000;
+    /// The wait ended because its time was up.
+    STATUS_TIMEOUT = 0x0000_0102;
+    /// The request is on its way; its completion tells.
+    STATUS_PENDING = 0x0000_0103;
+    /// The buffer held less than there is.
+    STATUS_BUFFER_OVERFLOW = 0x8000_0005;
+    /// No further entry.
+    STATUS_NO_MORE_ENTRIES = 0x8000_001A;
+    /// The catch-all error.
+    STATUS_UNSUCCESSFUL = 0xC000_0001;
+    /// The routine exists, its service does not.
+    STATUS_NOT_IMPLEMENTED = 0xC000_0002;
+    /// A class of information that the object does not have.
+    STATUS_INVALID_INFO_CLASS = 0xC000_0003;
+    /// A fixed-size argument of another size.
+    STATUS_INFO_LENGTH_MISMATCH = 0xC000_0004;
+    /// A handle that names no object.
+    STATUS_INVALID_HANDLE = 0xC000_0008;
+    /// An argument out of its documented range.
+    STATUS_INVALID_PARAMETER = 0xC000_000D;
+    /// No device of that name.
+    STATUS_NO_SUCH_DEVICE = 0xC000_000E;
+    /// No file of that name.
+    STATUS_NO_SUCH_FILE = 0xC000_000F;
+    /// The device does not know this request.
+    STATUS_INVALID_DEVICE_REQUEST = 0xC000_0010;
+    /// Read at or past the end.
+    STATUS_END_OF_FILE = 0xC000_0011;
+    /// A lower driver has more to do before the IRP is complete.
+    STATUS_MORE_PROCESSING_REQUIRED = 0xC000_0016;
+    /// No memory.
+    STATUS_NO_MEMORY = 0xC000_0017;
+    /// The caller may not.
+    STATUS_ACCESS_DENIED = 0xC000_0022;
+    /// The buffer cannot hold the answer.
+    STATUS_BUFFER_TOO_SMALL = 0xC000_0023;
+    /// A handle or name of another kind of object.
+    STATUS_OBJECT_TYPE_MISMATCH = 0xC000_0024;
+    /// A name that the object manager cannot parse.
+    STATUS_OBJECT_NAME_INVALID = 0xC000_0033;
+    /// No object of that name.
+    STATUS_OBJECT_NAME_NOT_FOUND = 0xC000_0034;
+    /// Another object has that name.
+    STATUS_OBJECT_NAME_COLLISION = 0xC000_0035;
+    /// The directory part of the name does not exist.
+    STATUS_OBJECT_PATH_NOT_FOUND = 0xC000_003A;
+    /// A name that does not begin where it must.
+    STATUS_OBJECT_PATH_SYNTAX_BAD = 0xC000_003B;
+    /// The object is going away.
+    STATUS_DELETE_PENDING = 0xC000_0056;
+    /// Not the image of this kind of machine, or not an image at all.
+    STATUS_INVALID_IMAGE_FORMAT = 0xC000_007B;
+    /// Out of a resource: memory, most often.
+    STATUS_INSUFFICIENT_RESOURCES = 0xC000_009A;
+    /// The device is not ready.
+    STATUS_DEVICE_NOT_READY = 0xC000_00A3;
+    /// The device takes one opener only.
+    STATUS_SHARING_VIOLATION = 0xC000_0043;
+    /// The request took too long.
+    STATUS_IO_TIMEOUT = 0xC000_00B5;
+    /// The routine or this form of it is not supported.
+    STATUS_NOT_SUPPORTED = 0xC000_00BB;
+    /// The device is gone.
+    STATUS_DEVICE_DOES_NOT_EXIST = 0xC000_00C0;
+    /// Registry: the value exists and is not what the caller wants.
+    STATUS_OBJECT_NAME_EXISTS = 0x4000_0000;
+    /// The image is already loaded.
+    STATUS_IMAGE_ALREADY_LOADED = 0xC000_010E;
+    /// The request was cancelled.
+    STATUS_CANCELLED = 0xC000_0120;
+    /// A kernel resource cannot be deleted while in use.
+    STATUS_CANNOT_DELETE = 0xC000_0121;
+    /// The routine may not be called at this IRQL.
+    STATUS_INVALID_LEVEL = 0xC000_0148;
+    /// The requested device is not there.
+    STATUS_NO_SUCH_MEMBER = 0xC000_017A;
+    /// The key is marked for deletion.
+    STATUS_KEY_DELETED = 0xC000_017C;
+    /// The device is in use.
+    STATUS_DEVICE_BUSY = 0x8000_0011;
+    /// Nothing of that name or number.
+    STATUS_NOT_FOUND = 0xC000_0225;
+    /// An import of the driver is missing.
+    STATUS_DRIVER_ENTRYPOINT_NOT_FOUND = 0xC000_0263;
+    /// The resource is claimed by another device.
+    STATUS_CONFLICTING_ADDRESSES = 0xC000_0018;
+    /// The name is longer than the system allows.
+    STATUS_NAME_TOO_LONG = 0xC000_0106;
+    /// The registry value is of another type.
+    STATUS_OBJECT_TYPE_INVALID = 0xC000_0193;
+}
