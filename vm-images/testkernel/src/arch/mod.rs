@@ -1,0 +1,13 @@
+//! What belongs to the processor rather than to the kernel: the way from reset into Rust, descriptor tables, traps,
+//! the context switch, and the starting of the other processors.
+
+pub mod boot;
+pub mod port;
+
+/// Stops this processor for good: interrupts off, asleep.
+pub fn halt_forever() -> ! {
+    loop {
+        x86_64::instructions::interrupts::disable();
+        x86_64::instructions::hlt();
+    }
+}

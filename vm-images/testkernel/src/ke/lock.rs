@@ -1,0 +1,167 @@
+//! Spin locks.
+//!
+//! A spin lock is held for a short while by code that cannot be descheduled. Two kinds, by what must be kept out:
+//!
+//! - [`SpinLock`] raises to DISPATCH_LEVEL. No thread switch and no DPC can come between on this processor; ISRs can, and
+//!   therefore must not take it.
+//! - [`InterruptLock`] turns interrupts off. It is for the few things that ISRs share with everybody: the console, the
+//!   DPC queues, the list of interrupt objects.
+//!
+//! Both own their data: there is no way to it but through a guard.
+
+use core::cell::UnsafeCell;
+use core::fmt;
+use core::ops::{Deref, DerefMut};
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use super::irql::{self, InterruptsOff, Irql};
+
+/// The bare lock word: taken or not.
+struct LockWord(AtomicBool);
+
+impl LockWord {
+    const fn new() -> Self {
+        Self(AtomicBool::new(false))
+    }
+
+    fn try_acquire(&self) -> bool {
+        self.0.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    fn acquire(&self) {
+        while !self.try_acquire() {
+            while self.0.load(Ordering::Relaxed) {
+                core::hint::spin_loop();
+            }
+        }
+    }
+
+    fn release(&self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+/// A lock that raises to DISPATCH_LEVEL while it is held.
+pub struct SpinLock<T: ?Sized> {
+    word: LockWord,
+    data: UnsafeCell<T>,
+}
+
+// SAFETY: the lock word admits one guard at a time, so the data is only ever used by one processor at a time.
+unsafe impl<T: ?Sized + Send> Sync for SpinLock<T> {}
+
+impl<T> SpinLock<T> {
+    /// A free lock around `data`.
+    pub const fn new(data: T) -> Self {
+        Self { word: LockWord::new(), data: UnsafeCell::new(data) }
+    }
+}
+
+impl<T: ?Sized> SpinLock<T> {
+    /// Raises to DISPATCH_LEVEL and takes the lock.
+    ///
+    /// Above DISPATCH_LEVEL this is a fault of the kernel's own: the code that was interrupted may hold the lock.
+    #[track_caller]
+    pub fn lock(&self) -> SpinLockGuard<'_, T> {
+        let old = irql::current();
+        assert!(old <= Irql::DISPATCH, "a spin lock of the kernel was taken at {old:?}");
+        irql::set(Irql::DISPATCH);
+        self.word.acquire();
+        SpinLockGuard { lock: self, old }
+    }
+}
+
+impl<T: ?Sized> fmt::Debug for SpinLock<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SpinLock").finish_non_exhaustive()
+    }
+}
+
+/// The right to a [`SpinLock`]'s data. Dropping it releases the lock, then restores the IRQL.
+#[derive(Debug)]
+pub struct SpinLockGuard<'a, T: ?Sized> {
+    lock: &'a SpinLock<T>,
+    old: Irql,
+}
+
+impl<T: ?Sized> Deref for SpinLockGuard<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        // SAFETY: this guard is the only one.
+        unsafe { &*self.lock.data.get() }
+    }
+}
+
+impl<T: ?Sized> DerefMut for SpinLockGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: this guard is the only one, and it is borrowed mutably.
+        unsafe { &mut *self.lock.data.get() }
+    }
+}
+
+impl<T: ?Sized> Drop for SpinLockGuard<'_, T> {
+    fn drop(&mut self) {
+        self.lock.word.release();
+        irql::lower(self.old);
+    }
+}
+
+/// A lock that keeps every interrupt out while it is held; usable at every IRQL, for a few instructions.
+pub struct InterruptLock<T: ?Sized> {
+    word: LockWord,
+    data: UnsafeCell<T>,
+}
+
+// SAFETY: as for SpinLock.
+unsafe impl<T: ?Sized + Send> Sync for InterruptLock<T> {}
+
+impl<T> InterruptLock<T> {
+    /// A free lock around `data`.
+    pub const fn new(data: T) -> Self {
+        Self { word: LockWord::new(), data: UnsafeCell::new(data) }
+    }
+}
+
+impl<T: ?Sized> InterruptLock<T> {
+    /// Turns interrupts off and takes the lock.
+    pub fn lock(&self) -> InterruptLockGuard<'_, T> {
+        let off = InterruptsOff::new();
+        self.word.acquire();
+        InterruptLockGuard { lock: self, _off: off }
+    }
+}
+
+impl<T: ?Sized> fmt::Debug for InterruptLock<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InterruptLock").finish_non_exhaustive()
+    }
+}
+
+/// The right to an [`InterruptLock`]'s data.
+#[derive(Debug)]
+pub struct InterruptLockGuard<'a, T: ?Sized> {
+    lock: &'a InterruptLock<T>,
+    // Dropped after the body of `drop` below, so interrupts come back on once the lock is free.
+    _off: InterruptsOff,
+}
+
+impl<T: ?Sized> Deref for InterruptLockGuard<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        // SAFETY: this guard is the only one.
+        unsafe { &*self.lock.data.get() }
+    }
+}
+
+impl<T: ?Sized> DerefMut for InterruptLockGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: this guard is the only one, and it is borrowed mutably.
+        unsafe { &mut *self.lock.data.get() }
+    }
+}
+
+impl<T: ?Sized> Drop for InterruptLockGuard<'_, T> {
+    fn drop(&mut self) {
+        self.lock.word.release();
+    }
+}

@@ -1,0 +1,98 @@
+//! Page frames: physical memory by pages of 4 KiB.
+
+use squall_testkernel_pure::frames::FrameBitmap;
+
+use crate::arch::boot::{BootInfo, DIRECT_MAP_BASE};
+use crate::ke::lock::SpinLock;
+
+/// Bytes in a page.
+pub const PAGE_SIZE: usize = 4096;
+
+/// Memory beyond this is not used: the direct map has one page directory, and no guest of ours needs more.
+pub const MEMORY_LIMIT: u64 = 1 << 30;
+
+/// Below 1 MiB lie the firmware's and the loader's things, and the page through which processors start.
+const LOW_MEMORY_END: u64 = 1 << 20;
+
+const BITMAP_WORDS: usize = MEMORY_LIMIT as usize / PAGE_SIZE / 64;
+
+static FRAMES: SpinLock<FrameBitmap<BITMAP_WORDS>> = SpinLock::new(FrameBitmap::new());
+
+unsafe extern "C" {
+    static __image_start: u8;
+    static __image_end: u8;
+}
+
+/// A page frame that the holder may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Frame(usize);
+
+impl Frame {
+    /// The frame that holds this physical address.
+    #[must_use]
+    pub const fn containing(physical: u64) -> Self {
+        Self(physical as usize / PAGE_SIZE)
+    }
+
+    /// Its physical address.
+    #[must_use]
+    pub const fn physical(self) -> u64 {
+        (self.0 * PAGE_SIZE) as u64
+    }
+
+    /// Where the direct map shows it.
+    #[must_use]
+    pub const fn direct(self) -> *mut u8 {
+        (DIRECT_MAP_BASE + self.physical()) as *mut u8
+    }
+
+    /// The `index`-th frame after this one, of a run.
+    #[must_use]
+    pub const fn offset(self, index: usize) -> Self {
+        Self(self.0 + index)
+    }
+}
+
+/// Takes over all memory that the loader says is there, but for the low megabyte and the kernel itself.
+pub fn init(boot: &BootInfo) {
+    let mut frames = FRAMES.lock();
+    for range in boot.memory() {
+        let first = range.start.next_multiple_of(PAGE_SIZE as u64);
+        let end = range.end.min(MEMORY_LIMIT);
+        frames.add(first as usize / PAGE_SIZE, end as usize / PAGE_SIZE);
+    }
+    frames.reserve(0, LOW_MEMORY_END as usize / PAGE_SIZE);
+    // These linker symbols *are* physical addresses; there is nothing to read at them.
+    let image = (&raw const __image_start).addr()..(&raw const __image_end).addr();
+    frames.reserve(image.start / PAGE_SIZE, image.end.div_ceil(PAGE_SIZE));
+}
+
+/// One frame, its contents whatever they were.
+pub fn allocate() -> Option<Frame> {
+    FRAMES.lock().allocate().map(Frame)
+}
+
+/// One frame of zeros.
+pub fn allocate_zeroed() -> Option<Frame> {
+    let frame = allocate()?;
+    // SAFETY: the frame was free until now, so nobody else uses it, and the direct map shows all of it.
+    unsafe { frame.direct().write_bytes(0, PAGE_SIZE) };
+    Some(frame)
+}
+
+/// `count` neighbouring frames that begin at a multiple of `align` frames and end below the physical address `limit`.
+pub fn allocate_run(count: usize, align: usize, limit: u64) -> Option<Frame> {
+    let limit = limit.min(MEMORY_LIMIT) as usize / PAGE_SIZE;
+    FRAMES.lock().allocate_run(count, align, limit).map(Frame)
+}
+
+/// Gives a frame back.
+pub fn release(frame: Frame) {
+    let released = FRAMES.lock().release(frame.0);
+    assert!(released.is_ok(), "page frame {:#x} was freed twice", frame.physical());
+}
+
+/// How many frames are free.
+pub fn free_count() -> usize {
+    FRAMES.lock().free_count()
+}
