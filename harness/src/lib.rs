@@ -1,2 +1,29 @@
 //! Puts a Windows legacy driver through an interrupt storm and says what happened.
-#![warn(missing_docs)]
+//!
+//! The data goes one way, and each step is a module:
+//!
+//! ```text
+//! scenario -> session -> run -> evidence -> verdict -> report
+//! ```
+//!
+//! A [`scenario`] says what is to be done to which driver. A session is QEMU up, the card attached, the guest's
+//! agent answering. A run loads the driver, lets the storm blow, unloads the driver in the middle of it, and watches.
+//! All that is seen on the way is evidence, in order; the verdict is a pure function of it, so that it can be
+//! computed again from a run directory at any time.
+//!
+//! Nothing here asks which guest it has before it: what differs between guests is data, in a [`profile`].
+
+pub mod agent;
+pub mod crash;
+pub mod device;
+pub mod flight;
+pub mod hex;
+pub mod image;
+mod line_limit;
+pub mod profile;
+pub mod qmp;
+pub mod scenario;
+pub mod storm;
+
+#[cfg(test)]
+mod testing;

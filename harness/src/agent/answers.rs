@@ -1,0 +1,215 @@
+//! What `squall-agent` answers, verb by verb.
+//!
+//! The text comes from a guest that a broken driver may have damaged: lists are bounded and strings are cut when
+//! they are read, so nothing downstream has to think of it again.
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::hex::{Hex, Status};
+
+/// The longest answer of a verb.
+pub const LONGEST_ANSWER: usize = 1 << 20;
+const MOST_ITEMS: usize = 1024;
+const LONGEST_TEXT: usize = 1024;
+
+/// A driver in the guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DriverInfo {
+    /// The image's name.
+    #[serde(deserialize_with = "text")]
+    pub name: String,
+    /// Where the image lies.
+    pub base: Hex,
+    /// Bytes.
+    pub size: u64,
+    /// DriverEntry.
+    pub entry: Hex,
+    /// Unload, where the driver has one.
+    pub unload: Option<Hex>,
+    /// Where Unload returns to, where the guest knows it.
+    #[serde(default)]
+    pub unload_return: Option<Hex>,
+}
+
+/// A loaded or unloaded image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModuleInfo {
+    /// The image's name.
+    #[serde(deserialize_with = "text")]
+    pub name: String,
+    /// Where it lies or lay.
+    pub base: Hex,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// Something wrong that did not stop the system.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// What, in one word with hyphens.
+    #[serde(deserialize_with = "text")]
+    pub kind: String,
+    /// Which object.
+    #[serde(deserialize_with = "text", default)]
+    pub object: String,
+    /// In one sentence.
+    #[serde(deserialize_with = "text", default)]
+    pub detail: String,
+    /// Whether real Windows would have let it pass.
+    #[serde(default)]
+    pub stricter_than_windows: bool,
+}
+
+/// `install`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(super) struct InstallAnswer {
+    pub(super) status: Status,
+}
+
+/// `load`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadAnswer {
+    /// DriverEntry's status, or the loader's.
+    pub status: Status,
+    /// The driver, where its image was loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver: Option<DriverInfo>,
+    /// Every import that the guest does not export, as `module!name`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "texts")]
+    pub missing_imports: Vec<String>,
+    /// Why the loader would not take the image.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "some_text")]
+    pub invalid_image: Option<String>,
+}
+
+/// `unload`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnloadAnswer {
+    /// How it went.
+    pub status: Status,
+    /// What was left behind.
+    #[serde(default, deserialize_with = "findings")]
+    pub findings: Vec<Finding>,
+    /// Why it was not unloaded.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "some_text")]
+    pub refused: Option<String>,
+}
+
+/// `status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateAnswer {
+    /// The service's state.
+    pub state: ServiceState,
+}
+
+/// A service's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServiceState {
+    /// No such service.
+    NotInstalled,
+    /// Known, never loaded.
+    Installed,
+    /// Its driver is loaded.
+    Loaded,
+    /// Unload ran, yet something still holds the driver.
+    Unloading,
+    /// Its driver is gone.
+    Unloaded,
+}
+
+/// `modules`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Modules {
+    /// The images that are there.
+    #[serde(deserialize_with = "modules")]
+    pub loaded: Vec<ModuleInfo>,
+    /// The images that were.
+    #[serde(deserialize_with = "modules")]
+    pub unloaded: Vec<ModuleInfo>,
+}
+
+fn cut(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(LONGEST_TEXT) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    String::deserialize(deserializer).map(cut)
+}
+
+fn some_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Ok(Option::<String>::deserialize(deserializer)?.map(cut))
+}
+
+fn bounded<T>(mut items: Vec<T>) -> Vec<T> {
+    items.truncate(MOST_ITEMS);
+    items
+}
+
+fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    Ok(bounded(Vec::<String>::deserialize(deserializer)?).into_iter().map(cut).collect())
+}
+
+fn findings<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Finding>, D::Error> {
+    Vec::deserialize(deserializer).map(bounded)
+}
+
+fn modules<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ModuleInfo>, D::Error> {
+    Vec::deserialize(deserializer).map(bounded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_three_answers_to_load_are_told_apart() {
+        let loaded: LoadAnswer = serde_json::from_str(
+            r#"{"status":"0x00000000","driver":{"name":"squall.sys","base":"0xffff900000010000","size":24576,
+                "entry":"0xffff900000015000","unload":"0xffff900000011000","unload_return":null}}"#,
+        )
+        .unwrap();
+        assert!(loaded.status.is_success());
+        assert_eq!(loaded.driver.unwrap().unload, Some(Hex(0xffff_9000_0001_1000)));
+        let missing: LoadAnswer =
+            serde_json::from_str(r#"{"status":"0xC0000263","missing_imports":["ntoskrnl.exe!Nope"]}"#)
+                .unwrap();
+        assert_eq!(missing.missing_imports, ["ntoskrnl.exe!Nope"]);
+        let invalid: LoadAnswer =
+            serde_json::from_str(r#"{"status":"0xC000007B","invalid_image":"why"}"#).unwrap();
+        assert_eq!(invalid.invalid_image.as_deref(), Some("why"));
+    }
+
+    #[test]
+    fn an_unload_names_what_was_left() {
+        let answer: UnloadAnswer = serde_json::from_str(
+            r#"{"status":"0x00000000","findings":[{"kind":"interrupt-left-connected","object":"o","detail":"d",
+                "stricter_than_windows":true}]}"#,
+        )
+        .unwrap();
+        assert!(answer.findings[0].stricter_than_windows);
+        let refused: UnloadAnswer =
+            serde_json::from_str(r#"{"status":"0xC0000001","refused":"1 handle open"}"#).unwrap();
+        assert_eq!(refused.refused.as_deref(), Some("1 handle open"));
+    }
+
+    #[test]
+    fn long_texts_and_lists_are_cut() {
+        let many = format!(r#"{{"status":"0x0","missing_imports":[{}"x"]}}"#, r#""x","#.repeat(5_000));
+        assert_eq!(serde_json::from_str::<LoadAnswer>(&many).unwrap().missing_imports.len(), MOST_ITEMS);
+        let long = format!(r#"{{"status":"0x0","refused":"{}"}}"#, "ß".repeat(5_000));
+        let refused = serde_json::from_str::<UnloadAnswer>(&long).unwrap().refused.unwrap();
+        assert_eq!(refused.chars().count(), LONGEST_TEXT + 1);
+    }
+
+    #[test]
+    fn states_are_spelt_as_the_joint_spells_them() {
+        let state: StateAnswer = serde_json::from_str(r#"{"state":"not-installed"}"#).unwrap();
+        assert_eq!(state.state, ServiceState::NotInstalled);
+        assert!(serde_json::from_str::<StateAnswer>(r#"{"state":"lost"}"#).is_err());
+    }
+}

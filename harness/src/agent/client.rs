@@ -1,0 +1,263 @@
+//! The QEMU guest agent's protocol, and our verbs on top of it.
+
+use std::time::Duration;
+
+use qapi::{
+    futures::{QapiService, QgaStreamTokio},
+    qga,
+};
+use serde::de::DeserializeOwned;
+use tokio::{io::WriteHalf, net::UnixStream};
+
+use super::{
+    AgentError, LoadAnswer, Modules, StateAnswer, UnloadAnswer,
+    answers::{InstallAnswer, LONGEST_ANSWER},
+    sync::synchronise,
+};
+use crate::{hex::Status, line_limit::LineLimit, scenario::Parameter};
+
+/// The longest line that an agent may send: an answer in base64 and its envelope.
+const LONGEST_LINE: usize = 2 * LONGEST_ANSWER;
+/// Bytes of a file per write: one line of the protocol each.
+const CHUNK: usize = 48 << 10;
+const PROGRAM: &str = "squall-agent";
+/// A verb that is quick is seen to have ended at once; one that is slow is not asked for ever more often.
+const FIRST_POLL: Duration = Duration::from_micros(500);
+const LONGEST_POLL: Duration = Duration::from_millis(20);
+
+/// A conversation with a guest's agent.
+///
+/// The protocol has no numbers on its answers, so a command that was given up leaves its answer to the next one. A
+/// conversation in which that happened refuses to go on.
+pub struct Agent {
+    service: QapiService<QgaStreamTokio<WriteHalf<UnixStream>>>,
+    awaiting: bool,
+}
+
+impl std::fmt::Debug for Agent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Agent").field("awaiting", &self.awaiting).finish_non_exhaustive()
+    }
+}
+
+impl Agent {
+    /// Waits until the agent answers. Waits for ever: the caller has the deadline.
+    pub async fn connect(mut socket: UnixStream) -> Result<Self, AgentError> {
+        synchronise(&mut socket).await.map_err(AgentError::Connection)?;
+        let (read, write) = tokio::io::split(socket);
+        let (service, _reader) =
+            QgaStreamTokio::open_split(LineLimit::new(read, LONGEST_LINE), write).spawn_tokio();
+        Ok(Self { service, awaiting: false })
+    }
+
+    async fn execute<C: qga::QgaCommand>(&mut self, command: C) -> Result<C::Ok, AgentError> {
+        if self.awaiting {
+            return Err(AgentError::Abandoned);
+        }
+        self.awaiting = true;
+        let answer = self.service.execute(command).await;
+        // Not reached where the future was dropped: then the conversation is over.
+        self.awaiting = false;
+        answer.map_err(|error| match error {
+            qapi::ExecuteError::Qapi(error) => AgentError::Refused { command: C::NAME, why: error.desc },
+            qapi::ExecuteError::Io(error) => AgentError::Connection(error),
+        })
+    }
+
+    /// The agent's version, as it introduces itself.
+    pub async fn version(&mut self) -> Result<String, AgentError> {
+        Ok(self.execute(qga::guest_info {}).await?.version.chars().take(64).collect())
+    }
+
+    /// Whether it still answers.
+    pub async fn ping(&mut self) -> Result<(), AgentError> {
+        self.execute(qga::guest_ping {}).await.map(drop)
+    }
+
+    /// Opens a file, or a device by its `\\.\` path.
+    pub async fn open(&mut self, path: &str, mode: &str) -> Result<i64, AgentError> {
+        self.execute(qga::guest_file_open { path: path.to_owned(), mode: Some(mode.to_owned()) }).await
+    }
+
+    /// Reads at most so many bytes.
+    pub async fn read(&mut self, handle: i64, count: u32) -> Result<Vec<u8>, AgentError> {
+        let read = self.execute(qga::guest_file_read { handle, count: Some(count.into()) }).await?;
+        if read.buf_b64.len() > count as usize {
+            let why = format!("{} bytes where {count} were asked for", read.buf_b64.len());
+            return Err(AgentError::Refused { command: "guest-file-read", why });
+        }
+        Ok(read.buf_b64)
+    }
+
+    /// Writes all of it.
+    pub async fn write(&mut self, handle: i64, bytes: &[u8]) -> Result<(), AgentError> {
+        for chunk in bytes.chunks(CHUNK) {
+            let write = qga::guest_file_write { handle, count: None, buf_b64: chunk.to_vec() };
+            let written = self.execute(write).await?;
+            if usize::try_from(written.count) != Ok(chunk.len()) {
+                let why = format!("wrote {} of {} bytes", written.count, chunk.len());
+                return Err(AgentError::Refused { command: "guest-file-write", why });
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes a handle.
+    pub async fn close(&mut self, handle: i64) -> Result<(), AgentError> {
+        self.execute(qga::guest_file_close { handle }).await.map(drop)
+    }
+
+    /// Writes a whole file.
+    pub async fn upload(&mut self, path: &str, bytes: &[u8]) -> Result<(), AgentError> {
+        let handle = self.open(path, "wb").await?;
+        self.write(handle, bytes).await?;
+        self.close(handle).await
+    }
+
+    /// `install`: gives the guest a service with its parameters.
+    pub async fn install<'a>(
+        &mut self,
+        service: &str,
+        image: &str,
+        parameters: impl IntoIterator<Item = (&'a String, &'a Parameter)>,
+    ) -> Result<Status, AgentError> {
+        let mut arguments = strings(["--service", service, "--image", image]);
+        for (name, value) in parameters {
+            arguments.extend(["--param".to_owned(), value.to_argument(name)]);
+        }
+        Ok(self.verb::<InstallAnswer>("install", arguments).await?.status)
+    }
+
+    /// `load`: maps the image and calls DriverEntry.
+    pub async fn load(&mut self, service: &str) -> Result<LoadAnswer, AgentError> {
+        self.verb("load", strings(["--service", service])).await
+    }
+
+    /// `unload`: calls Unload and lets the image go.
+    pub async fn unload(&mut self, service: &str) -> Result<UnloadAnswer, AgentError> {
+        self.verb("unload", strings(["--service", service])).await
+    }
+
+    /// `status`: what became of a service.
+    pub async fn state(&mut self, service: &str) -> Result<StateAnswer, AgentError> {
+        self.verb("status", strings(["--service", service])).await
+    }
+
+    /// `modules`: the images that are there and the ones that were.
+    pub async fn modules(&mut self) -> Result<Modules, AgentError> {
+        self.verb("modules", Vec::new()).await
+    }
+
+    /// Runs a verb of `squall-agent` and reads its answer.
+    async fn verb<T: DeserializeOwned>(
+        &mut self,
+        verb: &'static str,
+        arguments: Vec<String>,
+    ) -> Result<T, AgentError> {
+        let mut arg = vec![verb.to_owned()];
+        arg.extend(arguments);
+        let exec = qga::guest_exec {
+            path: PROGRAM.to_owned(),
+            arg: Some(arg),
+            capture_output: Some(qga::GuestExecCaptureOutput::flag(true)),
+            env: None,
+            input_data: None,
+        };
+        let pid = self.execute(exec).await?.pid;
+        let mut pause = FIRST_POLL;
+        let ended = loop {
+            let status = self.execute(qga::guest_exec_status { pid }).await?;
+            if status.exited {
+                break status;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 3 / 2).min(LONGEST_POLL);
+        };
+        let output = ended.out_data.unwrap_or_default();
+        if output.len() > LONGEST_ANSWER {
+            return Err(AgentError::Answer { verb, why: format!("{} bytes", output.len()) });
+        }
+        match ended.exitcode {
+            Some(0) => serde_json::from_slice(&output)
+                .map_err(|error| AgentError::Answer { verb, why: error.to_string() }),
+            code => Err(AgentError::Verb { verb, code: code.unwrap_or(-1), why: usage_error(&output) }),
+        }
+    }
+}
+
+fn strings<const N: usize>(words: [&str; N]) -> Vec<String> {
+    words.map(str::to_owned).to_vec()
+}
+
+/// The text of `{"error":"..."}`, or whatever there is.
+fn usage_error(output: &[u8]) -> String {
+    serde_json::from_slice::<serde_json::Value>(output)
+        .ok()
+        .and_then(|answer| answer["error"].as_str().map(str::to_owned))
+        .unwrap_or_else(|| String::from_utf8_lossy(output).into_owned())
+        .chars()
+        .take(512)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::{agent::ServiceState, testing::fake_agent::FakeAgent};
+
+    #[tokio::test]
+    async fn a_drivers_life_is_one_conversation() {
+        let (fake, mut agent) = FakeAgent::start().await;
+        agent.ping().await.unwrap();
+        assert_eq!(agent.version().await.unwrap(), "fake");
+        let image = vec![7; 3 * CHUNK + 5];
+        agent.upload(r"C:\squall.sys", &image).await.unwrap();
+        assert_eq!(fake.file(r"C:\squall.sys").unwrap(), image);
+        let parameters = BTreeMap::from([
+            ("InterruptLine".to_owned(), Parameter::Dword(5)),
+            ("Defect".to_owned(), Parameter::Text("x".to_owned())),
+        ]);
+        assert!(agent.install("squall", r"C:\squall.sys", &parameters).await.unwrap().is_success());
+        let driver = agent.load("squall").await.unwrap().driver.unwrap();
+        assert_eq!(driver.name, "squall.sys");
+        assert_eq!(agent.modules().await.unwrap().loaded.len(), 1);
+        assert!(agent.unload("squall").await.unwrap().status.is_success());
+        assert_eq!(agent.state("squall").await.unwrap().state, ServiceState::Unloaded);
+        let install = fake.commands().into_iter().find(|line| line.contains("install")).unwrap();
+        assert!(install.contains("Defect=sz:x") && install.contains("InterruptLine=dword:5"), "{install}");
+    }
+
+    #[tokio::test]
+    async fn a_device_is_read_through_its_path() {
+        let (_fake, mut agent) = FakeAgent::start().await;
+        let handle = agent.open(r"\\.\Squall0", "rb").await.unwrap();
+        assert_eq!(agent.read(handle, 4).await.unwrap(), [1, 0, 0, 0]);
+        agent.close(handle).await.unwrap();
+        let missing = agent.open(r"\\.\Nothing", "rb").await.unwrap_err().to_string();
+        assert!(missing.contains("guest-file-open"), "{missing}");
+    }
+
+    #[tokio::test]
+    async fn a_usage_error_keeps_the_verbs_words() {
+        let (_fake, mut agent) = FakeAgent::start().await;
+        let error = agent.load("").await.unwrap_err().to_string();
+        assert!(error.contains("exit code 2") && error.contains("no service"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_conversation_with_an_abandoned_command_does_not_go_on() {
+        let (_fake, mut agent) = FakeAgent::start().await;
+        let stuck = tokio::time::timeout(Duration::from_millis(50), agent.open(r"\\.\Stuck", "rb"));
+        stuck.await.unwrap_err();
+        assert!(matches!(agent.ping().await, Err(AgentError::Abandoned)));
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_dies_ends_the_command() {
+        let (fake, mut agent) = FakeAgent::start().await;
+        fake.hang_up().await;
+        assert!(matches!(agent.ping().await, Err(AgentError::Connection(_))));
+    }
+}

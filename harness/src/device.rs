@@ -1,0 +1,235 @@
+//! The card, as the harness sees it: an object in QEMU with properties.
+//!
+//! Everything goes over QMP (`qom-set`, `qom-get`) to the object's own path, so a storm is started the way any other
+//! device is configured, and a value that the device refuses comes back as QEMU's own error.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{
+    hex::Hex,
+    qmp::{Qmp, QmpError},
+    storm::{Pace, Storm},
+};
+
+/// The card's id on QEMU's command line.
+pub const CARD_ID: &str = "card0";
+const SCHEMA: &str = "squall.device-stats/1";
+
+/// What the device is told about a storm.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StormSpec {
+    /// What paces it.
+    pub pace: Pace,
+    /// Virtual nanoseconds between an acknowledgement and the next sample.
+    pub gap_ns: u64,
+    /// At most this much on top.
+    pub jitter_ns: u64,
+    /// Samples until it ends; 0 is unending.
+    pub count: u64,
+    /// Decides the jitter.
+    pub seed: u64,
+}
+
+impl StormSpec {
+    /// The device's form of a scenario's storm; `None` where there is none to start.
+    pub fn new(storm: &Storm, seed: u64) -> Option<Self> {
+        let &Storm { pace, gap_ns, jitter_ns, count } = storm;
+        storm.blows().then_some(Self { pace, gap_ns, jitter_ns, count, seed })
+    }
+}
+
+/// The instructions at which the device marks Unload's beginning and end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watch {
+    /// Unload's first instruction.
+    pub enter: Hex,
+    /// The instruction to which Unload returns, where the guest knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leave: Option<Hex>,
+    /// Assert the interrupt at exactly the boundary before `enter`.
+    pub fire_at_enter: bool,
+}
+
+/// The device's counters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// Always `squall.device-stats/1`.
+    pub schema: String,
+    /// Samples asked for.
+    pub fired: u64,
+    /// Rising edges of the line.
+    pub asserted: u64,
+    /// Fired while IRQ_ENABLE was 0.
+    pub suppressed: u64,
+    /// Fired while a sample was already waiting.
+    pub coalesced: u64,
+    /// Assertions that the guest acknowledged.
+    pub serviced: u64,
+    /// Samples in the FIFO.
+    pub fifo_level: u32,
+    /// CONTROL.IRQ_ENABLE.
+    pub irq_enabled: bool,
+    /// The line.
+    pub line: bool,
+    /// Register reads.
+    pub reads: u64,
+    /// Register writes.
+    pub writes: u64,
+    /// Counted since the last entry into Unload.
+    pub unload: UnloadStats,
+}
+
+impl Stats {
+    /// Whether the guest ever touched the card.
+    pub fn touched(&self) -> bool {
+        self.reads + self.writes > 0
+    }
+}
+
+/// The device's counters around Unload.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnloadStats {
+    /// How often Unload was entered.
+    pub entered: u64,
+    /// How often it was left.
+    pub left: u64,
+    /// Asserted between entry and leave.
+    pub asserted: u64,
+    /// Acknowledged between entry and leave.
+    pub serviced: u64,
+    /// Interrupts outstanding at some time between Unload's entry and the moment the device was silenced.
+    pub before_silence: u64,
+    /// Whether it was silenced at all.
+    pub silenced: bool,
+}
+
+/// The card did not do what it was told.
+#[derive(Debug, Error)]
+pub enum DeviceError {
+    /// QEMU refused or is gone.
+    #[error("device {property}: {source}")]
+    Qmp {
+        /// Which property.
+        property: &'static str,
+        /// What QMP said.
+        source: QmpError,
+    },
+    /// An answer that is not what was agreed.
+    #[error("device {property}: unexpected answer: {why}")]
+    Answer {
+        /// Which property.
+        property: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// The card's properties.
+#[derive(Clone, Debug)]
+pub struct Device {
+    qmp: Qmp,
+    path: String,
+}
+
+impl Device {
+    /// The card behind this QMP connection.
+    pub fn new(qmp: Qmp) -> Self {
+        Self { qmp, path: format!("/machine/peripheral/{CARD_ID}") }
+    }
+
+    /// Asks for that many samples now.
+    pub async fn fire(&self, samples: u64) -> Result<(), DeviceError> {
+        self.set("fire", samples.into()).await
+    }
+
+    /// Starts a storm, or replaces the one that blows.
+    pub async fn start_storm(&self, storm: &StormSpec) -> Result<(), DeviceError> {
+        self.set_json("storm", storm).await
+    }
+
+    /// Ends the storm.
+    pub async fn stop_storm(&self) -> Result<(), DeviceError> {
+        self.set("storm", "".into()).await
+    }
+
+    /// Marks Unload's beginning and end from now on.
+    pub async fn watch(&self, watch: &Watch) -> Result<(), DeviceError> {
+        self.set_json("watch", watch).await
+    }
+
+    /// The counters.
+    pub async fn stats(&self) -> Result<Stats, DeviceError> {
+        let property = "stats";
+        let value = self
+            .qmp
+            .qom_get(&self.path, property)
+            .await
+            .map_err(|source| DeviceError::Qmp { property, source })?;
+        let answer = |why: String| DeviceError::Answer { property, why };
+        let text = value.as_str().ok_or_else(|| answer("not a string".to_owned()))?;
+        let stats: Stats = serde_json::from_str(text).map_err(|error| answer(error.to_string()))?;
+        if stats.schema != SCHEMA {
+            return Err(answer(format!("schema {:?}, {SCHEMA} is expected", stats.schema)));
+        }
+        Ok(stats)
+    }
+
+    async fn set_json(&self, property: &'static str, value: &impl Serialize) -> Result<(), DeviceError> {
+        let text = serde_json::to_string(value)
+            .map_err(|error| DeviceError::Answer { property, why: error.to_string() })?;
+        self.set(property, text.into()).await
+    }
+
+    async fn set(&self, property: &'static str, value: serde_json::Value) -> Result<(), DeviceError> {
+        self.qmp
+            .qom_set(&self.path, property, value)
+            .await
+            .map_err(|source| DeviceError::Qmp { property, source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::fake_qmp::FakeQmp;
+
+    const STATS: &str = r#"{"schema":"squall.device-stats/1","fired":3,"asserted":2,"suppressed":1,"coalesced":0,
+        "serviced":2,"fifo_level":0,"irq_enabled":false,"line":false,"reads":4,"writes":5,"unload":{"entered":1,
+        "left":1,"asserted":1,"serviced":1,"before_silence":1,"silenced":true}}"#;
+
+    #[tokio::test]
+    async fn the_properties_are_set_as_the_joint_says() {
+        let (fake, qmp) =
+            FakeQmp::start(|command, arguments| match (command, arguments["property"].as_str()) {
+                ("qom-get", Some("stats")) => Ok(STATS.into()),
+                ("qom-set", Some("fire")) if arguments["value"] == 0 => {
+                    Err("fire: 0 is not 1 to 1000000".to_owned())
+                }
+                ("qom-set", _) => Ok(serde_json::json!({})),
+                _ => Err("unexpected".to_owned()),
+            })
+            .await;
+        let device = Device::new(qmp);
+        device.start_storm(&StormSpec::new(&Storm::default(), 7).unwrap()).await.unwrap();
+        device.watch(&Watch { enter: Hex(0x1000), leave: None, fire_at_enter: true }).await.unwrap();
+        device.stop_storm().await.unwrap();
+        assert_eq!(device.stats().await.unwrap().unload.before_silence, 1);
+        let refused = device.fire(0).await.unwrap_err().to_string();
+        assert!(refused.contains("1 to 1000000"), "{refused}");
+
+        let seen = fake.seen();
+        assert_eq!(seen[0]["path"], "/machine/peripheral/card0");
+        assert_eq!(seen[0]["value"], r#"{"pace":"ack","gap_ns":20000,"jitter_ns":0,"count":0,"seed":7}"#);
+        assert_eq!(seen[1]["value"], r#"{"enter":"0x1000","fire_at_enter":true}"#);
+        assert_eq!(seen[2]["value"], "");
+    }
+
+    #[tokio::test]
+    async fn counters_of_another_schema_are_refused() {
+        let (_fake, qmp) =
+            FakeQmp::start(|_, _| Ok(STATS.replace("device-stats/1", "device-stats/2").into())).await;
+        let error = Device::new(qmp).stats().await.unwrap_err().to_string();
+        assert!(error.contains("device-stats/2"), "{error}");
+    }
+}

@@ -1,0 +1,497 @@
+//! A scenario: everything that decides a run, in one TOML file.
+//!
+//! Flags, a scenario file and the defaults come together here; the run directory keeps the result with nothing left
+//! implicit, so that the same file gives the same run again.
+
+use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{
+    profile::{GuestProfile, ProfileError},
+    storm::{Storm, StormError},
+};
+
+/// What is to be done to which driver.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Scenario {
+    /// The guest profile's name.
+    pub guest: String,
+    /// How the card is attached.
+    pub bus: Bus,
+    /// The guest's processors.
+    pub processors: u8,
+    /// Decides every random choice of the run.
+    pub seed: u64,
+    /// The driver under test.
+    pub driver: Driver,
+    /// The card's resources.
+    pub card: Card,
+    /// The interrupts.
+    pub storm: Storm,
+    /// What has to have happened before Unload begins.
+    pub before_unload: BeforeUnload,
+    /// What happens around Unload.
+    pub unload: Unload,
+    /// How long each step may take before the watchdog ends the run.
+    pub deadlines: Deadlines,
+}
+
+impl Default for Scenario {
+    fn default() -> Self {
+        Self {
+            guest: "testkernel".to_owned(),
+            bus: Bus::Isa,
+            processors: 2,
+            seed: 1,
+            driver: Driver::default(),
+            card: Card::default(),
+            storm: Storm::default(),
+            before_unload: BeforeUnload::default(),
+            unload: Unload::default(),
+            deadlines: Deadlines::default(),
+        }
+    }
+}
+
+/// How the card is attached to the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Bus {
+    /// A legacy ISA card: fixed ports, an edge-triggered line.
+    #[serde(rename = "isa")]
+    Isa,
+}
+
+impl fmt::Display for Bus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Isa => "isa",
+        })
+    }
+}
+
+/// The driver under test.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Driver {
+    /// The image's file on the host.
+    pub image: PathBuf,
+    /// Its service's name in the guest.
+    pub service: String,
+    /// The defect that it is asked to show, where it was built with any.
+    pub defect: Option<String>,
+    /// The path by which a program opens its device (`\\.\NAME`), where it is to be read before Unload.
+    pub device: Option<String>,
+    /// More values under its `Parameters` key.
+    pub parameters: BTreeMap<String, Parameter>,
+}
+
+impl Default for Driver {
+    fn default() -> Self {
+        Self {
+            image: PathBuf::new(),
+            service: "squall".to_owned(),
+            defect: None,
+            device: None,
+            parameters: BTreeMap::new(),
+        }
+    }
+}
+
+/// A registry value: a number is a REG_DWORD, text is a REG_SZ.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Parameter {
+    /// REG_DWORD.
+    Dword(u32),
+    /// REG_SZ.
+    Text(String),
+}
+
+impl Parameter {
+    /// The agent's way to write it.
+    pub fn to_argument(&self, name: &str) -> String {
+        match self {
+            Self::Dword(value) => format!("{name}=dword:{value}"),
+            Self::Text(text) => format!("{name}=sz:{text}"),
+        }
+    }
+}
+
+/// A `NAME=VALUE` of the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceParameter {
+    /// The value's name.
+    pub name: String,
+    /// Its content.
+    pub value: Parameter,
+}
+
+impl FromStr for ServiceParameter {
+    type Err = ScenarioError;
+
+    /// `NAME=VALUE`: decimal or `0x` numbers become REG_DWORD; `sz:` in front makes anything text.
+    fn from_str(text: &str) -> Result<Self, ScenarioError> {
+        let (name, value) =
+            text.split_once('=').filter(|(name, _)| is_value_name(name)).ok_or_else(|| {
+                ScenarioError::Parameter { text: text.to_owned(), why: "NAME=VALUE is expected" }
+            })?;
+        let number = match value.strip_prefix("0x") {
+            Some(digits) if !digits.starts_with('+') => u64::from_str_radix(digits, 16).ok(),
+            _ if value.bytes().all(|byte| byte.is_ascii_digit()) => value.parse().ok(),
+            _ => None,
+        };
+        let value = match (value.strip_prefix("sz:"), number) {
+            (Some(text), _) => Parameter::Text(text.to_owned()),
+            (None, Some(number)) => {
+                Parameter::Dword(u32::try_from(number).map_err(|_| ScenarioError::Parameter {
+                    text: text.to_owned(),
+                    why: "the number does not fit into 32 bits",
+                })?)
+            }
+            (None, None) => Parameter::Text(value.to_owned()),
+        };
+        Ok(Self { name: name.to_owned(), value })
+    }
+}
+
+fn is_value_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 64
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+}
+
+/// The card's resources and its recorder's size.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Card {
+    /// First of its 32 I/O ports.
+    pub io_base: u16,
+    /// Its ISA interrupt line.
+    pub irq: u8,
+    /// How many records the flight recorder keeps; a power of two.
+    pub recorder_records: u32,
+}
+
+impl Default for Card {
+    fn default() -> Self {
+        Self { io_base: 0x300, irq: 5, recorder_records: 65_536 }
+    }
+}
+
+/// What has to have happened before Unload begins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BeforeUnload {
+    /// Interrupts acknowledged by the driver.
+    pub serviced: u64,
+    /// Samples read through the driver's device, where it has one.
+    pub samples_read: u32,
+    /// Milliseconds without a single acknowledged interrupt after which nothing is taken to be connected.
+    pub nothing_after_ms: u64,
+}
+
+impl Default for BeforeUnload {
+    fn default() -> Self {
+        Self { serviced: 1_000, samples_read: 16, nothing_after_ms: 500 }
+    }
+}
+
+/// What happens around Unload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Unload {
+    /// Assert the interrupt at the boundary before Unload's first instruction.
+    pub fire_at_enter: bool,
+    /// Virtual milliseconds for which the storm goes on after Unload, so that a left-over interrupt strikes.
+    pub settle_ms: u64,
+}
+
+impl Default for Unload {
+    fn default() -> Self {
+        Self { fire_at_enter: true, settle_ms: 50 }
+    }
+}
+
+/// How long each step may take, in milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Deadlines {
+    /// From QEMU's start to the agent's first answer.
+    pub boot_ms: u64,
+    /// For DriverEntry to return.
+    pub load_ms: u64,
+    /// For the wanted number of interrupts.
+    pub serviced_ms: u64,
+    /// For Unload to return and the image to go.
+    pub unload_ms: u64,
+    /// For anything that involves neither driver nor boot.
+    pub answer_ms: u64,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self { boot_ms: 30_000, load_ms: 20_000, serviced_ms: 20_000, unload_ms: 20_000, answer_ms: 10_000 }
+    }
+}
+
+impl Deadlines {
+    /// From QEMU's start to the agent's first answer.
+    pub fn boot(&self) -> Duration {
+        Duration::from_millis(self.boot_ms)
+    }
+
+    /// For DriverEntry to return.
+    pub fn load(&self) -> Duration {
+        Duration::from_millis(self.load_ms)
+    }
+
+    /// For the wanted number of interrupts.
+    pub fn serviced(&self) -> Duration {
+        Duration::from_millis(self.serviced_ms)
+    }
+
+    /// For Unload to return and the image to go.
+    pub fn unload(&self) -> Duration {
+        Duration::from_millis(self.unload_ms)
+    }
+
+    /// For anything that involves neither driver nor boot.
+    pub fn answer(&self) -> Duration {
+        Duration::from_millis(self.answer_ms)
+    }
+}
+
+/// A scenario that cannot be run; always the asker's to mend.
+#[derive(Debug, Error)]
+pub enum ScenarioError {
+    /// The file is not a scenario.
+    #[error("scenario {}: {}", path.display(), one_line(.source))]
+    Toml {
+        /// Which file.
+        path: PathBuf,
+        /// What the parser said.
+        source: Box<toml::de::Error>,
+    },
+    /// The file cannot be read.
+    #[error("scenario {}: {source}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The guest does not exist.
+    #[error(transparent)]
+    Guest(#[from] ProfileError),
+    /// The storm cannot be.
+    #[error(transparent)]
+    Storm(#[from] StormError),
+    /// Too few or too many processors.
+    #[error("processors: {asked} asked for, the {guest} guest runs on {least} to {most}")]
+    Processors {
+        /// What was asked for.
+        asked: u8,
+        /// Of which guest.
+        guest: String,
+        /// The fewest it takes.
+        least: u8,
+        /// The most it takes.
+        most: u8,
+    },
+    /// The guest has no such bus.
+    #[error("bus {bus} is not built yet for the {guest} guest")]
+    Bus {
+        /// What was asked for.
+        bus: Bus,
+        /// Of which guest.
+        guest: String,
+    },
+    /// A service parameter that cannot be.
+    #[error("service parameter {text:?}: {why}")]
+    Parameter {
+        /// What was given.
+        text: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A service name that cannot be.
+    #[error("service {0:?}: a name is 1 to 32 letters, digits, '-' or '_'")]
+    Service(String),
+    /// A value outside its range.
+    #[error("{field}: {value} is not {range}")]
+    Range {
+        /// Which field.
+        field: &'static str,
+        /// What was given.
+        value: u64,
+        /// What is accepted.
+        range: &'static str,
+    },
+}
+
+fn one_line(error: &toml::de::Error) -> String {
+    error.message().lines().collect::<Vec<_>>().join(", ")
+}
+
+impl Scenario {
+    /// Reads a scenario file; what it does not say is filled in with the defaults.
+    pub fn load(path: &std::path::Path) -> Result<Self, ScenarioError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ScenarioError::Read { path: path.to_owned(), source })?;
+        toml::from_str(&text)
+            .map_err(|source| ScenarioError::Toml { path: path.to_owned(), source: Box::new(source) })
+    }
+
+    /// The scenario as TOML, with nothing left implicit.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string_pretty(self)
+    }
+
+    /// Refuses what cannot be run, and gives the guest's profile.
+    pub fn check(&self) -> Result<GuestProfile, ScenarioError> {
+        let profile = GuestProfile::named(&self.guest)?;
+        let (least, most) = (profile.processors.least, profile.processors.most);
+        if !(least..=most).contains(&self.processors) {
+            let guest = self.guest.clone();
+            return Err(ScenarioError::Processors { asked: self.processors, guest, least, most });
+        }
+        if !profile.buses.contains(&self.bus) {
+            return Err(ScenarioError::Bus { bus: self.bus, guest: self.guest.clone() });
+        }
+        self.storm.check()?;
+        if !is_value_name(&self.driver.service) || self.driver.service.len() > 32 {
+            return Err(ScenarioError::Service(self.driver.service.clone()));
+        }
+        for name in self.driver.parameters.keys() {
+            if !is_value_name(name) {
+                return Err(ScenarioError::Parameter {
+                    text: name.clone(),
+                    why: "a value's name is 1 to 64 letters, digits, '-' or '_'",
+                });
+            }
+        }
+        let range = |field, value, ok, range| {
+            if ok { Ok(()) } else { Err(ScenarioError::Range { field, value, range }) }
+        };
+        let Card { io_base, irq, recorder_records } = self.card;
+        range(
+            "card.io_base",
+            io_base.into(),
+            io_base >= 0x100 && io_base % 32 == 0,
+            "a multiple of 32 from 0x100 to 0xffe0",
+        )?;
+        range(
+            "card.irq",
+            irq.into(),
+            matches!(irq, 3 | 5..=7 | 9..=12 | 14 | 15),
+            "a free ISA line: 3, 5 to 7, 9 to 12, 14 or 15",
+        )?;
+        let records = recorder_records;
+        range(
+            "card.recorder_records",
+            records.into(),
+            records.is_power_of_two() && (64..=1 << 24).contains(&records),
+            "a power of two from 64 to 16777216",
+        )?;
+        range("unload.settle_ms", self.unload.settle_ms, self.unload.settle_ms <= 60_000, "at most 60000")?;
+        let deadlines = &self.deadlines;
+        for (field, value) in [
+            ("deadlines.boot_ms", deadlines.boot_ms),
+            ("deadlines.load_ms", deadlines.load_ms),
+            ("deadlines.serviced_ms", deadlines.serviced_ms),
+            ("deadlines.unload_ms", deadlines.unload_ms),
+            ("deadlines.answer_ms", deadlines.answer_ms),
+        ] {
+            range(field, value, (1..=86_400_000).contains(&value), "1 to 86400000 milliseconds")?;
+        }
+        Ok(profile)
+    }
+
+    /// Every value under the service's `Parameters` key, in the order in which they are set: the card's resources,
+    /// the defect, and what was asked for on top, which wins.
+    pub fn service_parameters(&self) -> BTreeMap<String, Parameter> {
+        let mut all = BTreeMap::from([
+            ("IoPortBase".to_owned(), Parameter::Dword(self.card.io_base.into())),
+            ("InterruptLine".to_owned(), Parameter::Dword(self.card.irq.into())),
+        ]);
+        if let Some(defect) = &self.driver.defect {
+            all.insert("Defect".to_owned(), Parameter::Text(defect.clone()));
+        }
+        all.extend(self.driver.parameters.clone());
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_is_the_default_scenario() {
+        assert_eq!(toml::from_str::<Scenario>("").unwrap(), Scenario::default());
+        Scenario::default().check().unwrap();
+    }
+
+    #[test]
+    fn what_is_written_is_read_back_the_same() {
+        let mut scenario = Scenario::default();
+        scenario.driver.defect = Some("interrupts-left-enabled-and-connected".to_owned());
+        scenario.driver.device = Some(r"\\.\Squall0".to_owned());
+        scenario.driver.parameters.insert("Depth".to_owned(), Parameter::Dword(7));
+        scenario.driver.parameters.insert("Label".to_owned(), Parameter::Text("7".to_owned()));
+        let text = scenario.to_toml().unwrap();
+        assert!(text.contains("gap_ns = 20000") && text.contains("boot_ms = 30000"), "{text}");
+        assert_eq!(toml::from_str::<Scenario>(&text).unwrap(), scenario);
+    }
+
+    #[test]
+    fn a_field_that_does_not_exist_is_refused_at_every_level() {
+        for text in ["colour = 1", "[storm]\ncolour = 1", "[driver]\ncolour = 1", "[deadlines]\ncolour = 1"] {
+            let error = toml::from_str::<Scenario>(text).unwrap_err();
+            assert!(error.message().contains("colour"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_run_is_refused_before_anything_boots() {
+        let refused = |change: &dyn Fn(&mut Scenario)| {
+            let mut scenario = Scenario::default();
+            change(&mut scenario);
+            scenario.check().unwrap_err().to_string()
+        };
+        assert!(refused(&|s| s.processors = 0).contains("1 to 4"));
+        assert!(refused(&|s| s.processors = 5).contains("1 to 4"));
+        assert!(refused(&|s| s.guest = "windows".to_owned()).contains("not built yet"));
+        assert!(refused(&|s| s.card.irq = 4).contains("card.irq"));
+        assert!(refused(&|s| s.card.io_base = 0x301).contains("io_base"));
+        assert!(refused(&|s| s.card.recorder_records = 1000).contains("power of two"));
+        assert!(refused(&|s| s.storm.gap_ns = 2_000_000_000).contains("gap_ns"));
+        assert!(refused(&|s| s.driver.service = "a b".to_owned()).contains("service"));
+        assert!(refused(&|s| s.deadlines.boot_ms = 0).contains("boot_ms"));
+    }
+
+    #[test]
+    fn service_parameters_are_numbers_where_they_look_like_numbers() {
+        let parse = |text: &str| text.parse::<ServiceParameter>().map(|p| p.value.to_argument(&p.name));
+        assert_eq!(parse("Depth=16").unwrap(), "Depth=dword:16");
+        assert_eq!(parse("Depth=0x10").unwrap(), "Depth=dword:16");
+        assert_eq!(parse("Label=sz:16").unwrap(), "Label=sz:16");
+        assert_eq!(parse("Label=a=b").unwrap(), "Label=sz:a=b");
+        assert_eq!(parse("Label=").unwrap(), "Label=sz:");
+        for bad in ["Depth", "=1", "a b=1", "Depth=4294967296"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_cards_resources_reach_the_registry_and_can_be_overridden() {
+        let mut scenario = Scenario::default();
+        scenario.driver.parameters.insert("InterruptLine".to_owned(), Parameter::Dword(7));
+        let all = scenario.service_parameters();
+        assert_eq!(all["IoPortBase"], Parameter::Dword(0x300));
+        assert_eq!(all["InterruptLine"], Parameter::Dword(7));
+    }
+}
