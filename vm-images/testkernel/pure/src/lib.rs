@@ -10,4 +10,13 @@
 extern crate alloc;
 
 pub mod address_window;
+pub mod agent;
+pub mod bugcheck;
 pub mod frames;
+pub mod namespace;
+pub mod pe;
+pub mod pool;
+pub mod printf;
+pub mod registry;
+pub mod utf16;
+pub mod vectors;

@@ -1,0 +1,221 @@
+//! What the verbs of `squall-agent` print: one JSON object each.
+//!
+//! Addresses and statuses travel as `0x` text, because JSON's numbers are doubles to half the world.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use serde::{Serialize, Serializer};
+
+/// An address, printed `0x...`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address(pub u64);
+
+impl Serialize for Address {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("0x{:x}", self.0))
+    }
+}
+
+/// A status, printed `0xC0000001`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status(pub u32);
+
+impl Serialize for Status {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "0x{:08X}", self.0)
+    }
+}
+
+/// A driver that is loaded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Driver {
+    /// Its image's file name.
+    pub name: String,
+    /// Where its image is.
+    pub base: Address,
+    /// How large that is.
+    pub size: u32,
+    /// Address of DriverEntry.
+    pub entry: Address,
+    /// Address of Unload, where the driver has set one.
+    pub unload: Option<Address>,
+    /// The address to which Unload returns.
+    pub unload_return: Option<Address>,
+}
+
+/// An image, loaded or not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Module {
+    /// Its file name.
+    pub name: String,
+    /// Where it is or was.
+    pub base: Address,
+    /// How large.
+    pub size: u64,
+}
+
+/// Something wrong that did not stop the system.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What kind of wrong.
+    pub kind: &'static str,
+    /// Which object.
+    pub object: String,
+    /// One line about it.
+    pub detail: String,
+    /// Real Windows would not have noticed.
+    pub stricter_than_windows: bool,
+}
+
+/// Of `install`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Installed {
+    /// How it went.
+    pub status: Status,
+}
+
+/// Of `load`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Loaded {
+    /// How it went; DriverEntry's own status where it came to that.
+    pub status: Status,
+    /// What was loaded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub driver: Option<Driver>,
+    /// Imports that the guest lacks, every one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing_imports: Vec<String>,
+    /// Why the file is not an image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub invalid_image: Option<String>,
+    /// What else stood in the way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+}
+
+/// Of `unload`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Unloaded {
+    /// How it went.
+    pub status: Status,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+    /// What the driver left behind, where it was unloaded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub findings: Option<Vec<Finding>>,
+}
+
+/// Of `status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ServiceStatus {
+    /// Where the service is in its life.
+    pub state: State,
+    /// Its driver, while there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub driver: Option<Driver>,
+}
+
+/// Where a service is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Never heard of.
+    NotInstalled,
+    /// It has a key, and was never loaded.
+    Installed,
+    /// DriverEntry succeeded.
+    Loaded,
+    /// Unload is running.
+    Unloading,
+    /// Unload has returned.
+    Unloaded,
+}
+
+/// Of `modules`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Modules {
+    /// Images that are there.
+    pub loaded: Vec<Module>,
+    /// Images that were, newest last.
+    pub unloaded: Vec<Module>,
+}
+
+/// Of `verifier --query`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Verifier {
+    /// Checks that the guest has.
+    pub supported: Vec<&'static str>,
+    /// Checks that are on.
+    pub enabled: Vec<&'static str>,
+}
+
+/// Of any verb whose command line makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UsageError {
+    /// What is wrong with it.
+    pub error: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use serde_json::{json, to_value};
+
+    use super::*;
+
+    #[test]
+    fn answers_have_the_joints_form() {
+        let driver = Driver {
+            name: "squall.sys".into(),
+            base: Address(0xFFFF_F800_1000_0000),
+            size: 0x6000,
+            entry: Address(0xFFFF_F800_1000_1000),
+            unload: None,
+            unload_return: Some(Address(0xFFFF_FFFF_8020_0000)),
+        };
+        let loaded = Loaded {
+            status: Status(0),
+            driver: Some(driver),
+            missing_imports: vec![],
+            invalid_image: None,
+            refused: None,
+        };
+        let expected = json!({"status": "0x00000000", "driver": {
+            "name": "squall.sys", "base": "0xfffff80010000000", "size": 0x6000, "entry": "0xfffff80010001000",
+            "unload": null, "unload_return": "0xffffffff80200000",
+        }});
+        assert_eq!(to_value(loaded).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_refused_load_names_every_missing_import() {
+        let missing_imports = vec!["ntoskrnl.exe!KeNothing".into(), "HAL.dll!#7".into()];
+        let refused = Loaded {
+            status: Status(0xC000_0263),
+            driver: None,
+            missing_imports,
+            invalid_image: None,
+            refused: None,
+        };
+        let expected =
+            json!({"status": "0xC0000263", "missing_imports": ["ntoskrnl.exe!KeNothing", "HAL.dll!#7"]});
+        assert_eq!(to_value(refused).unwrap(), expected);
+    }
+
+    #[test]
+    fn states_are_spelled_as_the_joint_says() {
+        assert_eq!(to_value(State::NotInstalled).unwrap(), json!("not-installed"));
+        let unloaded = Unloaded { status: Status(0), refused: None, findings: Some(vec![]) };
+        assert_eq!(to_value(unloaded).unwrap(), json!({"status": "0x00000000", "findings": []}));
+    }
+}

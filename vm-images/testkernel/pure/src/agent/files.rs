@@ -1,0 +1,225 @@
+//! The guest's file system: a flat one, in memory, of `C:\...` paths.
+//!
+//! It exists so that a `.sys` can be sent in and a log fetched. Directories are implied by names. Names are found
+//! whatever their case, and both kinds of slash separate.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// The largest file.
+pub const MAX_FILE: usize = 8 << 20;
+/// The most bytes of all files together.
+pub const MAX_TOTAL: usize = 16 << 20;
+const MAX_FILES: usize = 256;
+const MAX_PATH: usize = 260;
+
+/// Why a file cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FileError {
+    /// Not `C:\` and a name.
+    #[error("{0}: not a path of the form C:\\NAME")]
+    BadPath(String),
+    /// Not one of `fopen`'s modes.
+    #[error("{0}: not a mode that fopen knows")]
+    BadMode(String),
+    /// Opened for reading, and not there.
+    #[error("{0}: no such file")]
+    NotFound(String),
+    /// The handle was opened without that access.
+    #[error("the file was not opened for {0}")]
+    Access(&'static str),
+    /// A bound was reached.
+    #[error("{what}: at most {limit}")]
+    Full {
+        /// What there would be too much of.
+        what: &'static str,
+        /// The bound.
+        limit: usize,
+    },
+}
+
+/// Where an open file is, and what may be done with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenFile {
+    path: String,
+    position: usize,
+    read: bool,
+    write: bool,
+    append: bool,
+}
+
+/// All files.
+#[derive(Default)]
+pub struct FileSystem {
+    files: BTreeMap<String, Vec<u8>>,
+}
+
+impl FileSystem {
+    /// An empty file system.
+    pub const fn new() -> Self {
+        Self { files: BTreeMap::new() }
+    }
+
+    /// Opens `path` as `fopen` would in `mode`.
+    pub fn open(&mut self, path: &str, mode: &str) -> Result<OpenFile, FileError> {
+        let key = key(path)?;
+        // The b for binary may stand at either place and changes nothing.
+        let plain: String = mode.chars().filter(|&letter| letter != 'b').collect();
+        let (read, write, append, truncate) = match plain.as_str() {
+            "r" => (true, false, false, false),
+            "r+" => (true, true, false, false),
+            "w" => (false, true, false, true),
+            "w+" => (true, true, false, true),
+            "a" => (false, true, true, false),
+            "a+" => (true, true, true, false),
+            _ => return Err(FileError::BadMode(mode.chars().take(8).collect())),
+        };
+        let exists = self.files.contains_key(&key);
+        if !exists && (truncate || append) {
+            if self.files.len() == MAX_FILES {
+                return Err(FileError::Full { what: "files", limit: MAX_FILES });
+            }
+            self.files.insert(key.clone(), Vec::new());
+        } else if !exists {
+            return Err(FileError::NotFound(path.into()));
+        } else if truncate {
+            self.files.insert(key.clone(), Vec::new());
+        }
+        Ok(OpenFile { path: key, position: 0, read, write, append })
+    }
+
+    /// The next `count` bytes of `file`, and whether they reach its end.
+    pub fn read(&self, file: &mut OpenFile, count: usize) -> Result<(Vec<u8>, bool), FileError> {
+        if !file.read {
+            return Err(FileError::Access("reading"));
+        }
+        let bytes = self.files.get(&file.path).map_or(&[][..], |bytes| &bytes[..]);
+        let start = file.position.min(bytes.len());
+        let end = start.saturating_add(count).min(bytes.len());
+        file.position = end;
+        Ok((bytes[start..end].to_vec(), end == bytes.len()))
+    }
+
+    /// Writes `data` at `file`'s position, or at the end where it was opened to append.
+    pub fn write(&mut self, file: &mut OpenFile, data: &[u8]) -> Result<(), FileError> {
+        if !file.write {
+            return Err(FileError::Access("writing"));
+        }
+        let total: usize = self.files.values().map(Vec::len).sum();
+        let bytes = self.files.entry(file.path.clone()).or_default();
+        let start = if file.append { bytes.len() } else { file.position.min(bytes.len()) };
+        let end = start.saturating_add(data.len());
+        if end > MAX_FILE {
+            return Err(FileError::Full { what: "bytes in a file", limit: MAX_FILE });
+        }
+        if total + end.saturating_sub(bytes.len()) > MAX_TOTAL {
+            return Err(FileError::Full { what: "bytes in all files", limit: MAX_TOTAL });
+        }
+        if end > bytes.len() {
+            bytes.resize(end, 0);
+        }
+        bytes[start..end].copy_from_slice(data);
+        file.position = end;
+        Ok(())
+    }
+
+    /// The whole of a file.
+    pub fn contents(&self, path: &str) -> Result<&[u8], FileError> {
+        let bytes = self.files.get(&key(path)?);
+        bytes.map(|bytes| &bytes[..]).ok_or_else(|| FileError::NotFound(path.into()))
+    }
+}
+
+/// The last component of a path: an image's name.
+pub fn file_name(path: &str) -> &str {
+    path.rsplit(['\\', '/']).next().unwrap_or(path)
+}
+
+/// The form of a path under which its file is kept.
+fn key(path: &str) -> Result<String, FileError> {
+    let bad = || FileError::BadPath(path.chars().take(80).collect());
+    if path.len() > MAX_PATH {
+        return Err(bad());
+    }
+    let folded: String =
+        path.chars().map(|letter| if letter == '/' { '\\' } else { letter.to_ascii_uppercase() }).collect();
+    let rest = folded.strip_prefix("C:\\").ok_or_else(bad)?;
+    let sane = |part: &str| {
+        !matches!(part, "" | "." | "..") && !part.contains(|c: char| c.is_control() || "<>:\"|?*".contains(c))
+    };
+    if rest.split('\\').all(sane) { Ok(folded) } else { Err(bad()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_can_be_read_whatever_the_case() {
+        let mut files = FileSystem::default();
+        let mut file = files.open(r"C:\squall\Driver.sys", "wb").unwrap();
+        files.write(&mut file, b"MZ").unwrap();
+        files.write(&mut file, b"..").unwrap();
+        let mut file = files.open("c:/SQUALL/driver.SYS", "r").unwrap();
+        assert_eq!(files.read(&mut file, 3), Ok((b"MZ.".to_vec(), false)));
+        assert_eq!(files.read(&mut file, 9), Ok((b".".to_vec(), true)));
+        assert_eq!(files.contents(r"C:\squall\driver.sys"), Ok(&b"MZ.."[..]));
+        assert_eq!(file_name(r"C:\squall\driver.sys"), "driver.sys");
+    }
+
+    #[test]
+    fn modes_are_fopens() {
+        let mut files = FileSystem::default();
+        assert_eq!(files.open(r"C:\a", "r"), Err(FileError::NotFound(r"C:\a".into())));
+        let mut file = files.open(r"C:\a", "w").unwrap();
+        files.write(&mut file, b"one").unwrap();
+        assert_eq!(files.read(&mut file, 1), Err(FileError::Access("reading")));
+        let mut file = files.open(r"C:\a", "a+").unwrap();
+        files.write(&mut file, b"two").unwrap();
+        assert_eq!(files.contents(r"C:\a"), Ok(&b"onetwo"[..]));
+        let mut file = files.open(r"C:\a", "rb+").unwrap();
+        files.write(&mut file, b"ONE").unwrap();
+        assert_eq!(files.contents(r"C:\a"), Ok(&b"ONEtwo"[..]));
+        files.open(r"C:\a", "w").unwrap();
+        assert_eq!(files.contents(r"C:\a"), Ok(&b""[..]));
+        assert!(files.open(r"C:\a", "x").is_err());
+    }
+
+    #[test]
+    fn paths_outside_the_file_system_are_refused() {
+        let mut files = FileSystem::default();
+        for path in ["", "a", r"D:\a", r"C:\", r"C:\a\\b", r"C:\..\a", r"C:\a:b", r"\\.\squall", "C:\\a\nb"] {
+            let error = files.open(path, "w").unwrap_err();
+            assert!(error.to_string().ends_with("not a path of the form C:\\NAME"), "{path}: {error}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_bounded() {
+        let mut files = FileSystem::default();
+        let block = alloc::vec![0; MAX_FILE];
+        for name in [r"C:\a", r"C:\b"] {
+            let mut file = files.open(name, "w").unwrap();
+            files.write(&mut file, &block).unwrap();
+            assert!(files.write(&mut file, &[0]).is_err());
+        }
+        let mut file = files.open(r"C:\c", "w").unwrap();
+        assert!(files.write(&mut file, &[0]).is_err(), "all files together");
+    }
+
+    proptest! {
+        #[test]
+        fn any_path_and_mode_are_answered(path in "(C:)?[\\\\/A-Za-z.:\\PC]{0,20}", mode in "[rwab+x]{0,4}") {
+            let mut files = FileSystem::default();
+            if let Ok(mut file) = files.open(&path, &mode) {
+                let _ = files.write(&mut file, b"x");
+                let _ = files.read(&mut file, usize::MAX);
+            }
+        }
+    }
+}

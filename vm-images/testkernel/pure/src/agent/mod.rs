@@ -1,0 +1,12 @@
+//! The agent's side of the QEMU guest agent protocol, as far as it is only bytes and text.
+//!
+//! The host sends JSON objects over a serial port and gets one JSON object for each. [`framing`] finds the objects in
+//! the stream, [`protocol`] types them, [`files`] is the file system that they reach, [`verbs`] are the command lines
+//! of `squall-agent`, and [`answers`] what these print. Whoever holds the other end of the port may send anything:
+//! every length is bounded, and what is refused is refused in one line.
+
+pub mod answers;
+pub mod files;
+pub mod framing;
+pub mod protocol;
+pub mod verbs;

@@ -1,0 +1,249 @@
+//! The command lines of `squall-agent`, the program that `guest-exec` starts.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+/// The longest service name that Windows takes.
+const MAX_SERVICE: usize = 256;
+
+/// A command line, understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Make a service's registry key.
+    Install {
+        /// Its name.
+        service: String,
+        /// Where its image is.
+        image: String,
+        /// Values of its Parameters key.
+        parameters: Vec<(String, Parameter)>,
+    },
+    /// Load the service's driver.
+    Load(String),
+    /// Unload it.
+    Unload(String),
+    /// How is it?
+    Status(String),
+    /// What is and was loaded?
+    Modules,
+    /// What can the Verifier do, and to whom?
+    VerifierQuery,
+    /// Turn checks on for a driver.
+    Verifier {
+        /// For which.
+        driver: String,
+        /// Which, as `verifier.exe` numbers them.
+        flags: u32,
+    },
+}
+
+/// A registry value as `--param` gives it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Parameter {
+    /// `dword:N`, decimal or 0x-hexadecimal.
+    Dword(u32),
+    /// `sz:TEXT`.
+    Sz(String),
+}
+
+/// A command line that makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(String);
+
+impl Usage {
+    fn new(text: impl ToString) -> Self {
+        Self(text.to_string())
+    }
+}
+
+impl Verb {
+    /// Reads the arguments after the program's name.
+    pub fn parse(arguments: &[String]) -> Result<Self, Usage> {
+        let Some((verb, rest)) = arguments.split_first() else {
+            return Err(Usage::new("no verb: install, load, unload, status, modules or verifier"));
+        };
+        let mut options = Options::read(verb, rest)?;
+        let parsed = match verb.as_str() {
+            "install" => Self::Install {
+                service: options.service()?,
+                image: options.required("--image")?,
+                parameters: options.parameters()?,
+            },
+            "load" => Self::Load(options.service()?),
+            "unload" => Self::Unload(options.service()?),
+            "status" => Self::Status(options.service()?),
+            "modules" => Self::Modules,
+            "verifier" if options.query => {
+                options.query = false;
+                Self::VerifierQuery
+            }
+            "verifier" => Self::Verifier {
+                driver: options.required("--driver")?,
+                flags: {
+                    let given = options.required("--flags")?;
+                    number(&given)
+                        .ok_or_else(|| Usage::new(format_args!("--flags {given}: not a number of 32 bits")))?
+                },
+            },
+            other => {
+                let name: String = other.chars().take(40).collect();
+                return Err(Usage::new(format_args!(
+                    "{name}: no such verb (install, load, unload, status, modules, verifier)"
+                )));
+            }
+        };
+        options.all_used(verb)?;
+        Ok(parsed)
+    }
+}
+
+/// Options given and not yet used.
+struct Options<'a> {
+    given: Vec<(&'a str, &'a str)>,
+    query: bool,
+}
+
+impl<'a> Options<'a> {
+    fn read(verb: &str, arguments: &'a [String]) -> Result<Self, Usage> {
+        let mut options = Self { given: Vec::new(), query: false };
+        let mut rest = arguments.iter();
+        while let Some(name) = rest.next() {
+            if name == "--query" {
+                options.query = true;
+            } else if name.starts_with("--") {
+                let value =
+                    rest.next().ok_or_else(|| Usage::new(format_args!("{verb}: {name} needs a value")))?;
+                options.given.push((name, value));
+            } else {
+                return Err(Usage::new(format_args!("{verb}: {name} is not an option")));
+            }
+        }
+        Ok(options)
+    }
+
+    fn take(&mut self, name: &str) -> Option<&'a str> {
+        let at = self.given.iter().position(|(given, _)| *given == name)?;
+        Some(self.given.remove(at).1)
+    }
+
+    fn required(&mut self, name: &str) -> Result<String, Usage> {
+        self.take(name).map(Into::into).ok_or_else(|| Usage::new(format_args!("{name} is missing")))
+    }
+
+    fn service(&mut self) -> Result<String, Usage> {
+        let name = self.required("--service")?;
+        let sane = !name.is_empty() && name.len() <= MAX_SERVICE && !name.contains(['\\', '/', '\0']);
+        if sane {
+            Ok(name)
+        } else {
+            Err(Usage::new("--service: a name without slashes, of 1 to 256 letters"))
+        }
+    }
+
+    fn parameters(&mut self) -> Result<Vec<(String, Parameter)>, Usage> {
+        let mut parameters = Vec::new();
+        while let Some(given) = self.take("--param") {
+            let parameter = parameter(given).ok_or_else(|| {
+                Usage::new(format_args!("--param {given}: not NAME=dword:N (32 bits) or NAME=sz:TEXT"))
+            })?;
+            parameters.push(parameter);
+        }
+        Ok(parameters)
+    }
+
+    fn all_used(&self, verb: &str) -> Result<(), Usage> {
+        match (self.given.first(), self.query) {
+            (None, false) => Ok(()),
+            (Some((name, _)), _) => {
+                Err(Usage::new(format_args!("{verb}: {name} is not one of its options, or twice")))
+            }
+            (None, true) => Err(Usage::new(format_args!("{verb}: --query is not one of its options"))),
+        }
+    }
+}
+
+fn parameter(given: &str) -> Option<(String, Parameter)> {
+    let (name, value) = given.split_once('=')?;
+    let value = match value.split_once(':')? {
+        ("dword", digits) => Parameter::Dword(number(digits)?),
+        ("sz", text) => Parameter::Sz(text.into()),
+        _ => return None,
+    };
+    (!name.is_empty() && name.len() < 256).then(|| (name.into(), value))
+}
+
+fn number(digits: &str) -> Option<u32> {
+    let lower = digits.to_ascii_lowercase();
+    match lower.strip_prefix("0x") {
+        // from_str_radix would also take a sign.
+        Some(hex) if hex.bytes().all(|digit| digit.is_ascii_hexdigit()) => u32::from_str_radix(hex, 16).ok(),
+        Some(_) => None,
+        None if lower.bytes().all(|digit| digit.is_ascii_digit()) => lower.parse().ok(),
+        None => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Verb, String> {
+        let arguments: Vec<String> = line.split_whitespace().map(Into::into).collect();
+        Verb::parse(&arguments).map_err(|usage| usage.to_string())
+    }
+
+    #[test]
+    fn install_takes_parameters_of_both_kinds() {
+        let verb = parse(
+            r"install --service squall --image C:\squall.sys --param IoBase=dword:0x300 --param Name=sz:a=b:c",
+        );
+        let parameters = alloc::vec![
+            ("IoBase".into(), Parameter::Dword(0x300)),
+            ("Name".into(), Parameter::Sz("a=b:c".into())),
+        ];
+        let expected = Verb::Install { service: "squall".into(), image: r"C:\squall.sys".into(), parameters };
+        assert_eq!(verb, Ok(expected));
+    }
+
+    #[test]
+    fn the_other_verbs() {
+        assert_eq!(parse("load --service squall"), Ok(Verb::Load("squall".into())));
+        assert_eq!(parse("unload --service squall"), Ok(Verb::Unload("squall".into())));
+        assert_eq!(parse("status --service squall"), Ok(Verb::Status("squall".into())));
+        assert_eq!(parse("modules"), Ok(Verb::Modules));
+        assert_eq!(parse("verifier --query"), Ok(Verb::VerifierQuery));
+        let on = Verb::Verifier { driver: "squall.sys".into(), flags: 0x209BB };
+        assert_eq!(parse("verifier --driver squall.sys --flags 0x209BB"), Ok(on));
+    }
+
+    #[test]
+    fn usage_errors_name_what_is_wrong() {
+        for (line, expected) in [
+            ("", "no verb: install, load, unload, status, modules or verifier"),
+            ("explode", "explode: no such verb (install, load, unload, status, modules, verifier)"),
+            ("load", "--service is missing"),
+            ("load --service", "load: --service needs a value"),
+            ("load squall", "load: squall is not an option"),
+            (r"load --service a\b", "--service: a name without slashes, of 1 to 256 letters"),
+            ("load --service a --service b", "load: --service is not one of its options, or twice"),
+            ("modules --query", "modules: --query is not one of its options"),
+            ("verifier --driver a --flags +1", "--flags +1: not a number of 32 bits"),
+            (
+                "install --service a --image b --param x=dword:0x1FFFFFFFF",
+                "--param x=dword:0x1FFFFFFFF: not NAME=dword:N (32 bits) or NAME=sz:TEXT",
+            ),
+        ] {
+            assert_eq!(parse(line), Err(expected.into()), "{line}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_command_line_is_answered(arguments in prop::collection::vec("(install|load|verifier|--service|--param|--query|--flags|[a-z=:0-9x]{0,12}|\\PC{0,4})", 0..8)) {
+            let _ = Verb::parse(&arguments);
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Who has which bytes of the pool.
+//!
+//! The books are kept apart from the memory they are about: a driver that writes to a block after it freed it, which
+//! is what this guest is for, must not be able to confuse the allocator. For the same reason freed memory keeps its
+//! contents. The addresses are numbers here; the kernel supplies the memory.
+
+use alloc::collections::{BTreeMap, VecDeque};
+
+/// Every block begins on such a boundary.
+pub const ALIGNMENT: usize = 16;
+const PAGE: usize = 4096;
+/// How many freed blocks are remembered, to tell a block freed twice from one that never was.
+const MEMORY: usize = 1024;
+
+/// What is known of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// Its address.
+    pub address: usize,
+    /// Bytes asked for.
+    pub size: usize,
+    /// The tag it was asked for with.
+    pub tag: u32,
+    /// Paged or not, as the caller asked; all of it is resident here.
+    pub paged: bool,
+    /// Address of the code that asked.
+    pub caller: usize,
+}
+
+/// Why a block cannot be freed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadFree {
+    /// It was, before; this is what it had been.
+    #[error("already freed")]
+    AlreadyFreed(Block),
+    /// No block begins there.
+    #[error("never allocated")]
+    NeverAllocated,
+}
+
+/// The books of one pool.
+#[derive(Default)]
+pub struct Books {
+    free: BTreeMap<usize, usize>,
+    used: BTreeMap<usize, Block>,
+    freed: VecDeque<Block>,
+}
+
+impl Books {
+    /// Books of a pool without memory.
+    pub const fn new() -> Self {
+        Self { free: BTreeMap::new(), used: BTreeMap::new(), freed: VecDeque::new() }
+    }
+
+    /// Adds `bytes` of page-aligned memory at `address` to the pool.
+    pub fn grow(&mut self, address: usize, bytes: usize) {
+        self.release(address, bytes);
+    }
+
+    /// Finds room for `size` bytes. Blocks of a page or more are whole pages; smaller ones are 16-byte aligned.
+    pub fn allocate(&mut self, size: usize, tag: u32, paged: bool, caller: usize) -> Option<Block> {
+        let (length, alignment) = extent(size)?;
+        let fit = |(&start, &bytes): (&usize, &usize)| {
+            let at = start.checked_next_multiple_of(alignment)?;
+            (at.checked_add(length)? <= start + bytes).then_some((bytes, start, at))
+        };
+        // Best fit: the smallest hole that will do, the lowest of those.
+        let (bytes, start, at) = self.free.iter().filter_map(fit).min()?;
+        self.free.remove(&start);
+        self.keep(start, at - start);
+        self.keep(at + length, start + bytes - (at + length));
+        self.freed.retain(|block| block.address != at);
+        let block = Block { address: at, size, tag, paged, caller };
+        self.used.insert(at, block);
+        Some(block)
+    }
+
+    /// The block that begins at `address`.
+    pub fn find(&self, address: usize) -> Option<&Block> {
+        self.used.get(&address)
+    }
+
+    /// Gives the block at `address` back.
+    pub fn free(&mut self, address: usize) -> Result<Block, BadFree> {
+        let Some(block) = self.used.remove(&address) else {
+            let before = self.freed.iter().find(|block| block.address == address);
+            return Err(before.map_or(BadFree::NeverAllocated, |block| BadFree::AlreadyFreed(*block)));
+        };
+        if let Some((length, _)) = extent(block.size) {
+            self.release(address, length);
+        }
+        if self.freed.len() == MEMORY {
+            self.freed.pop_front();
+        }
+        self.freed.push_back(block);
+        Ok(block)
+    }
+
+    /// The blocks in use whose caller `is_it` accepts.
+    pub fn blocks_of(&self, is_it: impl Fn(usize) -> bool) -> impl Iterator<Item = &Block> {
+        self.used.values().filter(move |block| is_it(block.caller))
+    }
+
+    fn release(&mut self, mut start: usize, mut bytes: usize) {
+        if let Some((&before, &length)) = self.free.range(..start).next_back()
+            && before + length == start
+        {
+            self.free.remove(&before);
+            start = before;
+            bytes += length;
+        }
+        if let Some(length) = self.free.remove(&(start + bytes)) {
+            bytes += length;
+        }
+        self.keep(start, bytes);
+    }
+
+    fn keep(&mut self, start: usize, bytes: usize) {
+        if bytes > 0 {
+            self.free.insert(start, bytes);
+        }
+    }
+}
+
+/// Bytes that a block of `size` takes, and on which boundary.
+fn extent(size: usize) -> Option<(usize, usize)> {
+    if size >= PAGE {
+        Some((size.checked_next_multiple_of(PAGE)?, PAGE))
+    } else {
+        Some((size.max(1).next_multiple_of(ALIGNMENT), ALIGNMENT))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const START: usize = 0x10_0000;
+
+    fn pool() -> Books {
+        let mut books = Books::new();
+        books.grow(START, 16 * PAGE);
+        books
+    }
+
+    #[test]
+    fn blocks_are_aligned_and_remembered_with_their_caller() {
+        let mut books = pool();
+        let small = books.allocate(24, 0x6C6C7153, false, 0x1000).unwrap();
+        let large = books.allocate(PAGE, 1, true, 0x2000).unwrap();
+        assert_eq!((small.address % ALIGNMENT, large.address % PAGE), (0, 0));
+        assert!(large.address >= small.address + 24);
+        let mine: alloc::vec::Vec<_> =
+            books.blocks_of(|caller| caller == 0x1000).map(|block| block.tag).collect();
+        assert_eq!(mine, [0x6C6C7153]);
+    }
+
+    #[test]
+    fn a_block_is_freed_once() {
+        let mut books = pool();
+        let block = books.allocate(100, 1, false, 0).unwrap();
+        assert_eq!(books.free(block.address), Ok(block));
+        assert_eq!(books.free(block.address), Err(BadFree::AlreadyFreed(block)));
+        assert_eq!(books.free(block.address + 16), Err(BadFree::NeverAllocated));
+        let again = books.allocate(100, 2, false, 0).unwrap();
+        assert_eq!(again.address, block.address, "the hole is used again");
+        assert_eq!(books.free(again.address), Ok(again));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_until_the_pool_grows() {
+        let mut books = pool();
+        assert_eq!(books.allocate(17 * PAGE, 1, false, 0), None);
+        assert_eq!(books.allocate(usize::MAX, 1, false, 0), None);
+        books.grow(START + 16 * PAGE, PAGE);
+        assert!(books.allocate(17 * PAGE, 1, false, 0).is_some(), "adjoining memory becomes one hole");
+    }
+
+    proptest! {
+        #[test]
+        fn blocks_never_overlap_and_everything_comes_back(
+            sizes in prop::collection::vec(0usize..9000, 1..60),
+            order in any::<u64>(),
+        ) {
+            let mut books = pool();
+            let mut live: alloc::vec::Vec<Block> = alloc::vec::Vec::new();
+            for (index, size) in sizes.into_iter().enumerate() {
+                if order >> (index % 64) & 1 == 1 && !live.is_empty() {
+                    let block = live.swap_remove(index % live.len());
+                    prop_assert_eq!(books.free(block.address), Ok(block));
+                }
+                if let Some(block) = books.allocate(size, 0, false, 0) {
+                    let end = block.address + size;
+                    prop_assert!(block.address >= START && end <= START + 16 * PAGE);
+                    prop_assert!(live.iter().all(|other| end <= other.address || other.address + other.size <= block.address));
+                    live.push(block);
+                }
+            }
+            for block in live {
+                prop_assert_eq!(books.free(block.address), Ok(block));
+            }
+            prop_assert_eq!(books.free.into_iter().collect::<alloc::vec::Vec<_>>(), [(START, 16 * PAGE)]);
+        }
+    }
+}

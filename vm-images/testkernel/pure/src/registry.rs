@@ -1,0 +1,236 @@
+//! The configuration manager's tree: keys that hold values and further keys.
+//!
+//! Drivers know it from one path, `\Registry\Machine\System\CurrentControlSet\Services\NAME`, and its subkey
+//! `Parameters`. Names keep the case they were made with and are found whatever the case. Keys are never deleted, so
+//! a [`KeyId`] stays good; the tree lives in memory only and is bounded, as a driver may write to it.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use crate::utf16;
+
+/// The most keys of a registry.
+const MAX_KEYS: usize = 2048;
+/// The most values of a key.
+const MAX_VALUES: usize = 512;
+/// The most bytes of a value.
+const MAX_DATA: usize = 64 << 10;
+/// The longest name of a key or value, in code units; Windows' own limit for keys.
+const MAX_NAME: usize = 255;
+
+const BACKSLASH: u16 = b'\\' as u16;
+
+/// Why a key or value cannot be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RegistryError {
+    /// Not a path, or a name that is empty or too long.
+    #[error("the path is malformed")]
+    Malformed,
+    /// No such key.
+    #[error("no such key")]
+    NotFound,
+    /// A bound was reached.
+    #[error("the registry is full")]
+    Full,
+}
+
+/// A key of a [`Registry`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyId(usize);
+
+/// A value: its type (`REG_*`) and its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Value {
+    /// The name as it was set.
+    pub name: Vec<u16>,
+    /// `REG_*`.
+    pub kind: u32,
+    /// The bytes.
+    pub data: Vec<u8>,
+}
+
+#[derive(Default)]
+struct Key {
+    subkeys: BTreeMap<Vec<u16>, KeyId>,
+    values: BTreeMap<Vec<u16>, Value>,
+}
+
+/// The tree.
+pub struct Registry {
+    keys: Vec<Key>,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Registry {
+    /// A tree with nothing but its root.
+    pub fn new() -> Self {
+        Self { keys: alloc::vec![Key::default()] }
+    }
+
+    /// The key at `path`, which is absolute without a `root` and relative with one.
+    pub fn open(&self, root: Option<KeyId>, path: &[u16]) -> Result<KeyId, RegistryError> {
+        let (mut key, components) = start(root, path)?;
+        for component in components {
+            let subkeys = &self.key(key)?.subkeys;
+            key = *subkeys.get(&utf16::upcased(component)).ok_or(RegistryError::NotFound)?;
+        }
+        Ok(key)
+    }
+
+    /// The key at `path`, made with every key above it where it is missing; true where it is new.
+    pub fn create(&mut self, root: Option<KeyId>, path: &[u16]) -> Result<(KeyId, bool), RegistryError> {
+        let (mut key, components) = start(root, path)?;
+        let mut created = false;
+        for component in components {
+            let name = utf16::upcased(component);
+            let existing = self.key(key)?.subkeys.get(&name).copied();
+            created = existing.is_none();
+            key = match existing {
+                Some(existing) => existing,
+                None => self.add(key, name)?,
+            };
+        }
+        Ok((key, created))
+    }
+
+    fn add(&mut self, parent: KeyId, name: Vec<u16>) -> Result<KeyId, RegistryError> {
+        if self.keys.len() == MAX_KEYS {
+            return Err(RegistryError::Full);
+        }
+        let id = KeyId(self.keys.len());
+        self.key_mut(parent)?.subkeys.insert(name, id);
+        self.keys.push(Key::default());
+        Ok(id)
+    }
+
+    /// The value `name` of `key`.
+    pub fn value(&self, key: KeyId, name: &[u16]) -> Option<&Value> {
+        self.key(key).ok()?.values.get(&utf16::upcased(name))
+    }
+
+    /// The values of `key`, in the order of their names.
+    pub fn values(&self, key: KeyId) -> impl Iterator<Item = &Value> {
+        self.key(key).into_iter().flat_map(|key| key.values.values())
+    }
+
+    /// Sets a value; the name may be empty (the key's unnamed value).
+    pub fn set_value(
+        &mut self,
+        key: KeyId,
+        name: &[u16],
+        kind: u32,
+        data: &[u8],
+    ) -> Result<(), RegistryError> {
+        if name.len() > MAX_NAME {
+            return Err(RegistryError::Malformed);
+        }
+        let values = &mut self.key_mut(key)?.values;
+        let folded = utf16::upcased(name);
+        if data.len() > MAX_DATA || (values.len() == MAX_VALUES && !values.contains_key(&folded)) {
+            return Err(RegistryError::Full);
+        }
+        values.insert(folded, Value { name: name.to_vec(), kind, data: data.to_vec() });
+        Ok(())
+    }
+
+    /// Deletes a value; false where there is none of that name.
+    pub fn delete_value(&mut self, key: KeyId, name: &[u16]) -> bool {
+        self.key_mut(key).is_ok_and(|key| key.values.remove(&utf16::upcased(name)).is_some())
+    }
+
+    fn key(&self, id: KeyId) -> Result<&Key, RegistryError> {
+        self.keys.get(id.0).ok_or(RegistryError::NotFound)
+    }
+
+    fn key_mut(&mut self, id: KeyId) -> Result<&mut Key, RegistryError> {
+        self.keys.get_mut(id.0).ok_or(RegistryError::NotFound)
+    }
+}
+
+/// Where a walk begins, and the components that it takes.
+fn start(root: Option<KeyId>, path: &[u16]) -> Result<(KeyId, impl Iterator<Item = &[u16]>), RegistryError> {
+    let (key, path) = match (root, path.strip_prefix(&[BACKSLASH])) {
+        (None, Some(rest)) => (KeyId(0), rest),
+        (Some(root), None) => (root, path),
+        _ => return Err(RegistryError::Malformed),
+    };
+    // One trailing backslash is allowed; an empty relative path is the root key itself.
+    let path = path.strip_suffix(&[BACKSLASH]).unwrap_or(path);
+    let components = path.split(|&unit| unit == BACKSLASH).filter(move |_| !path.is_empty());
+    if components.clone().any(|component| component.is_empty() || component.len() > MAX_NAME) {
+        return Err(RegistryError::Malformed);
+    }
+    Ok((key, components))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::utf16::encode;
+
+    const SERVICE: &str = r"\Registry\Machine\System\CurrentControlSet\Services\squall";
+
+    #[test]
+    fn keys_and_values_are_found_whatever_their_case() {
+        let mut registry = Registry::new();
+        let (service, created) = registry.create(None, &encode(SERVICE)).unwrap();
+        assert!(created);
+        let (parameters, _) = registry.create(Some(service), &encode("Parameters")).unwrap();
+        registry.set_value(parameters, &encode("IoBase"), 4, &0x300u32.to_le_bytes()).unwrap();
+        let again = registry
+            .open(None, &encode(r"\REGISTRY\machine\SYSTEM\currentcontrolset\services\SQUALL\parameters\"))
+            .unwrap();
+        assert_eq!(again, parameters);
+        let value = registry.value(again, &encode("IOBASE")).unwrap();
+        assert_eq!((value.kind, &value.data[..]), (4, &[0, 3, 0, 0][..]));
+        assert_eq!(value.name, encode("IoBase"));
+        assert!(!registry.create(None, &encode(SERVICE)).unwrap().1, "the second time it is there");
+    }
+
+    #[test]
+    fn an_empty_relative_path_is_the_key_itself() {
+        let mut registry = Registry::new();
+        let (service, _) = registry.create(None, &encode(SERVICE)).unwrap();
+        assert_eq!(registry.open(Some(service), &[]), Ok(service));
+    }
+
+    #[test]
+    fn malformed_paths_are_refused() {
+        let mut registry = Registry::new();
+        for path in ["Registry", r"\Registry\\Machine", ""] {
+            assert_eq!(registry.open(None, &encode(path)), Err(RegistryError::Malformed), "{path}");
+            assert_eq!(registry.create(None, &encode(path)), Err(RegistryError::Malformed), "{path}");
+        }
+        assert_eq!(registry.open(None, &encode(r"\Registry")), Err(RegistryError::NotFound));
+    }
+
+    #[test]
+    fn a_deleted_value_is_gone() {
+        let mut registry = Registry::new();
+        let (key, _) = registry.create(None, &encode(SERVICE)).unwrap();
+        registry.set_value(key, &encode("Once"), 1, &[]).unwrap();
+        assert!(registry.delete_value(key, &encode("once")));
+        assert!(!registry.delete_value(key, &encode("once")));
+        assert_eq!(registry.values(key).count(), 0);
+    }
+
+    #[test]
+    fn bounds_hold() {
+        let mut registry = Registry::new();
+        let (key, _) = registry.create(None, &encode(r"\k")).unwrap();
+        assert_eq!(
+            registry.set_value(key, &encode("big"), 3, &alloc::vec![0; MAX_DATA + 1]),
+            Err(RegistryError::Full)
+        );
+        for index in 0..MAX_VALUES {
+            registry.set_value(key, &encode(&alloc::format!("v{index}")), 4, &[]).unwrap();
+        }
+        assert_eq!(registry.set_value(key, &encode("one more"), 4, &[]), Err(RegistryError::Full));
+        registry.set_value(key, &encode("V7"), 4, &[1]).unwrap();
+    }
+}
