@@ -1,0 +1,165 @@
+//! `squall-isa`: the card in an ISA slot.
+//!
+//! The window of ports is where the user's jumpers put it, and the interrupt is one wire to the two 8259s and to the IOAPIC.
+//! All of them are told the level and look at its edges.
+
+use std::ffi::{c_int, c_void};
+use std::path::Path;
+use std::sync::OnceLock;
+
+use squall_registers::WINDOW_LEN;
+use thiserror::Error;
+
+use crate::abi::{Error, Object, ObjectClass};
+use crate::device::{Device, Line, Settings, Wire};
+use crate::qom::DeviceType;
+use crate::recorder::{self, Recorder, RecorderError};
+use crate::symbols::{Realize, qemu};
+use crate::{error, memory, properties, qom, registry};
+
+/// The first window that a card can be put at: those below belong to the board.
+const FIRST_IOBASE: u32 = 0x100;
+/// The last one.
+const LAST_IOBASE: u32 = 0x1_0000 - WINDOW_LEN as u32;
+/// The first interrupt that reaches the slots: 0 to 2 are the timer, the keyboard and the second 8259.
+const FIRST_IRQ: u32 = 3;
+/// The last one.
+const LAST_IRQ: u32 = 15;
+
+static TYPE: DeviceType =
+    DeviceType { name: c"squall-isa", parent: c"isa-device", class_init, instance_init, instance_finalize };
+
+/// The realize function of `isa-device`.
+static PARENT_REALIZE: OnceLock<Option<Realize>> = OnceLock::new();
+
+/// Why a card does not fit into the machine.
+#[derive(Debug, Error)]
+enum Misfit {
+    #[error(
+        "iobase is {0:#x}; it must be a multiple of {WINDOW_LEN:#x} from {FIRST_IOBASE:#x} to {LAST_IOBASE:#x}"
+    )]
+    Iobase(u32),
+    #[error("irq is {0}; it must be from {FIRST_IRQ} to {LAST_IRQ}")]
+    Irq(u32),
+    #[error("{0}")]
+    Recorder(#[from] RecorderError),
+}
+
+/// Makes `-device squall-isa` work.
+pub(crate) fn register() {
+    qom::register(&TYPE);
+}
+
+fn check(settings: &Settings) -> Result<(u16, c_int), Misfit> {
+    let Settings { iobase, irq, .. } = *settings;
+    let port = u16::try_from(iobase).ok().filter(|port| {
+        port.is_multiple_of(WINDOW_LEN) && (FIRST_IOBASE..=LAST_IOBASE).contains(&u32::from(*port))
+    });
+    let port = port.ok_or(Misfit::Iobase(iobase))?;
+    if !(FIRST_IRQ..=LAST_IRQ).contains(&irq) {
+        return Err(Misfit::Irq(irq));
+    }
+    recorder::check_capacity(settings.trace_records)?;
+    Ok((port, irq as c_int))
+}
+
+unsafe extern "C" fn class_init(class: *mut ObjectClass, _data: *mut c_void) {
+    for property in properties::ALL {
+        // SAFETY: QEMU is initialising our class.
+        unsafe { qom::add_property(class, property) };
+    }
+    // SAFETY: QEMU is initialising our class, which descends from `device` by way of `isa-device`.
+    let parent = unsafe { qom::hook_device(class, realize, reset) };
+    let _ = PARENT_REALIZE.set(parent);
+}
+
+unsafe extern "C" fn instance_init(object: *mut Object) {
+    let settings =
+        Settings { iobase: 0x300, irq: 5, trace: String::new(), trace_records: recorder::DEFAULT_RECORDS };
+    registry::add(object, Device::new(settings));
+}
+
+unsafe extern "C" fn instance_finalize(object: *mut Object) {
+    if let Some(device) = registry::remove(object)
+        && device.is_plugged()
+    {
+        // The memory core still points to it. ISA cards are not unplugged, so there is one of these per machine at most.
+        std::mem::forget(device);
+    }
+}
+
+unsafe extern "C" fn realize(object: *mut Object, errp: *mut *mut Error) {
+    let Some(device) = registry::device_of(object) else { return };
+    if let Some(Some(parent)) = PARENT_REALIZE.get() {
+        // SAFETY: what QEMU would have called, had we not hooked it, with a place for its error.
+        let call = |local| unsafe { parent(object, local) };
+        // SAFETY: QEMU gave us errp, and nothing was raised yet.
+        if !unsafe { error::propagating(errp, call) } {
+            return;
+        }
+    }
+    // SAFETY: `object` is an ISA device whose parent's realize has succeeded; the registry keeps `device` as long as it.
+    if let Err(misfit) = unsafe { plug(object, &device) } {
+        // SAFETY: QEMU gave us errp, and nothing was raised yet.
+        unsafe { error::raise(errp, format_args!("squall-isa: {misfit}")) };
+    }
+}
+
+/// Puts the card into its slot.
+///
+/// # Safety
+/// `object` is the ISA device that `device` stands for, and is being realized; `device` stays where it is as long as
+/// `object` exists.
+unsafe fn plug(object: *mut Object, device: &Device) -> Result<(), Misfit> {
+    let settings = device.settings().clone();
+    let (port, irq) = check(&settings)?;
+    let recorder = match settings.trace.as_str() {
+        "" => None,
+        path => Some(Recorder::create(Path::new(path), settings.trace_records)?),
+    };
+    // Nothing fails from here on.
+    // SAFETY: by the caller's word; the number is one of the 16 that QEMU asserts.
+    let irq = unsafe { (qemu().isa_get_irq)(object, irq) };
+    // SAFETY: the wires of the ISA bus exist as long as the machine.
+    let wire = unsafe { Wire::new(irq) };
+    device.plug(Line::Isa(wire), recorder);
+    // SAFETY: by the caller's word.
+    let window = unsafe { memory::register_window(object, device) };
+    // SAFETY: by the caller's word; the region has just been initialised and lives as long as the object.
+    unsafe { (qemu().isa_register_ioport)(object, window, port) };
+    Ok(())
+}
+
+unsafe extern "C" fn reset(object: *mut Object) {
+    if let Some(device) = registry::device_of(object) {
+        device.reset();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(iobase: u32, irq: u32) -> Settings {
+        Settings { iobase, irq, trace: String::new(), trace_records: recorder::DEFAULT_RECORDS }
+    }
+
+    #[test]
+    fn windows_and_interrupts_that_the_bus_has_are_taken() {
+        assert_eq!(check(&settings(0x300, 5)).unwrap(), (0x300, 5));
+        assert_eq!(check(&settings(0x100, 3)).unwrap(), (0x100, 3));
+        assert_eq!(check(&settings(0xFFE0, 15)).unwrap(), (0xFFE0, 15));
+    }
+
+    #[test]
+    fn others_are_refused_by_name_and_value() {
+        for iobase in [0, 0xE0, 0x301, 0x310, 0x1_0000, 0x1_0300, u32::MAX] {
+            let text = check(&settings(iobase, 5)).unwrap_err().to_string();
+            assert!(text.starts_with(&format!("iobase is {iobase:#x};")), "{text}");
+        }
+        for irq in [0, 1, 2, 16, u32::MAX] {
+            let text = check(&settings(0x300, irq)).unwrap_err().to_string();
+            assert_eq!(text, format!("irq is {irq}; it must be from 3 to 15"));
+        }
+    }
+}
