@@ -22,47 +22,87 @@ pub(super) enum Tool {
     RustComponent(String),
 }
 
+/// A tool's packages, by package manager.
+struct Packages {
+    apt: &'static str,
+    dnf: &'static str,
+    pacman: &'static str,
+    zypper: &'static str,
+    apk: &'static str,
+    nix: &'static str,
+    brew: &'static str,
+}
+
+const QEMU: Packages = Packages {
+    apt: "qemu-system-x86",
+    dnf: "qemu-system-x86-core",
+    pacman: "qemu-system-x86",
+    zypper: "qemu-x86",
+    apk: "qemu-system-x86_64",
+    nix: "qemu",
+    brew: "qemu",
+};
+
+const LIBCLANG: Packages = Packages {
+    apt: "libclang-dev",
+    dnf: "clang-devel",
+    pacman: "clang",
+    zypper: "clang-devel",
+    apk: "clang-dev",
+    nix: "llvmPackages.libclang",
+    brew: "llvm",
+};
+
+const MINGW: Packages = Packages {
+    apt: "mingw-w64-common mingw-w64-x86-64-dev",
+    dnf: "mingw64-headers mingw64-crt",
+    pacman: "mingw-w64-headers mingw-w64-crt",
+    zypper: "mingw64-headers mingw64-runtime",
+    apk: "mingw-w64-headers mingw-w64-crt",
+    nix: "pkgsCross.mingwW64.windows.mingw_w64",
+    brew: "mingw-w64",
+};
+
+const LINKER: Packages = Packages {
+    apt: "gcc libc6-dev",
+    dnf: "gcc",
+    pacman: "gcc",
+    zypper: "gcc",
+    apk: "gcc musl-dev",
+    nix: "gcc",
+    brew: "gcc",
+};
+
 /// The command on a distribution, where there is one.
 pub(super) fn command(tool: &Tool, distribution: Distribution) -> Option<String> {
-    use Distribution as D;
-    let package = |apt: &str, dnf: &str, pacman: &str, zypper: &str, apk: &str, nix: &str, brew: &str| {
-        match distribution {
-            D::Debian | D::Ubuntu => Some(format!("sudo apt-get install {apt}")),
-            D::Fedora => Some(format!("sudo dnf install {dnf}")),
-            D::Arch => Some(format!("sudo pacman -S {pacman}")),
-            D::Suse => Some(format!("sudo zypper install {zypper}")),
-            D::Alpine => Some(format!("sudo apk add {apk}")),
-            D::Nix => Some(format!("nix-shell -p {nix}")),
-            D::MacOs => Some(format!("brew install {brew}")),
-            D::Other => None,
-        }
+    let packages = match tool {
+        Tool::Qemu => QEMU,
+        Tool::Libclang => LIBCLANG,
+        Tool::Mingw => MINGW,
+        Tool::Linker => LINKER,
+        Tool::Rust => return Some("rustup update stable".into()),
+        Tool::RustTarget(target) => return Some(format!("rustup target add {target}")),
+        Tool::RustComponent(component) => return Some(format!("rustup component add {component}")),
     };
-    match tool {
-        Tool::Qemu => package(
-            "qemu-system-x86",
-            "qemu-system-x86-core",
-            "qemu-system-x86",
-            "qemu-x86",
-            "qemu-system-x86_64",
-            "qemu",
-            "qemu",
-        ),
-        Tool::Libclang => {
-            package("libclang-dev", "clang-devel", "clang", "clang-devel", "clang-dev", "libclang", "llvm")
+    Some(match distribution {
+        Distribution::Debian | Distribution::Ubuntu => format!("sudo apt-get install {}", packages.apt),
+        Distribution::Fedora => format!("sudo dnf install {}", packages.dnf),
+        Distribution::Arch => format!("sudo pacman -S {}", packages.pacman),
+        Distribution::Suse => format!("sudo zypper install {}", packages.zypper),
+        Distribution::Alpine => format!("sudo apk add {}", packages.apk),
+        Distribution::Nix => format!("nix-shell -p {}", packages.nix),
+        Distribution::MacOs => format!("brew install {}", packages.brew),
+        Distribution::Other => return None,
+    })
+}
+
+/// The command on a machine: where its release has an older tool than is needed, from where it has a newer one.
+pub(super) fn command_here(tool: &Tool, host: &Host) -> Option<String> {
+    match (tool, host.distribution, host.codename.as_deref()) {
+        (Tool::Qemu, Distribution::Debian, Some("bookworm")) => {
+            Some(format!("sudo apt-get install -t bookworm-backports {}", QEMU.apt))
         }
-        Tool::Mingw => package(
-            "mingw-w64-common mingw-w64-x86-64-dev",
-            "mingw64-headers mingw64-crt",
-            "mingw-w64-headers mingw-w64-crt",
-            "mingw64-headers mingw64-runtime",
-            "mingw-w64-headers mingw-w64-crt",
-            "pkgsCross.mingwW64.windows.mingw_w64",
-            "mingw-w64",
-        ),
-        Tool::Linker => package("gcc libc6-dev", "gcc", "gcc", "gcc", "gcc musl-dev", "gcc", "gcc"),
-        Tool::Rust => package("rustup", "rustup", "rustup", "rustup", "rustup", "rustup", "rustup"),
-        Tool::RustTarget(target) => Some(format!("rustup target add {target}")),
-        Tool::RustComponent(component) => Some(format!("rustup component add {component}")),
+        _ => command(tool, host.distribution),
     }
 }
 
@@ -79,7 +119,7 @@ fn by_name(tool: &Tool) -> &'static str {
 
 /// The next step on a machine, as the end of an error message.
 pub(super) fn sentence(tool: &Tool, host: &Host) -> String {
-    match command(tool, host.distribution) {
+    match command_here(tool, host) {
         Some(command) => format!("to install it: {command}"),
         None => by_name(tool).to_owned(),
     }

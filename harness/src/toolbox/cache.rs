@@ -126,7 +126,7 @@ impl Cache {
             return Ok(entry);
         }
         let thing = self.directory(&recipe.thing);
-        fs::create_dir_all(&thing).map_err(Error::cache("create", &thing))?;
+        fs::create_dir_all(&thing).map_err(Error::file("create", &thing))?;
         let _lock = match Lock::try_take(&thing)? {
             Some(lock) => lock,
             None => {
@@ -142,7 +142,7 @@ impl Cache {
 
         let building = thing.join(format!("{BUILDING}{}", process::id()));
         let content = building.join(CONTENT);
-        fs::create_dir_all(&content).map_err(Error::cache("create", &content))?;
+        fs::create_dir_all(&content).map_err(Error::file("create", &content))?;
         let made = build(&content).and_then(|version| seal(&building, recipe, version));
         let version = made.inspect_err(|_| remove(&building))?;
 
@@ -150,11 +150,11 @@ impl Cache {
         if place.exists() {
             // The same version after another recipe, or a damaged one: out of the way under a name that nobody reads.
             let old = thing.join(format!("{BUILDING}{}-old", process::id()));
-            fs::rename(&place, &old).map_err(Error::cache("replace", &place))?;
+            fs::rename(&place, &old).map_err(Error::file("replace", &place))?;
             remove(&old);
         }
-        fs::rename(&building, &place).map_err(Error::cache("rename into", &place))?;
-        verify(&place, recipe).ok_or_else(|| Error::Cache {
+        fs::rename(&building, &place).map_err(Error::file("rename into", &place))?;
+        verify(&place, recipe).ok_or_else(|| Error::File {
             action: "verify",
             path: place,
             source: io::Error::other("what was just written is not what is there"),
@@ -177,7 +177,7 @@ fn seal(building: &Path, recipe: &Recipe, version: String) -> Result<String, Err
         serde_json::to_writer(&file, &marker)?;
         file.sync_all()
     };
-    write().map_err(Error::cache("write", &path))?;
+    write().map_err(Error::file("write", &path))?;
     Ok(version)
 }
 
@@ -228,7 +228,7 @@ impl Lock {
     /// Waits for it.
     pub(super) fn take(directory: &Path) -> Result<Self, Error> {
         let (file, path) = Self::open(directory)?;
-        file.lock().map_err(Error::cache("lock", &path))?;
+        file.lock().map_err(Error::file("lock", &path))?;
         Ok(Self { _file: file })
     }
 
@@ -238,7 +238,7 @@ impl Lock {
         match file.try_lock() {
             Ok(()) => Ok(Some(Self { _file: file })),
             Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(source)) => Err(Error::Cache { action: "lock", path, source }),
+            Err(TryLockError::Error(source)) => Err(Error::File { action: "lock", path, source }),
         }
     }
 
@@ -249,7 +249,7 @@ impl Lock {
             .truncate(false)
             .write(true)
             .open(&path)
-            .map_err(Error::cache("open", &path))?;
+            .map_err(Error::file("open", &path))?;
         Ok((file, path))
     }
 }
@@ -446,6 +446,50 @@ mod tests {
             assert!(content.exists() || cache.find(&recipe(&["slow"])).is_some());
         });
         assert_eq!(waited.load(Ordering::SeqCst), 1);
+    }
+
+    /// Tells the process of [`a_builder_that_is_killed_holds_nobody_up`] which cache to build in.
+    const ROLE: &str = "SQUALL_TEST_SLOW_BUILDER";
+
+    #[test]
+    #[ignore = "the other process of a_builder_that_is_killed_holds_nobody_up"]
+    fn slow_builder() {
+        let cache = Cache::at(env::var_os(ROLE).unwrap().into());
+        let build = |content: &Path| {
+            put(content, "1")?;
+            println!("building");
+            thread::sleep(Duration::from_secs(600));
+            Ok("1".to_owned())
+        };
+        cache.find_or_build(&recipe(&[]), || (), build).unwrap();
+    }
+
+    #[test]
+    fn a_builder_that_is_killed_holds_nobody_up() {
+        use std::io::{BufRead, BufReader};
+        use std::process::{Command, Stdio};
+
+        let (_guard, cache) = cache();
+        let mut builder = Command::new(env::current_exe().unwrap())
+            .args(["--ignored", "--nocapture", "--exact", "toolbox::cache::tests::slow_builder"])
+            .env(ROLE, cache.directory(""))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(builder.stdout.take().unwrap()).lines().map_while(Result::ok);
+        assert!(said.any(|line| line.contains("building")), "the other process never began");
+
+        let thing = cache.directory("thing");
+        assert!(Lock::try_take(&thing).unwrap().is_none(), "another process holds the lock");
+        assert!(cache.find(&recipe(&[])).is_none());
+        builder.kill().unwrap();
+        builder.wait().unwrap();
+        assert_eq!(subdirectories(&thing).count(), 1, "its half-made entry is left");
+
+        let entry =
+            cache.find_or_build(&recipe(&[]), || panic!("nobody to wait for"), |content| put(content, "2"));
+        assert_eq!(fs::read_to_string(entry.unwrap().root.join("bin/tool")).unwrap(), "tool 2");
+        assert_eq!(subdirectories(&thing).count(), 1, "and was swept");
     }
 
     #[test]

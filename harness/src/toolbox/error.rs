@@ -16,9 +16,9 @@ pub enum Error {
     )]
     NoCacheDirectory,
 
-    /// The cache could not be read or written.
+    /// A file or directory could not be read or written; most often in the cache.
     #[error("cannot {action} {}: {source}", path.display())]
-    Cache {
+    File {
         /// What was being done, as a verb: "create", "rename".
         action: &'static str,
         /// To which file or directory.
@@ -83,10 +83,7 @@ pub enum Error {
 
 impl Error {
     /// For `map_err`: names what was being done to which path.
-    pub(super) fn cache<'a>(
-        action: &'static str,
-        path: &'a Path,
-    ) -> impl FnOnce(io::Error) -> Self + use<'a> {
-        move |source| Self::Cache { action, path: path.to_owned(), source }
+    pub(super) fn file<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Self + use<'a> {
+        move |source| Self::File { action, path: path.to_owned(), source }
     }
 }

@@ -5,6 +5,7 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use serde::Serialize;
 
@@ -33,7 +34,7 @@ pub enum Distribution {
 }
 
 impl Distribution {
-    /// Those that [`advice`](super::advice) knows commands for.
+    /// Those for which the command that installs a tool is known.
     pub const ALL: [Self; 8] = [
         Self::Debian,
         Self::Ubuntu,
@@ -44,6 +45,21 @@ impl Distribution {
         Self::Nix,
         Self::MacOs,
     ];
+
+    /// Its name on a command line and in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Debian => "debian",
+            Self::Ubuntu => "ubuntu",
+            Self::Fedora => "fedora",
+            Self::Arch => "arch",
+            Self::Suse => "suse",
+            Self::Alpine => "alpine",
+            Self::Nix => "nix",
+            Self::MacOs => "macos",
+            Self::Other => "other",
+        }
+    }
 
     /// From the ID words of `os-release`, the closest first.
     fn from_ids<'a>(ids: impl IntoIterator<Item = &'a str>) -> Self {
@@ -59,6 +75,22 @@ impl Distribution {
                 _ => None,
             })
             .unwrap_or(Self::Other)
+    }
+}
+
+/// Not the name of a distribution.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is none of debian, ubuntu, fedora, arch, suse, alpine, nix, macos")]
+pub struct DistributionError(String);
+
+impl FromStr for Distribution {
+    type Err = DistributionError;
+
+    fn from_str(name: &str) -> Result<Self, DistributionError> {
+        Self::ALL
+            .into_iter()
+            .find(|known| known.name() == name)
+            .ok_or_else(|| DistributionError(name.to_owned()))
     }
 }
 
@@ -151,6 +183,15 @@ mod tests {
         assert_eq!(host.codename.as_deref(), Some("noble"));
         let rocky = Host::from_os_release("ID='rocky'\nID_LIKE='rhel centos fedora'\n");
         assert_eq!(rocky.distribution, Distribution::Fedora);
+    }
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        for distribution in Distribution::ALL {
+            assert_eq!(distribution.name().parse(), Ok(distribution));
+            assert_eq!(serde_json::to_value(distribution).unwrap(), distribution.name());
+        }
+        assert!("beos".parse::<Distribution>().unwrap_err().to_string().contains("'beos' is none of debian"));
     }
 
     #[test]

@@ -191,7 +191,7 @@ impl Toolbox {
                     Err(reason) => problem = reason,
                 }
                 let clear = fs::remove_dir_all(content).and_then(|()| fs::create_dir(content));
-                clear.map_err(Error::cache("empty", content))?;
+                clear.map_err(Error::file("empty", content))?;
             }
         }
         Err(Error::Unsuitable { tool: "libclang".into(), origin: area.targets.join(", "), problem })
@@ -287,7 +287,9 @@ fn in_tree(root: &Path) -> Option<Libclang> {
         let (library, version) = libraries_in(directory).pop()?;
         // The wheel's file does not say; there is only the one.
         let version = version.or(Some(WHEEL_VERSION));
-        let library_path = if library.ends_with("libclang.so") { Vec::new() } else { library_path.clone() };
+        let brought =
+            library_path.iter().filter(|path| libraries::holds_library(path, |name| !is_libclang(name)));
+        let library_path = brought.cloned().collect();
         Some(Libclang { directory: directory.clone(), library, version, origin: Origin::Cache, library_path })
     };
     library_path.iter().find_map(found)
@@ -336,11 +338,11 @@ fn wheel(python: &Path, content: &Path) -> Result<String, Error> {
     let scratch = content.join("wheel");
     let library = content.join("usr/lib");
     for directory in [&scratch, &library] {
-        fs::create_dir_all(directory).map_err(Error::cache("create", directory))?;
+        fs::create_dir_all(directory).map_err(Error::file("create", directory))?;
     }
     let requirements = scratch.join("requirements.txt");
     fs::write(&requirements, format!("{WHEEL} --hash=sha256:{WHEEL_SHA256}\n"))
-        .map_err(Error::cache("write", &requirements))?;
+        .map_err(Error::file("write", &requirements))?;
     let mut download = dying_with_us(python);
     download.args([
         "-m",
@@ -367,8 +369,8 @@ fn wheel(python: &Path, content: &Path) -> Result<String, Error> {
     unpack.args(["-m", "zipfile", "--extract"]).arg(&wheel).arg(&scratch);
     run_to_success("python3 -m zipfile", &mut unpack)?;
     let packed = scratch.join(format!("libclang-{WHEEL_VERSION}.data/platlib/clang/native/libclang.so"));
-    fs::rename(&packed, library.join("libclang.so")).map_err(Error::cache("move", &packed))?;
-    fs::remove_dir_all(&scratch).map_err(Error::cache("remove", &scratch))?;
+    fs::rename(&packed, library.join("libclang.so")).map_err(Error::file("move", &packed))?;
+    fs::remove_dir_all(&scratch).map_err(Error::file("remove", &scratch))?;
     Ok(WHEEL_VERSION.to_string())
 }
 

@@ -1,7 +1,8 @@
 //! Shared libraries inside a tree of unpacked packages.
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use object::read::elf::{FileHeader, ProgramHeader};
@@ -23,10 +24,20 @@ pub(super) fn directories(root: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The same as one value of a library path.
-pub(super) fn search_path(root: &Path) -> OsString {
-    // A directory of the cache has no colon in its name; if its parents do, no library path can name them.
-    std::env::join_paths(directories(root)).unwrap_or_default()
+/// Those that do hold some, as one value of a library path.
+pub(super) fn search_path(root: &Path) -> Result<OsString, String> {
+    let directories = directories(root).into_iter().filter(|directory| holds_library(directory, |_| true));
+    std::env::join_paths(directories)
+        .map_err(|_| format!("no library path can name {}: it has a colon", root.display()))
+}
+
+/// Whether a shared library lies in a directory whose file name passes.
+pub(super) fn holds_library(directory: &Path, passes: impl Fn(&str) -> bool) -> bool {
+    fs::read_dir(directory).into_iter().flatten().flatten().any(|entry| {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        (name.ends_with(".so") || name.contains(".so.")) && passes(&name)
+    })
 }
 
 /// `x86_64-linux-gnu` and its like.
@@ -36,7 +47,10 @@ fn is_architecture(path: &Path) -> bool {
 
 /// The tree's own copy of the dynamic linker that a program asks for.
 pub(super) fn dynamic_linker(root: &Path, program: &Path) -> Result<PathBuf, String> {
-    let data = fs::read(program).map_err(|error| format!("{}: {error}", program.display()))?;
+    // The interpreter's name lies right behind the headers; of a QEMU's 30 MB no more is wanted at every start.
+    let mut data = Vec::new();
+    let head = File::open(program).and_then(|file| file.take(64 << 10).read_to_end(&mut data));
+    head.map_err(|error| format!("{}: {error}", program.display()))?;
     let wanted =
         interpreter(&data).ok_or_else(|| format!("{}: names no dynamic linker", program.display()))?;
     let name = wanted.file_name().unwrap_or_default().to_owned();

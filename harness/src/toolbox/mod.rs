@@ -38,7 +38,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use error::Error;
-pub use host::{Distribution, Host};
+pub use host::{Distribution, DistributionError, Host};
 pub use libclang::Libclang;
 pub use mingw::Mingw;
 pub use progress::Progress;

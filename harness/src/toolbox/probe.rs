@@ -30,7 +30,7 @@ use super::version::Version;
 
 /// One of each kind of function that the device calls: a QEMU that exports these exports its internals. The device names
 /// every one that it misses when it is loaded; this list only has to tell builds apart.
-const NEEDED_SYMBOLS: [&str; 12] = [
+const NEEDED_SYMBOLS: [&str; 11] = [
     "type_register_static",
     "object_class_property_add",
     "device_class_set_parent_realize",
@@ -39,7 +39,6 @@ const NEEDED_SYMBOLS: [&str; 12] = [
     "memory_region_init_io",
     "qemu_set_irq",
     "timer_init_full",
-    "bql_locked",
     "async_run_on_cpu",
     "cpu_loop_exit_restore",
     "qemu_plugin_register_vcpu_tb_trans_cb",
@@ -126,7 +125,7 @@ pub(super) fn fresh(candidate: &Candidate) -> Result<Qemu, String> {
 
 fn version(candidate: &Candidate) -> Result<(Version, String), String> {
     let output = run_within("QEMU", candidate.command().arg("--version"), ANSWER)
-        .map_err(|error| format!("cannot run it: {error}"))?;
+        .map_err(|error| error.to_string())?;
     let first = output.stdout.lines().next().unwrap_or_default().trim();
     if !output.status.success() || !first.contains("QEMU") {
         let said = [first, output.stderr.lines().next().unwrap_or_default().trim()]
@@ -298,5 +297,197 @@ fn remember(place: &Path, candidate: &Candidate, qemu: &Qemu) {
         .and_then(|()| fs::rename(&building, place));
     if let Err(error) = kept {
         tracing::debug!(place = %place.display(), %error, "probe not remembered");
+    }
+}
+
+#[cfg(unix)]
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::toolbox::Origin;
+
+    /// A shared object, as small as can be, that exports functions and asks for others: ELF header, dynamic symbols,
+    /// their names, three section headers.
+    fn shared_object(defined: &[&str], undefined: &[&str]) -> Vec<u8> {
+        let (mut symbols, mut names) = (vec![0; 24], vec![0]);
+        for (name, section) in
+            defined.iter().map(|name| (name, 1_u16)).chain(undefined.iter().map(|name| (name, 0)))
+        {
+            symbols.extend((names.len() as u32).to_le_bytes());
+            symbols.extend([0x12, 0]); // global, function
+            symbols.extend(section.to_le_bytes());
+            symbols.extend([0; 16]);
+            names.extend(name.as_bytes());
+            names.push(0);
+        }
+        let (at_symbols, at_names) = (64, 64 + symbols.len());
+        let at_headers = at_names + names.len();
+        let mut header = [b"\x7fELF\x02\x01\x01".as_slice(), &[0; 9]].concat();
+        header.extend([3, 0, 62, 0, 1, 0, 0, 0]); // shared object, x86-64
+        header.extend([0; 16]);
+        header.extend((at_headers as u64).to_le_bytes());
+        header.extend([0, 0, 0, 0, 64, 0, 56, 0, 0, 0, 64, 0, 3, 0, 2, 0]);
+        let section = |kind: u32, offset: usize, size: usize, link: u32, entry: u64| {
+            let mut bytes = [0_u32.to_le_bytes(), kind.to_le_bytes()].concat();
+            bytes.extend([0; 16]);
+            bytes.extend([(offset as u64).to_le_bytes(), (size as u64).to_le_bytes()].concat());
+            bytes.extend([link.to_le_bytes(), 1_u32.to_le_bytes()].concat());
+            bytes.extend([8_u64.to_le_bytes(), entry.to_le_bytes()].concat());
+            bytes
+        };
+        const DYNSYM: u32 = 11;
+        const STRTAB: u32 = 3;
+        let headers = [
+            vec![0; 64],
+            section(DYNSYM, at_symbols, symbols.len(), 2, 24),
+            section(STRTAB, at_names, names.len(), 0, 0),
+        ];
+        [header, symbols, names, headers.concat()].concat()
+    }
+
+    /// A directory with a program that answers as QEMU does, and the file of its code.
+    struct Fake {
+        directory: tempfile::TempDir,
+        cache: Cache,
+    }
+
+    impl Fake {
+        fn new(version: &str, exported: &[&str], plugin_answer: &str) -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let script = format!(
+                "#!/bin/sh\necho run >> {count}\ncase \"$*\" in\n--version) echo 'QEMU emulator version {version} (Fake 1)';;\n\
+                 '-L help') echo /fake/share;;\n*-plugin*) echo '{plugin_answer}' >&2; exit 1;;\n*) exit 1;;\nesac\n",
+                count = directory.path().join("runs").display()
+            );
+            let program = directory.path().join("qemu");
+            fs::write(&program, script).unwrap();
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+            fs::write(directory.path().join("code"), shared_object(exported, &["malloc"])).unwrap();
+            let cache = Cache::at(directory.path().join("cache"));
+            Self { directory, cache }
+        }
+
+        fn candidate(&self) -> Candidate {
+            Candidate {
+                program: self.directory.path().join("qemu"),
+                prefix_args: Vec::new(),
+                binary: Some(self.directory.path().join("code")),
+                origin: Origin::Chosen,
+            }
+        }
+
+        fn probe(&self) -> Result<Qemu, String> {
+            cached(&self.cache, &self.candidate())
+        }
+
+        fn runs(&self) -> usize {
+            fs::read_to_string(self.directory.path().join("runs")).map_or(0, |text| text.lines().count())
+        }
+    }
+
+    const PLUGIN: &str = "qemu: Could not load plugin /dev/null/no-plugin";
+
+    #[test]
+    fn a_good_one_is_taken_and_remembered() {
+        let fake = Fake::new("10.0.2", &NEEDED_SYMBOLS, PLUGIN);
+        let qemu = fake.probe().unwrap();
+        assert_eq!((qemu.version, qemu.version_text.as_str()), (Version::new(10, 0, 2), "10.0.2 (Fake 1)"));
+        assert_eq!(qemu.firmware_dirs, [PathBuf::from("/fake/share")]);
+        let runs = fake.runs();
+        assert_eq!(fake.probe().unwrap(), qemu);
+        assert_eq!(fake.runs(), runs, "the second answer costs no process");
+    }
+
+    #[test]
+    fn what_was_remembered_of_another_file_does_not_count() {
+        let fake = Fake::new("10.0.2", &NEEDED_SYMBOLS, PLUGIN);
+        fake.probe().unwrap();
+        fs::write(fake.directory.path().join("code"), shared_object(&NEEDED_SYMBOLS[1..], &[])).unwrap();
+        assert!(fake.probe().unwrap_err().contains("does not export"));
+        fs::remove_file(fake.directory.path().join("code")).unwrap();
+        assert!(fake.probe().unwrap_err().contains("cannot be read"));
+    }
+
+    #[test]
+    fn a_damaged_memory_is_no_memory() {
+        let fake = Fake::new("10.0.2", &NEEDED_SYMBOLS, PLUGIN);
+        let qemu = fake.probe().unwrap();
+        fs::write(place(&fake.cache, &fake.candidate()), "{\"schema\":").unwrap();
+        assert_eq!(fake.probe().unwrap(), qemu);
+    }
+
+    #[test]
+    fn each_refusal_says_why() {
+        let cases = [
+            (Fake::new("9.2.4", &NEEDED_SYMBOLS, PLUGIN), "QEMU 9.2.4 is older than 10.0.0"),
+            (
+                Fake::new("10.0.2", &NEEDED_SYMBOLS[1..], PLUGIN),
+                "1 of 11 missing, type_register_static first",
+            ),
+            (Fake::new("10.0.2", &[], PLUGIN), "11 of 11 missing"),
+            (Fake::new("10.0.2", &NEEDED_SYMBOLS, "qemu: -plugin: invalid option"), "built without plugins"),
+            (Fake::new("tomorrow", &NEEDED_SYMBOLS, PLUGIN), "names no version"),
+        ];
+        for (fake, why) in cases {
+            let problem = fake.probe().unwrap_err();
+            assert!(problem.contains(why), "{problem} lacks {why}");
+        }
+    }
+
+    #[test]
+    fn a_symbol_that_is_only_asked_for_is_not_exported() {
+        let directory = tempfile::tempdir().unwrap();
+        let code = directory.path().join("code");
+        fs::write(&code, shared_object(&["isa_get_irq"], &["qemu_set_irq"])).unwrap();
+        let found = exported_symbols(&code, &NEEDED_SYMBOLS).unwrap();
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), ["isa_get_irq"]);
+    }
+
+    #[test]
+    fn a_file_that_is_no_whole_elf_is_refused_at_every_length() {
+        let directory = tempfile::tempdir().unwrap();
+        let code = directory.path().join("code");
+        let whole = shared_object(&NEEDED_SYMBOLS, &[]);
+        for length in 0..whole.len() {
+            fs::write(&code, &whole[..length]).unwrap();
+            assert_ne!(missing_symbols(&code), Ok(vec![]), "{length} bytes");
+        }
+        fs::write(&code, &whole).unwrap();
+        assert_eq!(missing_symbols(&code), Ok(vec![]));
+    }
+
+    #[test]
+    fn code_behind_a_wrapper_is_found_in_the_memory_map() {
+        let maps = "\
+55d0-55d1 r--p 00000000 08:01 1 /usr/bin/qemu-system-x86_64
+55d1-55d2 r-xp 00001000 08:01 1 /usr/bin/qemu-system-x86_64
+7f00-7f01 r-xp 00000000 08:01 2 /opt/with space/libc.so.6
+7f01-7f02 rw-p 00000000 00:00 0
+7f02-7f03 r-xp 00000000 00:00 0 [vdso]
+";
+        let files: Vec<PathBuf> = mapped_files(maps).collect();
+        assert_eq!(
+            files,
+            [PathBuf::from("/usr/bin/qemu-system-x86_64"), PathBuf::from("/opt/with space/libc.so.6")]
+        );
+    }
+
+    #[test]
+    fn a_wrapper_without_qemu_behind_it_is_refused() {
+        let fake = Fake::new("10.0.2", &NEEDED_SYMBOLS, PLUGIN);
+        let problem = fresh(&Candidate { binary: None, ..fake.candidate() }).unwrap_err();
+        assert!(problem.contains("QEMU did not come up"), "{problem}");
+    }
+
+    /// The probe's list is short on purpose, but it must not ask for what the device does without.
+    #[test]
+    fn only_what_the_device_calls_is_asked_for() {
+        let place = concat!(env!("CARGO_MANIFEST_DIR"), "/../vdevice/qemu/src/symbols.rs");
+        let device = fs::read_to_string(place).unwrap();
+        for symbol in NEEDED_SYMBOLS {
+            assert!(device.contains(&format!("fn {symbol}(")), "{symbol}");
+        }
     }
 }

@@ -97,7 +97,7 @@ impl Candidate {
     fn in_tree(root: &Path) -> Result<Self, String> {
         let binary = root.join("usr/bin").join(PROGRAM);
         let linker = libraries::dynamic_linker(root, &binary)?;
-        let mut prefix_args: Vec<OsString> = vec!["--library-path".into(), libraries::search_path(root)];
+        let mut prefix_args: Vec<OsString> = vec!["--library-path".into(), libraries::search_path(root)?];
         prefix_args.extend(["--argv0".into(), PROGRAM.into(), binary.clone().into_os_string()]);
         for firmware in ["usr/share/qemu", "usr/share/seabios"] {
             prefix_args.extend(["-L".into(), root.join(firmware).into_os_string()]);
@@ -193,7 +193,7 @@ impl Toolbox {
             for area in &areas {
                 match self.fetch_qemu_from(area, content, task) {
                     Ok(version) => return Ok(version),
-                    Err(error @ Error::Cache { .. }) => return Err(error),
+                    Err(error @ Error::File { .. }) => return Err(error),
                     Err(error) => problems.push(format!("{}: {error}", area.name())),
                 }
             }
@@ -224,7 +224,7 @@ impl Toolbox {
                 Err(reason) => {
                     problem = reason;
                     let clear = std::fs::remove_dir_all(content).and_then(|()| std::fs::create_dir(content));
-                    clear.map_err(Error::cache("empty", content))?;
+                    clear.map_err(Error::file("empty", content))?;
                 }
             }
         }

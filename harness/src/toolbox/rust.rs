@@ -67,7 +67,7 @@ impl Toolbox {
         }
         // rustup does not expect two of itself on one toolchain.
         let directory = self.cache.directory("rustup");
-        fs::create_dir_all(&directory).map_err(Error::cache("create", &directory))?;
+        fs::create_dir_all(&directory).map_err(Error::file("create", &directory))?;
         let _lock = Lock::take(&directory)?;
         if let Some(found) = there() {
             return Ok(found);

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::advice::{self, Tool};
 use super::command::run_within;
-use super::host::{Distribution, on_path};
+use super::host::{Distribution, Host, on_path};
 use super::libclang::OLDEST_LIBCLANG;
 use super::mingw::OLDEST_MINGW;
 use super::qemu::OLDEST_QEMU;
@@ -61,6 +61,11 @@ pub enum Verdict {
 }
 
 impl Need {
+    /// The command that installs it on a machine.
+    pub fn install_here(&self, host: &Host) -> Option<String> {
+        advice::command_here(&self.tool, host)
+    }
+
     /// The command that installs it on a distribution.
     pub fn install_on(&self, distribution: Distribution) -> Option<String> {
         advice::command(&self.tool, distribution)

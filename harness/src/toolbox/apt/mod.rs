@@ -87,6 +87,7 @@ Acquire::AllowInsecureRepositories "false";
 Acquire::AllowWeakRepositories "false";
 Acquire::AllowDowngradeToInsecureRepositories "false";
 Acquire::Languages "none";
+Acquire::GzipIndexes "true";
 Acquire::Retries "3";
 Debug::NoLocking "true";
 "#;
@@ -106,7 +107,7 @@ impl<'a> Apt<'a> {
         let directory = cache.directory("apt").join(&area.name);
         for part in ["lists/partial", "archives/partial"] {
             let path = directory.join(part);
-            fs::create_dir_all(&path).map_err(Error::cache("create", &path))?;
+            fs::create_dir_all(&path).map_err(Error::file("create", &path))?;
         }
         let lock = match Lock::try_take(&directory)? {
             Some(lock) => lock,
@@ -295,6 +296,15 @@ impl<'a> Apt<'a> {
     }
 }
 
+impl Drop for Apt<'_> {
+    /// apt's index of the lists is larger than they are, and made again in a second.
+    fn drop(&mut self) {
+        for index in ["pkgcache.bin", "srcpkgcache.bin"] {
+            let _ = fs::remove_file(self.directory.join(index));
+        }
+    }
+}
+
 impl Package {
     /// A line of `apt-get --print-uris`: `'URI' FILE SIZE HASH`, the file being `NAME_VERSION_ARCHITECTURE.deb`.
     fn parse(line: &str) -> Option<Self> {
@@ -331,7 +341,7 @@ fn reaching_the_mirror() -> String {
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Error> {
-    fs::write(path, text).map_err(Error::cache("write", path))
+    fs::write(path, text).map_err(Error::file("write", path))
 }
 
 #[cfg(test)]
