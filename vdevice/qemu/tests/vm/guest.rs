@@ -1,0 +1,159 @@
+//! A guest for the tests of `watch`: a ROM that calls two functions in turn, for ever, and counts what interrupts it where.
+//!
+//! It runs in real mode at F000:0000, which is linear 0xF0000. What it has counted is in the first page of memory.
+
+use std::arch::global_asm;
+use std::ptr::addr_of;
+
+/// Linear address of the ROM's first byte.
+const BASE: u64 = 0xF_0000;
+const ROM_LEN: usize = 0x1_0000;
+
+/// Where the guest counts interrupts.
+pub(crate) const INTERRUPTS: u64 = 0x500;
+/// Where it counts those that came exactly at [`first`].
+pub(crate) const AT_FIRST: u64 = 0x504;
+/// Where it counts those that came exactly at [`second`].
+pub(crate) const AT_SECOND: u64 = 0x508;
+/// Where it counts its rounds.
+pub(crate) const ROUNDS: u64 = 0x50C;
+
+global_asm!(
+    ".pushsection .rodata.squall_test_rom,\"a\",@progbits",
+    ".code16",
+    "squall_test_rom:",
+    "cli",
+    "xorw %ax, %ax",
+    "movw %ax, %ds",
+    "movw %ax, %ss",
+    "movw $0x7000, %sp",
+    // Interrupt 5 is vector 0x25, once the 8259s say so; all others are masked.
+    "movw $(squall_test_isr - squall_test_rom), 0x94",
+    "movw $0xF000, 0x96",
+    "movb $0x11, %al",
+    "outb %al, $0x20",
+    "movb $0x20, %al",
+    "outb %al, $0x21",
+    "movb $4, %al",
+    "outb %al, $0x21",
+    "movb $1, %al",
+    "outb %al, $0x21",
+    "movb $0xDF, %al",
+    "outb %al, $0x21",
+    "movb $0xFF, %al",
+    "outb %al, $0xA1",
+    // The local APIC lets the 8259s through once told so. It is far beyond what real mode reaches, except through a segment
+    // that has been to protected mode.
+    "lgdtl %cs:(squall_test_gdtr - squall_test_rom)",
+    "movl %cr0, %eax",
+    "orb $1, %al",
+    "movl %eax, %cr0",
+    "jmp 6f",
+    "6:",
+    "movw $8, %bx",
+    "movw %bx, %fs",
+    "andb $0xFE, %al",
+    "movl %eax, %cr0",
+    "jmp 7f",
+    "7:",
+    "movl $0xFEE000F0, %ebx",
+    "movl $0x1FF, %fs:(%ebx)",
+    "movl $0xFEE00350, %ebx",
+    "movl $0x700, %fs:(%ebx)",
+    // IRQ_ENABLE.
+    "movw $0x304, %dx",
+    "movl $1, %eax",
+    "outl %eax, %dx",
+    "sti",
+    "2:",
+    "call squall_test_first",
+    "squall_test_after_first:",
+    "call squall_test_second",
+    "incl 0x50C",
+    "jmp 2b",
+    "nop",
+    "squall_test_first:",
+    "incw %bx",
+    "movw $20, %cx",
+    "3:",
+    "loop 3b",
+    "ret",
+    // The watched instruction is not the first of its translation block.
+    "squall_test_second:",
+    "xorw %cx, %cx",
+    "squall_test_second_inside:",
+    "addw $3, %cx",
+    "ret",
+    "squall_test_isr:",
+    "pushw %bp",
+    "movw %sp, %bp",
+    "pushl %eax",
+    "pushw %dx",
+    "incl 0x500",
+    "movw 2(%bp), %ax",
+    "cmpw $(squall_test_first - squall_test_rom), %ax",
+    "jne 4f",
+    "incl 0x504",
+    "4:",
+    "cmpw $(squall_test_second_inside - squall_test_rom), %ax",
+    "jne 5f",
+    "incl 0x508",
+    "5:",
+    // Acknowledge the card, then the 8259.
+    "movw $0x308, %dx",
+    "movl $1, %eax",
+    "outl %eax, %dx",
+    "movb $0x20, %al",
+    "outb %al, $0x20",
+    "popw %dx",
+    "popl %eax",
+    "popw %bp",
+    "iret",
+    "squall_test_gdt:",
+    ".quad 0, 0x00CF92000000FFFF",
+    "squall_test_gdtr:",
+    ".word 15",
+    ".long 0xF0000 + (squall_test_gdt - squall_test_rom)",
+    "squall_test_rom_end:",
+    ".code64",
+    ".popsection",
+    options(att_syntax)
+);
+
+unsafe extern "C" {
+    static squall_test_rom: u8;
+    static squall_test_rom_end: u8;
+    static squall_test_first: u8;
+    static squall_test_after_first: u8;
+    static squall_test_second_inside: u8;
+}
+
+fn offset(label: *const u8) -> usize {
+    label.addr() - addr_of!(squall_test_rom).addr()
+}
+
+/// The ROM, with a jump to its beginning at the reset vector.
+pub(crate) fn rom() -> Vec<u8> {
+    let len = offset(addr_of!(squall_test_rom_end));
+    // SAFETY: the assembly above lays out so many bytes from that label on.
+    let code = unsafe { std::slice::from_raw_parts(addr_of!(squall_test_rom), len) };
+    let mut rom = vec![0xF4; ROM_LEN];
+    rom[..len].copy_from_slice(code);
+    rom[0xFFF0..0xFFF5].copy_from_slice(&[0xEA, 0x00, 0x00, 0x00, 0xF0]);
+    rom
+}
+
+/// The first instruction of the first function.
+pub(crate) fn first() -> u64 {
+    BASE + offset(addr_of!(squall_test_first)) as u64
+}
+
+/// Where the first function returns to.
+pub(crate) fn after_first() -> u64 {
+    BASE + offset(addr_of!(squall_test_after_first)) as u64
+}
+
+/// An instruction in the middle of the second function.
+pub(crate) fn second() -> u64 {
+    BASE + offset(addr_of!(squall_test_second_inside)) as u64
+}

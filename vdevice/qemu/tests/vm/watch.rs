@@ -1,0 +1,113 @@
+//! Interrupts at chosen instructions of a guest.
+
+use serde_json::json;
+
+use crate::guest::{AT_FIRST, AT_SECOND, INTERRUPTS, ROUNDS, after_first, first, rom, second};
+use crate::machine::{Machine, PATIENCE, Setup};
+use crate::recorder::records;
+
+/// A guest that has run its functions many times, so that all of them are translated.
+fn warm(arguments: &[&'static str]) -> Machine {
+    let mut machine = Machine::with(Setup { rom: rom(), arguments: arguments.to_vec(), ..Setup::default() });
+    let begun = std::time::Instant::now();
+    while machine.memory(ROUNDS) < 1000 {
+        assert!(begun.elapsed() < PATIENCE, "the guest does not run");
+    }
+    machine
+}
+
+fn watch(enter: u64, leave: Option<u64>, fire: bool) -> String {
+    let mut watch = json!({ "enter": format!("{enter:#x}"), "fire_at_enter": fire });
+    if let Some(leave) = leave {
+        watch["leave"] = json!(format!("{leave:#x}"));
+    }
+    watch.to_string()
+}
+
+/// Watches, lets the guest come by a few hundred times, and checks that each interrupt came at that instruction and at no other.
+fn interrupts_are_exact(arguments: &[&'static str]) {
+    let mut machine = warm(arguments);
+    for (enter, counted) in [(first(), AT_FIRST), (second(), AT_SECOND), (first(), AT_FIRST)] {
+        let (fired, interrupts, there) =
+            (machine.counter("/fired"), machine.memory(INTERRUPTS), machine.memory(counted));
+        machine.set("watch", watch(enter, None, true)).unwrap();
+        machine.wait_for("/fired", fired + 300);
+        machine.set("watch", "").unwrap();
+        // Whatever is still on its way to the guest arrives while it goes round.
+        let round = machine.memory(ROUNDS);
+        while machine.memory(ROUNDS) < round + 100 {}
+        let fired = machine.counter("/fired") - fired;
+        let taken = u64::from(machine.memory(INTERRUPTS) - interrupts);
+        let there = u64::from(machine.memory(counted) - there);
+        assert_eq!((taken, there), (fired, fired), "fired at {enter:#x}, taken, and taken there");
+    }
+    let stats = machine.stats();
+    assert_eq!(stats["fired"], stats["serviced"], "{stats}");
+    assert_eq!(stats["fired"], stats["unload"]["entered"], "{stats}");
+}
+
+#[test]
+fn interrupts_are_exact_on_one_processor() {
+    interrupts_are_exact(&["-smp", "1"]);
+}
+
+#[test]
+fn interrupts_are_exact_on_two_processors() {
+    interrupts_are_exact(&["-smp", "2"]);
+}
+
+#[test]
+fn interrupts_are_exact_when_processors_take_turns() {
+    interrupts_are_exact(&["-smp", "2", "-accel", "tcg,thread=single"]);
+}
+
+#[test]
+fn interrupts_are_exact_when_instructions_are_counted() {
+    interrupts_are_exact(&["-icount", "shift=auto"]);
+}
+
+#[test]
+fn marks_are_written_down_with_their_address_and_processor() {
+    let mut machine = warm(&[]);
+    let before = records(&machine.trace()).len();
+    machine.set("watch", watch(first(), Some(after_first()), true)).unwrap();
+    machine.wait_for("/unload/left", 50);
+    machine.qmp("stop", json!({})).unwrap();
+    let trace = records(&machine.trace());
+    let rounds = trace[before..].split_inclusive(|record| record.kind == 13);
+    for round in rounds.take(50) {
+        let kinds: Vec<u16> = round.iter().map(|record| record.kind).collect();
+        // Entered, fired, asserted; the ISR's write, serviced, deasserted; left.
+        assert_eq!(kinds, [12, 3, 4, 2, 6, 5, 13]);
+        assert_eq!((round[0].value, round[1].value, round[6].value), (first(), 2, after_first()));
+        assert!(round.iter().all(|record| record.processor == 0), "{round:?}");
+    }
+    let stats = machine.stats();
+    assert_eq!(
+        (&stats["unload"]["asserted"], &stats["unload"]["before_silence"]),
+        (&json!(1), &json!(1)),
+        "{stats}"
+    );
+}
+
+#[test]
+fn a_watch_without_fire_only_marks() {
+    let mut machine = warm(&[]);
+    machine.set("watch", watch(first(), Some(after_first()), false)).unwrap();
+    machine.wait_for("/unload/entered", 100);
+    assert_eq!((machine.counter("/fired"), machine.memory(INTERRUPTS)), (0, 0));
+}
+
+#[test]
+fn a_watch_can_be_changed_while_the_machine_is_stopped() {
+    let mut machine = warm(&[]);
+    machine.qmp("stop", json!({})).unwrap();
+    let text = watch(first(), Some(after_first()), true);
+    machine.set("watch", text.as_str()).unwrap();
+    let shown = machine.get("watch");
+    let shown: serde_json::Value = serde_json::from_str(shown.as_str().unwrap()).unwrap();
+    assert_eq!(shown, serde_json::from_str::<serde_json::Value>(&text).unwrap());
+    assert_eq!(machine.counter("/unload/entered"), 0);
+    machine.qmp("cont", json!({})).unwrap();
+    machine.wait_for("/unload/left", 10);
+}
