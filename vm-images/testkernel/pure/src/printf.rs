@@ -1,29 +1,122 @@
 //! `DbgPrint`'s formatting: the C library's, as the kernel has it.
 //!
 //! Beside the usual conversions the kernel knows counted strings (`%Z`, `%wZ`), wide ones (`%S`, `%ws`, `%ls`) and the
-//! size prefixes `I64`, `I32` and `I`; it has no floating point. Arguments come as words, eight bytes each on x64,
-//! and pointers are followed by the caller, who knows what may be read.
+//! size prefixes `I64`, `I32` and `I`; it has no floating point. Arguments come as words, eight bytes each on x64.
+//! Drivers print from their ISRs too, so nothing here allocates, and what a pointer leads to is read through a
+//! [`Source`], which knows what may be read: a bad pointer is shown, never followed.
 
-use alloc::string::String;
-use core::fmt::Write;
+use core::fmt::{self, Write};
 
 /// `DbgPrint` passes at most this many bytes on.
 pub const MAX_OUTPUT: usize = 512;
-/// The widest field or precision; beyond `MAX_OUTPUT` nothing would be seen of it.
+/// The widest field or precision; of more, nothing would be seen.
 const MAX_WIDTH: usize = MAX_OUTPUT;
 
-/// Where the arguments come from. Strings are `None` where their memory cannot be read.
-pub trait Arguments {
+/// Where the arguments and the memory behind them come from.
+pub trait Source {
     /// The next argument's eight bytes.
     fn word(&mut self) -> u64;
-    /// The bytes at `pointer`, up to a terminator and at most `limit`.
-    fn narrow(&mut self, pointer: u64, limit: usize) -> Option<String>;
-    /// The same for a UTF-16 string, `limit` in code units.
-    fn wide(&mut self, pointer: u64, limit: usize) -> Option<String>;
-    /// The string that the `STRING` at `pointer` describes.
-    fn counted(&mut self, pointer: u64, limit: usize) -> Option<String>;
-    /// The string that the `UNICODE_STRING` at `pointer` describes.
-    fn counted_wide(&mut self, pointer: u64, limit: usize) -> Option<String>;
+    /// The byte at `address`, if it can be read.
+    fn byte(&self, address: u64) -> Option<u8>;
+}
+
+/// What was printed: UTF-8, cut at [`MAX_OUTPUT`] bytes, without control characters but newline and tab.
+pub struct Line {
+    bytes: [u8; MAX_OUTPUT],
+    length: usize,
+    full: bool,
+}
+
+impl Line {
+    const fn new() -> Self {
+        Self { bytes: [0; MAX_OUTPUT], length: 0, full: false }
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        // Only whole characters were stored.
+        core::str::from_utf8(&self.bytes[..self.length]).unwrap_or("")
+    }
+
+    fn push(&mut self, letter: char) {
+        let letter = match letter {
+            '\n' | '\t' => letter,
+            '\r' => return,
+            letter if letter.is_control() => '?',
+            letter => letter,
+        };
+        let mut encoded = [0; 4];
+        let encoded = letter.encode_utf8(&mut encoded).as_bytes();
+        match self.bytes.get_mut(self.length..self.length + encoded.len()) {
+            Some(place) if !self.full => {
+                place.copy_from_slice(encoded);
+                self.length += encoded.len();
+            }
+            _ => self.full = true,
+        }
+    }
+
+    fn fill(&mut self, letter: char, count: usize) {
+        (0..count).for_each(|_| self.push(letter));
+    }
+}
+
+impl Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.chars().for_each(|letter| self.push(letter));
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+/// What the format string at `format` says with `source`'s arguments.
+pub fn format(format: u64, source: &mut impl Source) -> Line {
+    let mut line = Line::new();
+    let mut at = Cursor { address: format };
+    while !line.full {
+        match at.next(source) {
+            None => break,
+            Some(b'%') => conversion(&mut at, source, &mut line),
+            Some(byte) => line.push(byte.into()),
+        }
+    }
+    line
+}
+
+/// A place in the format string; at its end, and where it cannot be read, there is no next byte.
+#[derive(Clone, Copy)]
+struct Cursor {
+    address: u64,
+}
+
+impl Cursor {
+    fn peek(&self, source: &impl Source) -> Option<u8> {
+        source.byte(self.address).filter(|&byte| byte != 0)
+    }
+
+    fn next(&mut self, source: &impl Source) -> Option<u8> {
+        let byte = self.peek(source)?;
+        self.address = self.address.wrapping_add(1);
+        Some(byte)
+    }
+
+    fn next_if(&mut self, source: &impl Source, accepts: impl Fn(u8) -> bool) -> Option<u8> {
+        self.peek(source).filter(|&byte| accepts(byte))?;
+        self.next(source)
+    }
+
+    fn number(&mut self, source: &impl Source) -> Option<usize> {
+        let mut value = None;
+        while let Some(digit) = self.next_if(source, |byte| byte.is_ascii_digit()) {
+            value = Some((value.unwrap_or(0) * 10 + usize::from(digit - b'0')).min(MAX_WIDTH));
+        }
+        value
+    }
 }
 
 #[derive(Clone, Copy, Default)]
@@ -40,266 +133,281 @@ enum Size {
     Short,
     Byte,
     Default,
+    /// `long`, which is 32 bits in this ABI; of a string, wide.
     Long,
     Wide,
     Pointer,
     Quad,
 }
 
-/// What `format` says with `arguments`, cut at [`MAX_OUTPUT`] bytes.
-pub fn format(format: &str, arguments: &mut impl Arguments) -> String {
-    let mut output = String::new();
-    let mut rest = format.chars().peekable();
-    while let Some(letter) = rest.next() {
-        if output.len() >= MAX_OUTPUT {
-            break;
-        }
-        if letter == '%' {
-            conversion(&mut rest, arguments, &mut output);
-        } else {
-            output.push(letter);
-        }
-    }
-    let mut end = output.len().min(MAX_OUTPUT);
-    while !output.is_char_boundary(end) {
-        end -= 1;
-    }
-    output.truncate(end);
-    output
+#[derive(Clone, Copy)]
+struct Spec {
+    flags: Flags,
+    width: usize,
+    precision: Option<usize>,
+    size: Size,
 }
 
-type Letters<'a> = core::iter::Peekable<core::str::Chars<'a>>;
-
-fn conversion(rest: &mut Letters<'_>, arguments: &mut impl Arguments, output: &mut String) {
-    let mut flags = flags(rest);
-    let mut width = 0;
-    if rest.next_if_eq(&'*').is_some() {
-        let given = arguments.word() as i32;
+fn conversion(at: &mut Cursor, source: &mut impl Source, line: &mut Line) {
+    let mut flags = flags(at, source);
+    let width = if at.next_if(source, |byte| byte == b'*').is_some() {
+        let given = source.word() as i32;
         flags.left |= given < 0;
-        width = given.unsigned_abs() as usize;
-    } else if let Some(number) = number(rest) {
-        width = number;
-    }
-    let mut precision = None;
-    if rest.next_if_eq(&'.').is_some() {
-        precision = Some(if rest.next_if_eq(&'*').is_some() {
-            arguments.word() as i32
+        given.unsigned_abs() as usize
+    } else {
+        at.number(source).unwrap_or(0)
+    };
+    let precision = at.next_if(source, |byte| byte == b'.').and_then(|_| {
+        if at.next_if(source, |byte| byte == b'*').is_some() {
+            // A negative precision is none.
+            usize::try_from(source.word() as i32).ok()
         } else {
-            number(rest).unwrap_or(0) as i32
-        });
+            Some(at.number(source).unwrap_or(0))
+        }
+    });
+    let size = size(at, source);
+    let spec = Spec {
+        flags,
+        width: width.min(MAX_WIDTH),
+        precision: precision.map(|given| given.min(MAX_WIDTH)),
+        size,
+    };
+    match at.next(source) {
+        None | Some(b'%') => line.push('%'),
+        Some(b'd' | b'i') => signed(line, spec, source.word()),
+        Some(b'u') => unsigned(line, spec, source.word(), 10, false),
+        Some(b'x') => unsigned(line, spec, source.word(), 16, false),
+        Some(b'X') => unsigned(line, spec, source.word(), 16, true),
+        Some(b'o') => unsigned(line, spec, source.word(), 8, false),
+        Some(b'p') => {
+            unsigned(line, Spec { size: Size::Quad, precision: Some(16), ..spec }, source.word(), 16, true);
+        }
+        Some(kind @ (b'c' | b'C')) => {
+            let word = source.word();
+            let wide = matches!(size, Size::Long | Size::Wide) || (kind == b'C' && size != Size::Short);
+            let unit = if wide { word as u16 } else { (word as u8).into() };
+            text(
+                line,
+                spec,
+                core::iter::once(char::from_u32(unit.into()).unwrap_or(char::REPLACEMENT_CHARACTER)),
+            );
+        }
+        Some(kind @ (b's' | b'S' | b'Z')) => string(line, spec, kind, source),
+        // %n would write to memory, and the kernel has no floating point: shown as they are, nothing is consumed.
+        Some(other) => {
+            line.push('%');
+            line.push(other.into());
+        }
     }
-    // A negative precision is none.
-    let precision = precision.and_then(|given| usize::try_from(given).ok()).map(|given| given.min(MAX_WIDTH));
-    let size = size(rest);
-    let Some(kind) = rest.next() else {
-        output.push('%');
-        return;
-    };
-    let field = match kind {
-        '%' => {
-            output.push('%');
-            return;
-        }
-        'd' | 'i' => signed(arguments.word(), size, precision, flags),
-        'u' => unsigned(arguments.word(), size, 10, false, precision, flags),
-        'x' => unsigned(arguments.word(), size, 16, false, precision, flags),
-        'X' => unsigned(arguments.word(), size, 16, true, precision, flags),
-        'o' => unsigned(arguments.word(), size, 8, false, precision, flags),
-        'p' => unsigned(arguments.word(), Size::Quad, 16, true, Some(16), Flags::default()),
-        'c' if matches!(size, Size::Long | Size::Wide) => character(arguments.word() as u16),
-        'C' if size != Size::Short => character(arguments.word() as u16),
-        'c' | 'C' => character((arguments.word() as u8).into()),
-        's' | 'S' | 'Z' => string(kind, size, arguments, precision),
-        // %n would write to memory, and the kernel has no floating point: shown as they are, and nothing is consumed.
-        other => {
-            output.push('%');
-            output.push(other);
-            return;
-        }
-    };
-    pad(output, &field, width.min(MAX_WIDTH), flags, precision.is_some() || "csSCZ".contains(kind));
 }
 
-fn flags(rest: &mut Letters<'_>) -> Flags {
+fn flags(at: &mut Cursor, source: &impl Source) -> Flags {
     let mut flags = Flags::default();
-    while let Some(flag) = rest.next_if(|letter| "-+ #0".contains(*letter)) {
+    while let Some(flag) = at.next_if(source, |byte| b"-+ #0".contains(&byte)) {
         match flag {
-            '-' => flags.left = true,
-            '+' => flags.plus = true,
-            ' ' => flags.space = true,
-            '#' => flags.alternate = true,
+            b'-' => flags.left = true,
+            b'+' => flags.plus = true,
+            b' ' => flags.space = true,
+            b'#' => flags.alternate = true,
             _ => flags.zero = true,
         }
     }
     flags
 }
 
-fn number(rest: &mut Letters<'_>) -> Option<usize> {
-    let mut value: Option<usize> = None;
-    while let Some(digit) = rest.next_if(char::is_ascii_digit).and_then(|letter| letter.to_digit(10)) {
-        value = Some(value.unwrap_or(0).saturating_mul(10).saturating_add(digit as usize).min(MAX_WIDTH));
-    }
-    value
-}
-
-fn size(rest: &mut Letters<'_>) -> Size {
+fn size(at: &mut Cursor, source: &impl Source) -> Size {
     let mut size = Size::Default;
     loop {
-        size = match rest.peek() {
-            Some('h') if size == Size::Short => Size::Byte,
-            Some('h') => Size::Short,
-            Some('l') if size == Size::Long => Size::Quad,
-            Some('l') => Size::Long,
-            Some('w') => Size::Wide,
-            Some('L' | 'q' | 'j') => Size::Quad,
-            Some('z' | 't') => Size::Pointer,
-            Some('I') => {
-                rest.next();
-                let mut ahead = rest.clone();
-                match (ahead.next(), ahead.next()) {
-                    (Some('6'), Some('4')) => {
-                        *rest = ahead;
-                        size = Size::Quad;
+        size = match at.peek(source) {
+            Some(b'h') if size == Size::Short => Size::Byte,
+            Some(b'h') => Size::Short,
+            Some(b'l') if size == Size::Long => Size::Quad,
+            Some(b'l') => Size::Long,
+            Some(b'w') => Size::Wide,
+            Some(b'L' | b'q' | b'j') => Size::Quad,
+            Some(b'z' | b't') => Size::Pointer,
+            Some(b'I') => {
+                at.next(source);
+                let mut ahead = *at;
+                size = match (ahead.next(source), ahead.next(source)) {
+                    (Some(b'6'), Some(b'4')) => Size::Quad,
+                    (Some(b'3'), Some(b'2')) => Size::Default,
+                    _ => {
+                        ahead = *at;
+                        Size::Pointer
                     }
-                    (Some('3'), Some('2')) => {
-                        *rest = ahead;
-                        size = Size::Default;
-                    }
-                    _ => size = Size::Pointer,
-                }
+                };
+                *at = ahead;
                 continue;
             }
             _ => return size,
         };
-        rest.next();
+        at.next(source);
     }
 }
 
-/// `long` is 32 bits wide in this ABI, like `int`.
-fn signed(word: u64, size: Size, precision: Option<usize>, flags: Flags) -> String {
-    let value = match size {
+fn signed(line: &mut Line, spec: Spec, word: u64) {
+    let value = match spec.size {
         Size::Quad | Size::Pointer => word.cast_signed(),
         Size::Short => i64::from(word as i16),
         Size::Byte => i64::from(word as i8),
         Size::Default | Size::Long | Size::Wide => i64::from(word as i32),
     };
-    let sign = match (value < 0, flags.plus, flags.space) {
+    let sign = match (value < 0, spec.flags.plus, spec.flags.space) {
         (true, _, _) => "-",
         (false, true, _) => "+",
         (false, false, true) => " ",
         _ => "",
     };
-    let digits = digits(value.unsigned_abs(), 10, false, precision);
-    alloc::format!("{sign}{digits}")
+    integer(line, spec, sign, value.unsigned_abs(), 10, false);
 }
 
-fn unsigned(
-    word: u64,
-    size: Size,
-    radix: u32,
-    upper: bool,
-    precision: Option<usize>,
-    flags: Flags,
-) -> String {
-    let value = match size {
+fn unsigned(line: &mut Line, spec: Spec, word: u64, radix: u64, upper: bool) {
+    let value = match spec.size {
         Size::Quad | Size::Pointer => word,
         Size::Short => u64::from(word as u16),
         Size::Byte => u64::from(word as u8),
         Size::Default | Size::Long | Size::Wide => u64::from(word as u32),
     };
-    let prefix = match (flags.alternate && value != 0, radix, upper) {
+    let prefix = match (spec.flags.alternate && value != 0, radix, upper) {
         (true, 16, true) => "0X",
         (true, 16, false) => "0x",
         (true, 8, _) => "0",
         _ => "",
     };
-    alloc::format!("{prefix}{}", digits(value, radix, upper, precision))
+    integer(line, spec, prefix, value, radix, upper);
 }
 
-fn digits(value: u64, radix: u32, upper: bool, precision: Option<usize>) -> String {
-    let least = precision.unwrap_or(1);
-    let mut text = String::new();
-    // Writing to a String cannot fail.
-    let _ = match (radix, upper) {
-        (16, true) => write!(text, "{value:0least$X}"),
-        (16, false) => write!(text, "{value:0least$x}"),
-        (8, _) => write!(text, "{value:0least$o}"),
-        _ => write!(text, "{value:0least$}"),
-    };
-    if precision == Some(0) && value == 0 { String::new() } else { text }
+fn integer(line: &mut Line, spec: Spec, prefix: &str, mut value: u64, radix: u64, upper: bool) {
+    // 22 octal digits are the most that 64 bits have.
+    let mut digits = [0; 22];
+    let mut start = digits.len();
+    while value > 0 {
+        start -= 1;
+        let digit = char::from_digit((value % radix) as u32, radix as u32).unwrap_or('?');
+        digits[start] = if upper { digit.to_ascii_uppercase() } else { digit } as u8;
+        value /= radix;
+    }
+    let digits = &digits[start..];
+    let mut zeroes = spec.precision.unwrap_or(1).saturating_sub(digits.len());
+    let mut blanks = spec.width.saturating_sub(prefix.len() + zeroes + digits.len());
+    if spec.flags.zero && !spec.flags.left && spec.precision.is_none() {
+        zeroes += core::mem::take(&mut blanks);
+    }
+    if !spec.flags.left {
+        line.fill(' ', blanks);
+    }
+    let _ = line.write_str(prefix);
+    line.fill('0', zeroes);
+    digits.iter().for_each(|&digit| line.push(digit.into()));
+    if spec.flags.left {
+        line.fill(' ', blanks);
+    }
 }
 
-fn character(unit: u16) -> String {
-    char::from_u32(unit.into()).unwrap_or(char::REPLACEMENT_CHARACTER).into()
+fn text(line: &mut Line, spec: Spec, letters: impl Iterator<Item = char> + Clone) {
+    let blanks = spec.width.saturating_sub(letters.clone().count());
+    if !spec.flags.left {
+        line.fill(' ', blanks);
+    }
+    letters.for_each(|letter| line.push(letter));
+    if spec.flags.left {
+        line.fill(' ', blanks);
+    }
 }
 
-fn string(kind: char, size: Size, arguments: &mut impl Arguments, precision: Option<usize>) -> String {
-    let pointer = arguments.word();
-    let limit = precision.unwrap_or(MAX_OUTPUT).min(MAX_OUTPUT);
+fn string(line: &mut Line, spec: Spec, kind: u8, source: &mut impl Source) {
+    let pointer = source.word();
+    let limit = spec.precision.unwrap_or(MAX_OUTPUT).min(MAX_OUTPUT);
     if pointer == 0 {
-        return "(null)".chars().take(limit).collect();
+        return text(line, spec, "(null)".chars().take(limit));
     }
-    let wide = matches!(size, Size::Long | Size::Wide) || (kind == 'S' && size != Size::Short);
-    let text = match (kind, wide) {
-        ('Z', true) => arguments.counted_wide(pointer, limit),
-        ('Z', false) => arguments.counted(pointer, limit),
-        (_, true) => arguments.wide(pointer, limit),
-        (_, false) => arguments.narrow(pointer, limit),
+    let wide = matches!(spec.size, Size::Long | Size::Wide) || (kind == b'S' && spec.size != Size::Short);
+    let source = &*source;
+    let (buffer, limit, ends) = if kind == b'Z' {
+        let Some((buffer, bytes)) = counted(source, pointer) else { return unreadable(line, pointer) };
+        (buffer, limit.min(if wide { bytes / 2 } else { bytes }), false)
+    } else {
+        (pointer, limit, true)
     };
-    text.unwrap_or_else(|| alloc::format!("<unreadable 0x{pointer:X}>"))
+    if limit > 0 && source.byte(buffer).is_none() {
+        return unreadable(line, buffer);
+    }
+    let index = 0..limit as u64;
+    if wide {
+        let units = index.map_while(|index| unit(source, buffer.wrapping_add(2 * index)));
+        let units = units.take_while(|&unit| !ends || unit != 0);
+        text(
+            line,
+            spec,
+            char::decode_utf16(units).map(|letter| letter.unwrap_or(char::REPLACEMENT_CHARACTER)),
+        );
+    } else {
+        let bytes = index.map_while(|index| source.byte(buffer.wrapping_add(index)));
+        text(line, spec, bytes.take_while(|&byte| !ends || byte != 0).map(char::from));
+    }
 }
 
-fn pad(output: &mut String, field: &str, width: usize, flags: Flags, no_zeroes: bool) {
-    let missing = width.saturating_sub(field.chars().count());
-    let padding = |output: &mut String, with: char| output.extend(core::iter::repeat_n(with, missing));
-    if flags.left {
-        output.push_str(field);
-        padding(output, ' ');
-    } else if flags.zero && !no_zeroes {
-        // Zeroes go between sign or prefix and digits.
-        let prefix = field.len() - field.trim_start_matches(['-', '+', ' ']).len();
-        let prefix = if field[prefix..].starts_with("0x") || field[prefix..].starts_with("0X") {
-            prefix + 2
-        } else {
-            prefix
-        };
-        output.push_str(&field[..prefix]);
-        padding(output, '0');
-        output.push_str(&field[prefix..]);
-    } else {
-        padding(output, ' ');
-        output.push_str(field);
+fn unreadable(line: &mut Line, pointer: u64) {
+    let _ = write!(line, "<unreadable 0x{pointer:X}>");
+}
+
+fn unit(source: &impl Source, address: u64) -> Option<u16> {
+    Some(u16::from_le_bytes([source.byte(address)?, source.byte(address.wrapping_add(1))?]))
+}
+
+/// Buffer and length of the `STRING` or `UNICODE_STRING` at `address`.
+fn counted(source: &impl Source, address: u64) -> Option<(u64, usize)> {
+    let mut buffer = [0; 8];
+    for (offset, byte) in (8..).zip(&mut buffer) {
+        *byte = source.byte(address.wrapping_add(offset))?;
     }
+    Some((u64::from_le_bytes(buffer), unit(source, address)?.into()))
 }
 
 #[cfg(test)]
 mod tests {
+    use alloc::string::String;
+    use alloc::vec::Vec;
+
     use proptest::prelude::*;
 
     use super::*;
 
-    struct Words(alloc::vec::Vec<u64>);
+    const FORMAT: u64 = 0x1_0000;
+    const NARROW: u64 = 0x2_0000;
+    const WIDE: u64 = 0x3_0000;
+    const COUNTED: u64 = 0x4_0000;
+    const COUNTED_WIDE: u64 = 0x5_0000;
 
-    impl Arguments for Words {
+    struct Memory {
+        words: Vec<u64>,
+        ranges: Vec<(u64, Vec<u8>)>,
+    }
+
+    impl Source for Memory {
         fn word(&mut self) -> u64 {
-            if self.0.is_empty() { 0 } else { self.0.remove(0) }
+            if self.words.is_empty() { 0 } else { self.words.remove(0) }
         }
-        fn narrow(&mut self, pointer: u64, limit: usize) -> Option<String> {
-            (pointer == 1).then(|| "narrow".chars().take(limit).collect())
-        }
-        fn wide(&mut self, pointer: u64, limit: usize) -> Option<String> {
-            (pointer == 2).then(|| "wide".chars().take(limit).collect())
-        }
-        fn counted(&mut self, _: u64, limit: usize) -> Option<String> {
-            Some("counted".chars().take(limit).collect())
-        }
-        fn counted_wide(&mut self, _: u64, limit: usize) -> Option<String> {
-            Some("counted-wide".chars().take(limit).collect())
+        fn byte(&self, address: u64) -> Option<u8> {
+            let (start, bytes) = self.ranges.iter().rfind(|(start, _)| *start <= address)?;
+            bytes.get((address - start) as usize).copied()
         }
     }
 
     fn says(text: &str, words: &[u64]) -> String {
-        format(text, &mut Words(words.to_vec()))
+        let wide: Vec<u8> = "wide\0".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let counted =
+            |length: u8, buffer: u64| [&[length, 0, 64, 0, 0, 0, 0, 0][..], &buffer.to_le_bytes()].concat();
+        let ranges = alloc::vec![
+            (FORMAT, [text.as_bytes(), b"\0"].concat()),
+            (NARROW, b"narrow\0".to_vec()),
+            (WIDE, wide),
+            (COUNTED, counted(3, NARROW)),
+            (COUNTED_WIDE, counted(4, WIDE)),
+        ];
+        let mut memory = Memory { words: words.to_vec(), ranges };
+        format(FORMAT, &mut memory).as_str().into()
     }
 
     #[test]
@@ -310,7 +418,10 @@ mod tests {
             "-1 18446744073709551615 10000000000"
         );
         assert_eq!(says("%hd %hhX %I32u", &[0x1_8000, 0x1FF, 1 << 32 | 7]), "-32768 FF 7");
-        assert_eq!(says("%p", &[0xFFFF_F800_0000_1234]), "FFFFF80000001234");
+        assert_eq!(
+            says("%p %llo", &[0xFFFF_F800_0000_1234, u64::MAX]),
+            "FFFFF80000001234 1777777777777777777777"
+        );
     }
 
     #[test]
@@ -318,13 +429,16 @@ mod tests {
         assert_eq!(says("[%5d][%-5d][%05d][%+d]", &[42, 42, 42, 42]), "[   42][42   ][00042][+42]");
         assert_eq!(says("[%05d][%#06x][%08.3d]", &[(-42i64) as u64, 0x2A, 7]), "[-0042][0x002a][     007]");
         assert_eq!(says("[%*d][%-*d]", &[4, 1, 4, 2]), "[   1][2   ]");
-        assert_eq!(says("0x%08X|%.0d|", &[0xBEEF, 0]), "0x0000BEEF||");
+        assert_eq!(says("0x%08X|%.0d|%d", &[0xBEEF, 0, 0]), "0x0000BEEF||0");
     }
 
     #[test]
     fn strings_of_every_kind() {
-        assert_eq!(says("%s %ws %S %ls %hs", &[1, 2, 2, 2, 1]), "narrow wide wide wide narrow");
-        assert_eq!(says("%Z %wZ [%8.3s]", &[9, 9, 1]), "counted counted-wide [     nar]");
+        assert_eq!(
+            says("%s %ws %S %ls %hs", &[NARROW, WIDE, WIDE, WIDE, NARROW]),
+            "narrow wide wide wide narrow"
+        );
+        assert_eq!(says("%Z %wZ [%8.3s]", &[COUNTED, COUNTED_WIDE, NARROW]), "nar wi [     nar]");
         assert_eq!(says("%s %s", &[0, 3]), "(null) <unreadable 0x3>");
         assert_eq!(says("%c%C%%", &[65, 0x416]), "A\u{416}%");
     }
@@ -333,19 +447,23 @@ mod tests {
     fn what_the_kernel_does_not_know_is_shown_as_it_is() {
         assert_eq!(says("%n%f %d", &[5]), "%n%f 5");
         assert_eq!(says("100%", &[]), "100%");
+        assert_eq!(says("a\x1b[31mb\r\n", &[]), "a?[31mb\n", "nothing that a terminal would obey");
     }
 
     #[test]
     fn output_is_bounded() {
         assert_eq!(says("%9999999999d", &[1]).len(), MAX_OUTPUT);
         assert_eq!(says(&"x".repeat(600), &[]).len(), MAX_OUTPUT);
-        assert_eq!(says(&"\u{e9}".repeat(300), &[]).len(), MAX_OUTPUT);
         assert_eq!(says("%.*d", &[1_000_000, 1]).len(), MAX_OUTPUT);
+        assert_eq!(says("%600s", &[NARROW]).len(), MAX_OUTPUT);
     }
 
     proptest! {
         #[test]
-        fn any_format_is_answered(text in "(%|[-+ #0*.0-9hlwIzjLdiuxXopcCsSZn64]|[ -~]|\\PC){0,40}", words in prop::collection::vec(any::<u64>(), 0..8)) {
+        fn any_format_is_answered(
+            text in "(%|[-+ #0*.0-9hlwIzjLdiuxXopcCsSZn64]|[ -~]|\\PC){0,40}",
+            words in prop::collection::vec(prop_oneof![any::<u64>(), NARROW..NARROW + 9, COUNTED..COUNTED + 20], 0..8),
+        ) {
             prop_assert!(says(&text, &words).len() <= MAX_OUTPUT);
         }
     }
