@@ -16,14 +16,23 @@
 pub mod agent;
 pub mod crash;
 pub mod device;
+pub mod evidence;
 pub mod flight;
 pub mod hex;
 pub mod image;
 mod line_limit;
 pub mod profile;
+pub mod qemu;
 pub mod qmp;
+pub mod run;
+pub mod run_dir;
 pub mod scenario;
+pub mod session;
 pub mod storm;
+pub mod symbols;
+pub mod toolbox;
+pub mod verdict;
+pub mod wdk;
 
 #[cfg(test)]
 mod testing;

@@ -10,6 +10,7 @@ use qapi::{
     futures::{QapiEvents, QapiService, QmpStreamTokio},
     qmp,
 };
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 use tokio::{
@@ -53,7 +54,8 @@ impl From<io::Error> for QmpError {
 }
 
 /// What ended the machine, or the connection to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "how", rename_all = "kebab-case")]
 pub enum MachineEnd {
     /// The guest told pvpanic that it crashed; the machine is paused.
     Panicked,
@@ -76,6 +78,18 @@ pub enum MachineEnd {
         /// What the connection said.
         why: String,
     },
+}
+
+impl std::fmt::Display for MachineEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let by = |by_guest: &bool| if *by_guest { "by the guest" } else { "from outside" };
+        match self {
+            Self::Panicked => f.write_str("it crashed"),
+            Self::Reset { cause, by_guest } => write!(f, "it was reset {} ({cause})", by(by_guest)),
+            Self::Shutdown { cause, by_guest } => write!(f, "it was shut down {} ({cause})", by(by_guest)),
+            Self::Gone { why } => write!(f, "QEMU is gone ({why})"),
+        }
+    }
 }
 
 /// An event, as it is kept in the evidence.
