@@ -3,8 +3,12 @@
 fn main() -> Result<(), wdk_build::ConfigError> {
     // A PE checksum: Windows verifies it for every boot-start image, and a crash dump identifies a module by it.
     println!("cargo::rustc-cdylib-link-arg=/RELEASE");
-    // The image names its PDB, not the folder it was built in; and the same source gives the same image.
-    println!("cargo::rustc-cdylib-link-arg=/PDBALTPATH:%_PDB%");
+    // The same source gives the same image.
     println!("cargo::rustc-cdylib-link-arg=/BREPRO");
+    // The kit's import libraries are inputs of the link, which cargo cannot know.
+    for folder in wdk_build::Config::from_env_auto()?.library_paths()? {
+        println!("cargo::rerun-if-changed={}", folder.join("ntoskrnl.lib").display());
+        println!("cargo::rerun-if-changed={}", folder.join("hal.lib").display());
+    }
     wdk_build::configure_wdk_binary_build()
 }

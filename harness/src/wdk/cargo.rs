@@ -52,7 +52,12 @@ pub(super) fn run(mut command: Command, log: &Path, on_line: &mut dyn FnMut(&str
             let line = String::from_utf8_lossy(&line);
             // The log is a help for people; a full disk is not the driver's fault.
             let _ = writeln!(record, "{line}");
-            if first.is_none() && line.starts_with("error") {
+            if let Some((_, symbol)) = line.split_once("error: undefined symbol: ") {
+                // Says more than the line before it, that linking failed.
+                first = Some(format!(
+                    "no library has {symbol}; what Windows exports has to be named in imports.txt"
+                ));
+            } else if first.is_none() && line.starts_with("error") {
                 first = Some(line.clone().into_owned());
             }
             on_line(line.trim());

@@ -29,6 +29,10 @@ use crate::toolbox::Toolbox;
 use imports::ImportList;
 use kit::Kit;
 
+/// Where the sources lie as far as the driver's symbols know: the repository, and beside it the crates and the library. A path that
+/// is not absolute would be joined with the folder of the build.
+pub const SOURCE_ROOT: &str = "/squall/";
+
 /// Which of the driver's two images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Image {
@@ -39,12 +43,11 @@ pub enum Image {
 }
 
 /// What to build.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct DriverBuild {
-    /// The repository's `driver` folder.
-    pub driver: PathBuf,
-    /// Which image.
-    pub image: Image,
+    /// The repository's `driver` folder, without links or dots: it is what compiler flags compare paths with.
+    driver: PathBuf,
+    image: Image,
 }
 
 /// A built driver.
@@ -57,6 +60,12 @@ pub struct BuiltDriver {
 }
 
 impl DriverBuild {
+    /// A build of one image from the repository's `driver` folder.
+    pub fn new(driver: &Path, image: Image) -> Result<Self, WdkError> {
+        let driver = std::fs::canonicalize(driver).map_err(WdkError::io("open", driver))?;
+        Ok(Self { driver, image })
+    }
+
     /// Builds the image. Blocks until cargo is done; `on_line` hears each line that it prints.
     ///
     /// Where nothing changed since the last time that costs what cargo needs to see it, a fraction of a second.
@@ -81,7 +90,7 @@ impl DriverBuild {
         verb: &str,
         on_line: &mut dyn FnMut(&str),
     ) -> Result<PathBuf, WdkError> {
-        toolbox.rust_target(cargo::TARGET)?;
+        let rust_target = toolbox.rust_target(cargo::TARGET)?;
         let place = self.driver.join("target");
         let (mut command, target) = if cfg!(windows) {
             (cargo::command(&self.driver), place.join(self.image.folder()))
@@ -94,7 +103,7 @@ impl DriverBuild {
         if self.image == Image::Defects {
             command.args(["--features", "defects"]);
         }
-        command.env("CARGO_ENCODED_RUSTFLAGS", cargo::encode_flags(&self.flags()));
+        command.env("CARGO_ENCODED_RUSTFLAGS", cargo::encode_flags(&self.flags(&rust_target)));
         cargo::run(command, &target.join(format!("{verb}.log")), on_line)?;
         Ok(target)
     }
@@ -117,16 +126,22 @@ impl DriverBuild {
         Ok(command)
     }
 
-    /// Compiler flags. A driver links the C runtime statically, and its image tells nobody where it was built.
-    fn flags(&self) -> Vec<OsString> {
+    /// Compiler flags. A driver links the C runtime statically, and neither image nor symbols tell where it was built: every
+    /// source path begins with [`SOURCE_ROOT`].
+    fn flags(&self, rust_target: &Path) -> Vec<OsString> {
         let mut flags = vec![OsString::from("-Ctarget-feature=+crt-static")];
         let mut remap = |from: &Path, to: &str| {
             let mut flag = OsString::from("--remap-path-prefix=");
             flag.push(from);
             flag.push("=");
+            flag.push(SOURCE_ROOT);
             flag.push(to);
             flags.push(flag);
         };
+        // From rustlib/TARGET/lib.
+        if let Some(rustlib) = rust_target.ancestors().nth(2) {
+            remap(&rustlib.join("src/rust"), "rust");
+        }
         if let Some(home) =
             env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")))
         {
@@ -155,5 +170,76 @@ impl Image {
             Self::Product => "product",
             Self::Defects => "defects",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        image::DriverImage,
+        symbols::{self, Frame},
+    };
+
+    fn driver() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../driver")
+    }
+
+    /// Builds for real: minutes where nothing has been built yet, a moment afterwards.
+    fn built(image: Image) -> BuiltDriver {
+        let build = DriverBuild::new(&driver(), image).unwrap();
+        build.run(&Toolbox::open().unwrap(), &mut |_| ()).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn holds(bytes: &[u8], text: &str) -> bool {
+        bytes.windows(text.len()).any(|window| window == text.as_bytes())
+    }
+
+    fn wide(text: &str) -> String {
+        text.chars().flat_map(|character| [character, '\0']).collect()
+    }
+
+    #[test]
+    fn the_product_image_holds_no_defect() {
+        let product = std::fs::read(built(Image::Product).sys).unwrap();
+        let defects = std::fs::read(built(Image::Defects).sys).unwrap();
+        for trace in ["interrupts-left-enabled-and-connected", "with the defect", &wide("Defect")] {
+            assert!(holds(&defects, trace), "the test looks for the wrong thing: {trace:?}");
+            assert!(!holds(&product, trace), "{trace:?} is in the product image");
+        }
+    }
+
+    #[test]
+    fn neither_image_tells_where_it_was_built() {
+        let repository = std::fs::canonicalize(driver()).unwrap().parent().unwrap().display().to_string();
+        for image in [Image::Product, Image::Defects] {
+            let bytes = std::fs::read(built(image).sys).unwrap();
+            assert!(holds(&bytes, "squall.pdb"), "the image names its PDB");
+            assert!(!holds(&bytes, &repository));
+            assert!(!holds(&bytes, &env::home_dir().unwrap().display().to_string()));
+        }
+    }
+
+    #[test]
+    fn an_address_becomes_a_function_and_a_line() {
+        let built = built(Image::Product);
+        let image = DriverImage::read(&built.sys).unwrap();
+        let file = object::read::pe::PeFile64::parse(&*image.bytes).unwrap();
+        let entry = file.nt_headers().optional_header.address_of_entry_point.get(object::LittleEndian);
+        let frames = symbols::resolve(&built.pdb, image.pdb, &[entry]).unwrap().remove(0);
+        let Some(Frame { function, source: Some(source) }) = frames.last() else { panic!("{frames:?}") };
+        assert!(function.contains("driver_entry"), "{function}");
+        assert!(source.starts_with(&format!("{SOURCE_ROOT}driver/src/lib.rs:")), "{source}");
+    }
+
+    #[test]
+    fn an_import_outside_the_list_is_named() {
+        let image = built(Image::Product).sys;
+        let list = driver().join("imports.txt");
+        let text = files::read(&list).unwrap().replace("\nKeFlushQueuedDpcs\n", "\n");
+        let shorter = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(shorter.path(), text).unwrap();
+        let error = ImportList::read(shorter.path()).unwrap().check(&image, shorter.path()).unwrap_err();
+        assert!(error.to_string().contains(" imports ntoskrnl.exe!KeFlushQueuedDpcs, which "), "{error}");
     }
 }
