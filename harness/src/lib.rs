@@ -14,6 +14,8 @@
 //! Nothing here asks which guest it has before it: what differs between guests is data, in a [`profile`].
 
 pub mod agent;
+pub mod artifacts;
+pub mod catalogue;
 pub mod crash;
 pub mod device;
 pub mod evidence;
@@ -24,6 +26,7 @@ mod line_limit;
 pub mod profile;
 pub mod qemu;
 pub mod qmp;
+pub mod report;
 pub mod run;
 pub mod run_dir;
 pub mod scenario;

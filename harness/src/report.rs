@@ -1,0 +1,188 @@
+//! A verdict for people: the last lines that a command prints.
+//!
+//! Names and texts in it come from the guest, so control characters never reach the terminal.
+
+use std::fmt::Write as _;
+
+use crate::{
+    flight::{Flight, Record},
+    run_dir::{FLIGHT, RunDir},
+    verdict::{Outcome, Verdict},
+};
+
+/// Recorder events shown.
+const EVENTS_SHOWN: u64 = 8;
+/// The card's registers, by offset: for people's eyes.
+const REGISTERS: [&str; 8] =
+    ["IDENT", "CONTROL", "STATUS", "FIFO_DATA", "FIFO_LEVEL", "SEQUENCE", "reserved", "reserved"];
+
+/// Puts a verdict into words. With `colour`, the outcome is coloured for a terminal.
+pub fn render(verdict: &Verdict, colour: bool) -> String {
+    let mut text = String::new();
+    let mut line = |label: &str, content: &str| {
+        let content: String = content.chars().map(|c| if c.is_control() { '·' } else { c }).collect();
+        // Writing into a string does not fail.
+        let _ = writeln!(text, "  {label:<11} {content}");
+    };
+    line("outcome", verdict.outcome.word());
+    line("", &verdict.summary);
+    let driver = match &verdict.driver.defect {
+        Some(defect) => format!("{} with defect {defect}", verdict.driver.name),
+        None => verdict.driver.name.clone(),
+    };
+    let guest = format!("{}, {} processor(s), seed {}", verdict.guest, verdict.processors, verdict.seed);
+    line("driver", &format!("{driver} on {guest}"));
+    if verdict.outcome != Outcome::Infrastructure {
+        let device = &verdict.device;
+        line(
+            "interrupts",
+            &format!(
+                "{} asserted, {} serviced; {} suppressed, {} coalesced",
+                device.asserted, device.serviced, device.suppressed, device.coalesced
+            ),
+        );
+        let unload = &device.unload;
+        line(
+            "in Unload",
+            &format!(
+                "{} asserted, {} serviced, {} before the device was silenced",
+                unload.asserted, unload.serviced, unload.before_silence
+            ),
+        );
+    }
+    if let Some(bugcheck) = &verdict.bugcheck {
+        line("bugcheck", &format!("0x{:X} {}", bugcheck.code, bugcheck.name));
+        line("parameters", &bugcheck.parameters.map(|parameter| format!("{:#018x}", parameter.0)).join(" "));
+        if let (Some(module), Some(offset)) = (&bugcheck.module, bugcheck.offset) {
+            let mut place = format!("{module}+{offset}");
+            if let Some(symbol) = &bugcheck.symbol {
+                let _ = write!(place, "  {symbol}");
+            }
+            line("at", &place);
+        }
+        if let Some(source) = &bugcheck.source {
+            line("source", source);
+        }
+        for frame in &bugcheck.stack {
+            let symbol = frame.symbol.as_deref().unwrap_or("?");
+            let source = frame.source.as_deref().unwrap_or_default();
+            line("called from", &format!("{}+{}  {symbol}  {source}", frame.module, frame.offset));
+        }
+    }
+    for finding in &verdict.findings {
+        let stricter = if finding.stricter_than_windows { " (stricter than Windows)" } else { "" };
+        let kind = &finding.kind;
+        line("finding", &format!("{kind}: {}: {}{stricter}", finding.object, finding.detail));
+    }
+    if let Some(hang) = &verdict.hang {
+        line("processors", &format!("at {}", hang.processors.join(", ")));
+    }
+    for note in &verdict.notes {
+        line("note", note);
+    }
+    if matches!(verdict.outcome, Outcome::Bugcheck | Outcome::Hang | Outcome::Reset) {
+        for (number, event) in last_events(verdict).into_iter().enumerate() {
+            line(if number == 0 { "recorder" } else { "" }, &event);
+        }
+    }
+    line("run", &verdict.run_dir.display().to_string());
+    if colour {
+        let word = verdict.outcome.word();
+        let code = match verdict.outcome {
+            Outcome::Clean => 32,
+            Outcome::Unsupported | Outcome::Infrastructure => 33,
+            _ => 31,
+        };
+        text = text.replacen(word, &format!("\x1b[1;{code}m{word}\x1b[0m"), 1);
+    }
+    text
+}
+
+/// The recorder's last events as lines; none where it cannot be read.
+fn last_events(verdict: &Verdict) -> Vec<String> {
+    let flight = RunDir::open(&verdict.run_dir).file(FLIGHT);
+    let Ok(records) = Flight::open(&flight).and_then(|flight| flight.tail(EVENTS_SHOWN)) else {
+        return Vec::new();
+    };
+    let end = records.last().map_or(0, |record| record.virtual_ns);
+    records.iter().map(|record| event_line(record, end)).collect()
+}
+
+fn event_line(record: &Record, end: u64) -> String {
+    let before = end.saturating_sub(record.virtual_ns);
+    let before = format!("-{}.{:03} us", before / 1_000, before % 1_000);
+    let processor = record.processor.map_or_else(|| "-".to_owned(), |number| number.to_string());
+    let what = match record.size {
+        0 => format!("{:#x}", record.value),
+        _ => {
+            let register = REGISTERS.get(record.offset as usize / 4).copied().unwrap_or("outside");
+            format!("{register} {:#x}", record.value)
+        }
+    };
+    let level = if record.level { "line up" } else { "line down" };
+    format!("{before:>16}  cpu {processor:<2} {:<13} {what:<22} {level}", record.kind.name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict() -> Verdict {
+        serde_json::from_value(serde_json::json!({
+            "schema": "squall.verdict/1", "outcome": "bugcheck", "summary": "bugcheck 0xD1",
+            "bugcheck": {"code": 0xD1, "name": "DRIVER_IRQL_NOT_LESS_OR_EQUAL",
+                "parameters": ["0xffff900000011120", "0x5", "0x8", "0xffff900000011120"], "access": "execute",
+                "module": "squall.sys", "module_state": "unloaded", "offset": "0x1120", "symbol": "squall::isr",
+                "source": "driver/src/interrupt.rs:7", "stack": [], "processor": 0, "irql": 5, "verifier": false},
+            "findings": [{"kind": "k", "object": "evil\u{1b}[2Jname", "detail": "d", "stricter_than_windows": true}],
+            "notes": [], "load_status": null, "missing_imports": [], "hang": null,
+            "device": {"bus": "isa", "asserted": 1100, "serviced": 1099, "suppressed": 0, "coalesced": 3,
+                "unload": {"asserted": 2, "serviced": 1, "before_silence": 2}},
+            "driver": {"image": "/a/squall.sys", "name": "squall.sys", "defect": "x"}, "guest": "testkernel",
+            "processors": 2, "verifier": false, "seed": 1, "injection": null, "boot_ms": 100, "run_dir": "/nonexistent"
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_bugcheck_is_told_with_code_place_and_line() {
+        let text = render(&verdict(), false);
+        for part in [
+            "0xD1 DRIVER_IRQL_NOT_LESS_OR_EQUAL",
+            "0xffff900000011120 0x0000000000000005",
+            "squall.sys+0x1120  squall::isr",
+            "driver/src/interrupt.rs:7",
+            "1100 asserted, 1099 serviced",
+            "2 before the device was silenced",
+            "/nonexistent",
+        ] {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn nothing_from_the_guest_steers_the_terminal() {
+        assert!(!render(&verdict(), false).contains('\x1b'));
+        assert_eq!(render(&verdict(), true).matches('\x1b').count(), 2);
+    }
+
+    #[test]
+    fn an_event_is_one_line_of_a_table() {
+        let record = Record {
+            sequence: 9,
+            virtual_ns: 1_000_500,
+            host_ns: 0,
+            value: 1,
+            offset: 8,
+            kind: crate::flight::Kind::Write,
+            processor: Some(1),
+            size: 4,
+            level: false,
+        };
+        let line = event_line(&record, 1_003_000);
+        assert!(
+            line.contains("-2.500 us") && line.contains("WRITE") && line.contains("STATUS 0x1"),
+            "{line}"
+        );
+    }
+}
