@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{Table, presets};
 use squall_harness::toolbox::{Distribution, Error, Need, Survey, Toolbox, Verdict};
 
 /// Says what Squall needs and whether this machine has it
@@ -38,7 +38,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Error> {
 /// The findings as a table, with the commands that install what is not here below it.
 pub(crate) fn report(survey: &Survey, distribution: Option<Distribution>) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(["NEED", "VERDICT", "VERSION", "WHERE", "FOR"]);
+    table.load_preset(presets::NOTHING).set_header(["NEED", "FOR", "VERDICT", "VERSION", "WHERE"]);
     for need in &survey.needs {
         let (verdict, version, place) = match &need.verdict {
             Verdict::Ready { version, location, .. } => {
@@ -47,10 +47,7 @@ pub(crate) fn report(survey: &Survey, distribution: Option<Distribution>) -> Str
             Verdict::Fetchable { from } => ("fetchable", String::new(), format!("from {from}")),
             Verdict::Missing { problem } => ("MISSING", String::new(), problem.clone()),
         };
-        table.add_row([need.name.as_str(), verdict, &version, &place, need.purpose]);
-    }
-    for column in table.column_iter_mut() {
-        column.set_cell_alignment(CellAlignment::Left);
+        table.add_row([need.name.as_str(), need.purpose, verdict, &version, &place]);
     }
     let mut text = format!("{}\n\n{}\n", survey.host.name, table.trim_fmt());
     for (need, why) in survey.needs.iter().flat_map(|need| need.refused.iter().map(move |why| (need, why))) {
@@ -58,7 +55,9 @@ pub(crate) fn report(survey: &Survey, distribution: Option<Distribution>) -> Str
     }
     text += &by_hand(survey, distribution);
     text += match survey.needs.iter().filter(|need| need.is_missing()).count() {
-        0 if survey.needs.iter().all(|need| matches!(need.verdict, Verdict::Ready { .. })) => "\nEverything is here.\n",
+        0 if survey.needs.iter().all(|need| matches!(need.verdict, Verdict::Ready { .. })) => {
+            "\nEverything is here.\n"
+        }
         0 => "\nWhat is not here is fetched when it is first needed, or now by `cargo xtask setup`.\n",
         _ => "\nSomething is missing: install it as shown above.\n",
     };
@@ -72,7 +71,8 @@ fn by_hand(survey: &Survey, distribution: Option<Distribution>) -> String {
         None if matches!(need.verdict, Verdict::Ready { .. }) => None,
         // On a distribution that nothing is known of, one of the known ones may be close enough.
         None => need.install_here(&survey.host).or_else(|| {
-            let all: Vec<String> = need.install.iter().map(|(name, command)| format!("{name}: {command}")).collect();
+            let all: Vec<String> =
+                need.install.iter().map(|(name, command)| format!("{name}: {command}")).collect();
             Some(all.join("; "))
         }),
     };

@@ -24,5 +24,9 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Error> {
     }
     let survey = toolbox.survey(args.qemu.as_deref());
     print!("{}", doctor::report(&survey, None));
-    Ok(if errors.is_empty() && survey.is_good() { ExitCode::SUCCESS } else { ExitCode::from(doctor::INCOMPLETE) })
+    Ok(if errors.is_empty() && survey.is_good() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(doctor::INCOMPLETE)
+    })
 }

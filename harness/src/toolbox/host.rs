@@ -95,7 +95,7 @@ impl FromStr for Distribution {
 }
 
 /// The system that Squall runs on.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Host {
     /// Its distribution.
     pub distribution: Distribution,

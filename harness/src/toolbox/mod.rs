@@ -43,7 +43,7 @@ pub use libclang::Libclang;
 pub use mingw::Mingw;
 pub use progress::Progress;
 pub use qemu::{OLDEST_QEMU, QEMU_VARIABLE, Qemu};
-pub use survey::{Need, Verdict};
+pub use survey::{Need, Survey, Verdict};
 pub use version::{Version, VersionError};
 
 use apt::{Apt, Installed};
@@ -145,7 +145,10 @@ impl Toolbox {
                             .find(|package| packages.first() == Some(&package.name.as_str()));
                         return Ok(first.map_or_else(|| "unknown".to_owned(), |package| package.version));
                     }
-                    Err(error) => problems.push(format!("{}: {error}", area.name())),
+                    Err(error) => {
+                        tracing::warn!(release = area.name(), %error, "fetch failed");
+                        problems.push(format!("{}: {error}", area.name()));
+                    }
                 }
             }
             Err(unavailable(problems.join("; ")))

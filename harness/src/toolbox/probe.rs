@@ -357,7 +357,7 @@ mod tests {
         fn new(version: &str, exported: &[&str], plugin_answer: &str) -> Self {
             let directory = tempfile::tempdir().unwrap();
             let script = format!(
-                "#!/bin/sh\necho run >> {count}\ncase \"$*\" in\n--version) echo 'QEMU emulator version {version} (Fake 1)';;\n\
+                "#!/bin/sh\necho run >> {count}\ncase \"$*\" in\n--version) echo 'QEMU emulator version {version} (Fake)';;\n\
                  '-L help') echo /fake/share;;\n*-plugin*) echo '{plugin_answer}' >&2; exit 1;;\n*) exit 1;;\nesac\n",
                 count = directory.path().join("runs").display()
             );
@@ -393,7 +393,7 @@ mod tests {
     fn a_good_one_is_taken_and_remembered() {
         let fake = Fake::new("10.0.2", &NEEDED_SYMBOLS, PLUGIN);
         let qemu = fake.probe().unwrap();
-        assert_eq!((qemu.version, qemu.version_text.as_str()), (Version::new(10, 0, 2), "10.0.2 (Fake 1)"));
+        assert_eq!((qemu.version, qemu.version_text.as_str()), (Version::new(10, 0, 2), "10.0.2 (Fake)"));
         assert_eq!(qemu.firmware_dirs, [PathBuf::from("/fake/share")]);
         let runs = fake.runs();
         assert_eq!(fake.probe().unwrap(), qemu);

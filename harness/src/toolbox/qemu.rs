@@ -194,7 +194,10 @@ impl Toolbox {
                 match self.fetch_qemu_from(area, content, task) {
                     Ok(version) => return Ok(version),
                     Err(error @ Error::File { .. }) => return Err(error),
-                    Err(error) => problems.push(format!("{}: {error}", area.name())),
+                    Err(error) => {
+                        tracing::warn!(release = area.name(), %error, "fetch failed");
+                        problems.push(format!("{}: {error}", area.name()));
+                    }
                 }
             }
             Err(unavailable(problems.join("; ")))

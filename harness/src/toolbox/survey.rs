@@ -1,5 +1,6 @@
 //! What is needed and what is there: the toolbox's view of a machine, for `doctor`.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,16 +10,34 @@ use serde::Serialize;
 
 use super::advice::{self, Tool};
 use super::command::run_within;
+use super::error::Error;
 use super::host::{Distribution, Host, on_path};
-use super::libclang::OLDEST_LIBCLANG;
+use super::libclang::{OLDEST_LIBCLANG, wheel_possible};
 use super::mingw::OLDEST_MINGW;
 use super::qemu::OLDEST_QEMU;
-use super::rust::{DRIVER_TARGET, GUEST_TARGET};
+use super::rust::{self, DRIVER_TARGET, GUEST_TARGET};
 use super::version::Version;
-use super::{Origin, Toolbox, apt};
+use super::{Found, Origin, Toolbox, apt};
 
 /// The oldest Rust that the workspace builds with.
 const OLDEST_RUST: Version = Version::new(1, 90, 0);
+
+/// All that Squall needs, and what of it a machine has: `squall.doctor/1`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Survey {
+    schema: &'static str,
+    /// The machine.
+    pub host: Host,
+    /// What is needed.
+    pub needs: Vec<Need>,
+}
+
+impl Survey {
+    /// Whether everything is there or can be fetched.
+    pub fn is_good(&self) -> bool {
+        !self.needs.iter().any(Need::is_missing)
+    }
+}
 
 /// One thing that Squall needs.
 #[derive(Debug, Clone, Serialize)]
@@ -28,9 +47,12 @@ pub struct Need {
     /// What it is needed for.
     pub purpose: &'static str,
     /// Whether it is there.
+    #[serde(flatten)]
     pub verdict: Verdict,
     /// What was looked at before it, and why that will not do.
     pub refused: Vec<String>,
+    /// The command that installs it, by distribution.
+    pub install: BTreeMap<&'static str, String>,
     #[serde(skip)]
     tool: Tool,
 }
@@ -66,9 +88,15 @@ impl Need {
         advice::command_here(&self.tool, host)
     }
 
-    /// The command that installs it on a distribution.
-    pub fn install_on(&self, distribution: Distribution) -> Option<String> {
-        advice::command(&self.tool, distribution)
+    fn new(name: impl Into<String>, purpose: &'static str, tool: Tool, verdict: Verdict) -> Self {
+        let install = Distribution::ALL
+            .into_iter()
+            .filter_map(|distribution| Some((distribution.name(), advice::command(&tool, distribution)?)));
+        Self { name: name.into(), purpose, verdict, refused: Vec::new(), install: install.collect(), tool }
+    }
+
+    fn refusing(self, refused: Vec<String>) -> Self {
+        Self { refused, ..self }
     }
 
     /// Whether a run is stopped for want of it.
@@ -79,119 +107,67 @@ impl Need {
 
 impl Toolbox {
     /// Looks at all that is needed. Fetches nothing.
-    pub fn survey(&self, qemu: Option<&Path>) -> Vec<Need> {
-        let mut needs = vec![
-            self.rust(),
-            self.linker(),
+    pub fn survey(&self, qemu: Option<&Path>) -> Survey {
+        let needs = vec![
+            survey_rust(),
+            survey_linker(),
             self.survey_qemu(qemu),
             self.survey_libclang(),
             self.survey_mingw(),
+            self.survey_target(DRIVER_TARGET, "building drivers"),
+            self.survey_target(GUEST_TARGET, "building the embedded guest"),
+            self.survey_component("rustfmt"),
+            self.survey_component("clippy"),
         ];
-        needs.push(self.survey_target(DRIVER_TARGET, "building drivers"));
-        needs.push(self.survey_target(GUEST_TARGET, "building the embedded guest"));
-        needs.push(self.survey_component("rustfmt", "cargo xtask test"));
-        needs.push(self.survey_component("clippy", "cargo xtask test"));
-        needs
+        Survey { schema: "squall.doctor/1", host: self.host.clone(), needs }
     }
 
-    /// Fetches all that can be fetched and is not there: what is needed, and how each went.
-    pub fn fetch_all(&self, qemu: Option<&Path>) -> Vec<(&'static str, Result<(), super::Error>)> {
-        vec![
-            ("QEMU", self.qemu(qemu).map(drop)),
-            ("libclang", self.libclang().map(drop)),
-            ("mingw-w64 headers", self.mingw().map(drop)),
-            (DRIVER_TARGET, self.rust_target(DRIVER_TARGET).map(drop)),
-            (GUEST_TARGET, self.rust_target(GUEST_TARGET).map(drop)),
-            ("rustfmt", self.rust_component("rustfmt").map(drop)),
-            ("clippy", self.rust_component("clippy").map(drop)),
-        ]
-    }
-
-    fn rust(&self) -> Need {
-        let rustc = env::var_os("RUSTC").map(PathBuf::from).or_else(|| on_path("rustc").next());
-        let version = |program: &PathBuf| {
-            let output =
-                run_within("rustc", Command::new(program).arg("--version"), Duration::from_secs(20)).ok()?;
-            Version::in_text(&output.stdout)
-        };
-        let verdict = match rustc.map(|program| (version(&program), program)) {
-            Some((Some(version), location)) if version >= OLDEST_RUST => {
-                ready(Some(version), location, Origin::System)
-            }
-            Some((version, program)) => missing(format!(
-                "{} is Rust {}, older than {OLDEST_RUST}",
-                program.display(),
-                version.map_or("of unknown version".into(), |version| version.to_string())
-            )),
-            None => missing("no rustc on the search path".into()),
-        };
-        Need {
-            name: format!("Rust {}.{}+", OLDEST_RUST.major, OLDEST_RUST.minor),
-            purpose: "everything",
-            verdict,
-            refused: vec![],
-            tool: Tool::Rust,
-        }
-    }
-
-    fn linker(&self) -> Need {
-        let verdict = match ["cc", "gcc", "clang"].iter().find_map(|name| on_path(name).next()) {
-            Some(program) => ready(None, program, Origin::System),
-            None => missing("no cc on the search path".into()),
-        };
-        Need {
-            name: "C linker".into(),
-            purpose: "building the harness",
-            verdict,
-            refused: vec![],
-            tool: Tool::Linker,
-        }
+    /// Fetches all that is needed, can be fetched and is not there. What could not be had, and why.
+    pub fn fetch_all(&self, qemu: Option<&Path>) -> Vec<Error> {
+        let outcomes = [
+            self.qemu(qemu).map(drop),
+            self.libclang().map(drop),
+            self.mingw().map(drop),
+            self.rust_target(DRIVER_TARGET).map(drop),
+            self.rust_target(GUEST_TARGET).map(drop),
+            self.rust_component("rustfmt").map(drop),
+            self.rust_component("clippy").map(drop),
+        ];
+        outcomes.into_iter().filter_map(Result::err).collect()
     }
 
     fn survey_qemu(&self, chosen: Option<&Path>) -> Need {
         let (verdict, refused) = match self.find_qemu(chosen) {
-            Ok(found) => match found.good {
-                Some(qemu) => (
-                    Verdict::Ready {
-                        version: Some(qemu.version_text),
-                        location: qemu.binary,
-                        origin: qemu.origin,
-                    },
-                    found.refused,
-                ),
-                None => (self.by_apt(), found.refused),
-            },
+            Ok(Found { good: Some(qemu), refused }) => (
+                Verdict::Ready {
+                    version: Some(qemu.version_text),
+                    location: qemu.binary,
+                    origin: qemu.origin,
+                },
+                refused,
+            ),
+            Ok(Found { good: None, refused }) => (self.by_apt(), refused),
             Err(error) => (missing(error.to_string()), Vec::new()),
         };
-        Need {
-            name: format!("QEMU {}.{}+", OLDEST_QEMU.major, OLDEST_QEMU.minor),
-            purpose: "running guests",
-            verdict,
-            refused,
-            tool: Tool::Qemu,
-        }
+        let name = format!("QEMU {}.{}+", OLDEST_QEMU.major, OLDEST_QEMU.minor);
+        Need::new(name, "running guests", Tool::Qemu, verdict).refusing(refused)
     }
 
     fn survey_libclang(&self) -> Need {
         let (verdict, refused) = match self.find_libclang() {
-            Ok(found) => match found.good {
-                Some(libclang) => (ready(libclang.version, libclang.library, libclang.origin), found.refused),
-                None => match (self.by_apt(), super::libclang::wheel_possible()) {
-                    (Verdict::Missing { .. }, Ok(_)) => {
-                        (Verdict::Fetchable { from: "the Python package index".into() }, found.refused)
-                    }
-                    (verdict, _) => (verdict, found.refused),
-                },
+            Ok(Found { good: Some(libclang), refused }) => {
+                (ready(libclang.version, libclang.library, libclang.origin), refused)
+            }
+            Ok(Found { good: None, refused }) => match self.by_apt() {
+                Verdict::Missing { .. } if wheel_possible().is_ok() => {
+                    (Verdict::Fetchable { from: "the Python package index".into() }, refused)
+                }
+                verdict => (verdict, refused),
             },
             Err(error) => (missing(error.to_string()), Vec::new()),
         };
-        Need {
-            name: format!("libclang {}+", OLDEST_LIBCLANG.major),
-            purpose: "building drivers",
-            verdict,
-            refused,
-            tool: Tool::Libclang,
-        }
+        let name = format!("libclang {}+", OLDEST_LIBCLANG.major);
+        Need::new(name, "building drivers", Tool::Libclang, verdict).refusing(refused)
     }
 
     fn survey_mingw(&self) -> Need {
@@ -200,13 +176,8 @@ impl Toolbox {
             Some(mingw) => ready(Some(mingw.version), mingw.include, mingw.origin),
             None => self.by_apt(),
         };
-        Need {
-            name: format!("mingw-w64 headers {}+", OLDEST_MINGW.major),
-            purpose: "building drivers",
-            verdict,
-            refused: found.refused,
-            tool: Tool::Mingw,
-        }
+        let name = format!("mingw-w64 headers {}+", OLDEST_MINGW.major);
+        Need::new(name, "building drivers", Tool::Mingw, verdict).refusing(found.refused)
     }
 
     fn survey_target(&self, target: &str, purpose: &'static str) -> Need {
@@ -214,17 +185,15 @@ impl Toolbox {
             Some(location) => ready(None, location, Origin::System),
             None => by_rustup(),
         };
-        let tool = Tool::RustTarget(target.to_owned());
-        Need { name: target.to_owned(), purpose, verdict, refused: vec![], tool }
+        Need::new(target, purpose, Tool::RustTarget(target.to_owned()), verdict)
     }
 
-    fn survey_component(&self, component: &str, purpose: &'static str) -> Need {
-        let verdict = match super::rust::sysroot() {
+    fn survey_component(&self, component: &str) -> Need {
+        let verdict = match rust::sysroot() {
             Ok(sysroot) if self.find_rust_component(component) => ready(None, sysroot, Origin::System),
             _ => by_rustup(),
         };
-        let tool = Tool::RustComponent(component.to_owned());
-        Need { name: component.to_owned(), purpose, verdict, refused: vec![], tool }
+        Need::new(component, "cargo xtask test", Tool::RustComponent(component.to_owned()), verdict)
     }
 
     /// Whether this machine can fetch Debian packages.
@@ -237,6 +206,34 @@ impl Toolbox {
             Err(problem) => missing(problem),
         }
     }
+}
+
+fn survey_rust() -> Need {
+    let rustc = env::var_os("RUSTC").map(PathBuf::from).or_else(|| on_path("rustc").next());
+    let version = |program: &Path| {
+        let output =
+            run_within("rustc", Command::new(program).arg("--version"), Duration::from_secs(20)).ok()?;
+        Version::in_text(&output.stdout)
+    };
+    let verdict = match rustc.map(|program| (version(&program), program)) {
+        Some((Some(version), location)) if version >= OLDEST_RUST => {
+            ready(Some(version), location, Origin::System)
+        }
+        Some((Some(version), program)) => {
+            missing(format!("{} is Rust {version}, older than {OLDEST_RUST}", program.display()))
+        }
+        Some((None, program)) => missing(format!("{} does not say its version", program.display())),
+        None => missing("no rustc on the search path".into()),
+    };
+    Need::new(format!("Rust {}.{}+", OLDEST_RUST.major, OLDEST_RUST.minor), "everything", Tool::Rust, verdict)
+}
+
+fn survey_linker() -> Need {
+    let verdict = match ["cc", "gcc", "clang"].iter().find_map(|name| on_path(name).next()) {
+        Some(program) => ready(None, program, Origin::System),
+        None => missing("no cc on the search path".into()),
+    };
+    Need::new("C linker", "building the harness", Tool::Linker, verdict)
 }
 
 fn by_rustup() -> Verdict {
@@ -261,13 +258,24 @@ mod tests {
     #[test]
     fn every_need_says_how_to_get_it_everywhere() {
         let directory = tempfile::tempdir().unwrap();
-        let needs = Toolbox::in_directory(directory.path().to_owned()).survey(None);
-        assert!(needs.len() >= 7);
-        for need in needs {
-            for distribution in Distribution::ALL {
-                assert!(need.install_on(distribution).is_some(), "{} on {distribution:?}", need.name);
-            }
+        let survey = Toolbox::in_directory(directory.path().to_owned()).survey(None);
+        assert!(survey.needs.len() >= 7);
+        for need in &survey.needs {
+            assert_eq!(need.install.len(), Distribution::ALL.len(), "{}", need.name);
         }
+    }
+
+    #[test]
+    fn the_json_form_is_flat() {
+        let verdict = ready(Some(Version::new(10, 0, 2)), "/usr/bin/qemu".into(), Origin::System);
+        let need = Need::new("QEMU", "running guests", Tool::Qemu, verdict);
+        let json = serde_json::to_value(&need).unwrap();
+        assert_eq!(json["verdict"], "ready");
+        assert_eq!(json["version"], "10.0.2");
+        assert_eq!(json["origin"], "system");
+        assert_eq!(json["install"]["arch"], "sudo pacman -S qemu-system-x86");
+        let json = serde_json::to_value(missing("why".into())).unwrap();
+        assert_eq!(json, serde_json::json!({ "verdict": "missing", "problem": "why" }));
     }
 
     #[test]

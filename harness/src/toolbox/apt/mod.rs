@@ -105,7 +105,7 @@ impl<'a> Apt<'a> {
     /// Waits for its turn and prepares the directories.
     pub(super) fn open(cache: &Cache, area: &'a Area, task: &mut Task) -> Result<Self, Error> {
         let directory = cache.directory("apt").join(&area.name);
-        for part in ["lists/partial", "archives/partial"] {
+        for part in ["lists/partial", "archives/partial", "no-archives/partial"] {
             let path = directory.join(part);
             fs::create_dir_all(&path).map_err(Error::file("create", &path))?;
         }
@@ -162,6 +162,10 @@ impl<'a> Apt<'a> {
         packages: &[&str],
     ) -> Result<Vec<Package>, Error> {
         let mut command = self.apt_get(installed);
+        // Packages that an interrupted fetch has left here would not be named.
+        command
+            .arg("-o")
+            .arg(format!("Dir::Cache::archives={}", self.directory.join("no-archives").display()));
         command.args(["-qq", "-y", "--print-uris", "-t", suite, "install"]).args(packages);
         let output = run_to_success("apt-get install", &mut command)?;
         Ok(output.stdout.lines().filter_map(Package::parse).collect())

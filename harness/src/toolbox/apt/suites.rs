@@ -146,17 +146,19 @@ impl Area {
         &self.name
     }
 
-    /// The lists of sources to try, in apt's one-line format: with what we suppose to exist, then without.
+    /// The lists of sources to try, in apt's one-line format: all; without what we suppose to exist; the release alone,
+    /// should one of its other archives be out of reach.
     pub(super) fn lists(&self, exists: impl Fn(&Path) -> bool) -> Vec<String> {
-        let list = |archives: &mut dyn Iterator<Item = &Archive>| {
-            archives.fold(String::new(), |mut text, archive| {
+        let list = |takes: &dyn Fn(&Archive) -> bool| {
+            self.archives.iter().filter(|archive| takes(archive)).fold(String::new(), |mut text, archive| {
                 let _ = writeln!(text, "{}", archive.line(&exists));
                 text
             })
         };
         let mut lists = vec![
-            list(&mut self.archives.iter()),
-            list(&mut self.archives.iter().filter(|archive| !archive.supposed)),
+            list(&|_| true),
+            list(&|archive| !archive.supposed),
+            list(&|archive| Some(&archive.suite) == self.targets.first()),
         ];
         lists.dedup();
         lists
@@ -238,8 +240,10 @@ mod tests {
             ]
         );
         assert_eq!(lists[1].lines().count(), 3, "without the suite that nobody promised");
+        assert_eq!(lists[2], format!("deb {signed} http://mirror.example/debian bookworm main\n"));
         let newer = areas[1].lists(|_| false);
         assert_eq!(newer[1], "deb http://mirror.example/debian trixie main\n");
+        assert_eq!(newer.len(), 2);
     }
 
     #[test]
