@@ -14,21 +14,44 @@ extern crate alloc;
 
 mod arch;
 mod console;
+mod crash;
+mod hal;
 mod ke;
+mod ldr;
 mod mm;
+mod nt;
 
 use arch::boot::BootInfo;
+use console::println;
 
 /// The first Rust code: still on the boot stack and the boot page tables, interrupts off, one processor.
 fn kernel_main(boot: &BootInfo) -> ! {
-    console::println!("squall-testkernel {} ({} MiB)", env!("CARGO_PKG_VERSION"), boot.memory_bytes() >> 20);
     mm::frame::init(boot);
-    console::println!("{} frames, selftest {}", mm::frame::free_count(), boot.has_word("selftest"));
-    arch::halt_forever()
+    assert!(mm::paging::init(boot).is_ok(), "not enough memory for the page tables");
+    hal::apic::init();
+    arch::processors::init_first();
+    hal::pic::disable();
+    hal::ioapic::init();
+    hal::clock::init();
+    assert!(ke::shared_data::init().is_ok(), "not enough memory for the shared page");
+    ke::clock::init();
+
+    ke::bugcheck::others_are_reachable();
+    let wanted = hal::firmware::processor_count();
+    if let Err(number) = arch::processors::start_others(wanted) {
+        ke::bugcheck::kernel_fault(format_args!("processor {number} of {wanted} did not start"), line!());
+    }
+    println!(
+        "squall-testkernel {}: {} processors, {} MiB, up in {} us",
+        env!("CARGO_PKG_VERSION"),
+        ke::processor::count(),
+        boot.memory_bytes() >> 20,
+        hal::clock::now_ns() / 1000
+    );
+    arch::processors::idle()
 }
 
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
-    console::println!("{info}");
-    arch::halt_forever()
+    ke::bugcheck::kernel_fault(format_args!("{info}"), info.location().map_or(0, core::panic::Location::line))
 }

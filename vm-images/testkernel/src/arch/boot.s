@@ -97,17 +97,8 @@ ap64:
     xor  %eax, %eax
     mov  %ax, %fs
     mov  %ax, %gs
-    movabs $ap_cr3, %rax        # the kernel's own tables, which replace the boot ones
-    mov  (%rax), %rax
-    mov  %rax, %cr3
-    movabs $ap_stack, %rax
-    mov  (%rax), %rsp
-    movabs $ap_argument, %rax
-    mov  (%rax), %rdi
-    xor  %ebp, %ebp
-    movabs $processor_entry, %rax
-    call *%rax
-    ud2
+    movabs $ap_high, %rax       # leave the identity mapping before it goes
+    jmp  *%rax
 
     .balign 8
 boot_gdt:
@@ -147,6 +138,16 @@ boot_pd:
     .set page, page + 0x200000
     .endr
 
+.text
+ap_high:
+    mov  ap_cr3(%rip), %rax     # the kernel's own tables, which replace the boot ones
+    mov  %rax, %cr3
+    mov  ap_stack(%rip), %rsp
+    mov  ap_argument(%rip), %rdi
+    xor  %ebp, %ebp
+    call processor_entry
+    ud2
+
 .section .bss
 .balign 16
     .skip 32768
@@ -159,5 +160,5 @@ boot_stack_end:
 ap_cr3: .quad 0
 ap_stack: .quad 0
 ap_argument: .quad 0
-.weak processor_entry
+
 .text

@@ -2,7 +2,11 @@
 //! the context switch, and the starting of the other processors.
 
 pub mod boot;
+pub mod context;
+pub mod descriptors;
 pub mod port;
+pub mod processors;
+pub mod trap;
 
 /// Stops this processor for good: interrupts off, asleep.
 pub fn halt_forever() -> ! {

@@ -69,6 +69,14 @@ impl<T: ?Sized> SpinLock<T> {
         self.word.acquire();
         SpinLockGuard { lock: self, old }
     }
+
+    /// A guard for a lock that is taken already, which restores `old`.
+    ///
+    /// # Safety
+    /// The lock is held, and whoever took it will not use or drop their guard while this one lives.
+    pub unsafe fn adopt(&self, old: Irql) -> SpinLockGuard<'_, T> {
+        SpinLockGuard { lock: self, old }
+    }
 }
 
 impl<T: ?Sized> fmt::Debug for SpinLock<T> {

@@ -1,5 +1,20 @@
 //! The kernel proper: IRQLs, locks, threads and the dispatcher, deferred procedure calls, timers, interrupts, and the
 //! bug check that ends it all.
 
+pub mod bugcheck;
+pub mod call;
+pub mod clock;
+pub mod dispatcher;
+pub mod dpc;
+pub mod event;
+pub mod interrupt;
 pub mod irql;
+pub mod list;
 pub mod lock;
+pub mod processor;
+pub mod rendezvous;
+pub mod shared_data;
+pub mod spinlock;
+pub mod thread;
+pub mod timer;
+pub mod wait;

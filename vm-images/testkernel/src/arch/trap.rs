@@ -1,0 +1,98 @@
+//! Traps: what the processor does on an exception or an interrupt, and the state it leaves behind.
+
+use core::arch::global_asm;
+
+use x86_64::VirtAddr;
+use x86_64::structures::idt::InterruptDescriptorTable;
+
+use super::descriptors::{DOUBLE_FAULT_STACK, NMI_STACK};
+use crate::ke::{bugcheck, interrupt};
+
+global_asm!(include_str!("trap.s"), options(att_syntax));
+
+/// The interrupted code's registers, in the order in which `trap.s` and the processor pushed them.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+#[allow(missing_docs, reason = "the fields are the registers")]
+pub struct TrapFrame {
+    pub r15: u64,
+    pub r14: u64,
+    pub r13: u64,
+    pub r12: u64,
+    pub r11: u64,
+    pub r10: u64,
+    pub r9: u64,
+    pub r8: u64,
+    pub rdi: u64,
+    pub rsi: u64,
+    pub rbp: u64,
+    pub rbx: u64,
+    pub rdx: u64,
+    pub rcx: u64,
+    pub rax: u64,
+    pub vector: u64,
+    pub error: u64,
+    pub rip: u64,
+    pub cs: u64,
+    pub rflags: u64,
+    pub rsp: u64,
+    pub ss: u64,
+}
+
+/// Exceptions that have a meaning of their own.
+pub mod exception {
+    /// Non-maskable interrupt: another processor's bug check, or somebody at the machine's NMI button.
+    pub const NMI: u8 = 2;
+    /// Page fault.
+    pub const PAGE_FAULT: u8 = 14;
+}
+
+unsafe extern "C" {
+    static trap_stubs: u8;
+}
+
+/// Bytes from one stub to the next.
+const STUB_SIZE: u64 = 16;
+
+/// Points every gate of `table` at its stub. All are interrupt gates: the processor arrives with interrupts off.
+pub fn fill(table: &mut InterruptDescriptorTable) {
+    let stub =
+        |vector: u8| VirtAddr::new((&raw const trap_stubs).addr() as u64 + STUB_SIZE * u64::from(vector));
+    // SAFETY: each stub is written for its vector: it knows whether there is an error code, and returns with IRET or
+    // not at all. The two stacks are this processor's own.
+    unsafe {
+        table.divide_error.set_handler_addr(stub(0));
+        table.debug.set_handler_addr(stub(1));
+        table.non_maskable_interrupt.set_handler_addr(stub(exception::NMI)).set_stack_index(NMI_STACK);
+        table.breakpoint.set_handler_addr(stub(3));
+        table.overflow.set_handler_addr(stub(4));
+        table.bound_range_exceeded.set_handler_addr(stub(5));
+        table.invalid_opcode.set_handler_addr(stub(6));
+        table.device_not_available.set_handler_addr(stub(7));
+        table.double_fault.set_handler_addr(stub(8)).set_stack_index(DOUBLE_FAULT_STACK);
+        table.invalid_tss.set_handler_addr(stub(10));
+        table.segment_not_present.set_handler_addr(stub(11));
+        table.stack_segment_fault.set_handler_addr(stub(12));
+        table.general_protection_fault.set_handler_addr(stub(13));
+        table.page_fault.set_handler_addr(stub(exception::PAGE_FAULT));
+        table.x87_floating_point.set_handler_addr(stub(16));
+        table.alignment_check.set_handler_addr(stub(17));
+        table.machine_check.set_handler_addr(stub(18));
+        table.simd_floating_point.set_handler_addr(stub(19));
+        for vector in 32..=255 {
+            table[vector].set_handler_addr(stub(vector));
+        }
+    }
+}
+
+/// Called by `trap.s` for exceptions: none is resolved, so each ends in a bug check (but see NMI).
+#[unsafe(no_mangle)]
+extern "C" fn exception_entry(frame: &TrapFrame) -> ! {
+    bugcheck::exception(frame)
+}
+
+/// Called by `trap.s` for interrupts, with interrupts off.
+#[unsafe(no_mangle)]
+extern "C" fn interrupt_entry(frame: &TrapFrame) {
+    interrupt::take(frame.vector as u8);
+}

@@ -1,0 +1,146 @@
+//! Time: the processor's counter for telling it, the local APIC's timer for being woken.
+//!
+//! Neither says how fast it runs, so both are measured once against the one clock whose speed is known, the PC's interval
+//! timer. A host may take the processor away in the middle of a reading; each reading is therefore bracketed by the
+//! counter itself, and the tightest of several is believed.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use super::apic;
+use crate::arch::port;
+
+/// Counts per second of the 8254 interval timer.
+const PIT_HZ: u64 = 1_193_182;
+const PIT_COMMAND: u16 = 0x43;
+const PIT_CHANNEL_2: u16 = 0x42;
+const SPEAKER: u16 = 0x61;
+
+/// How long the measurement takes, in counts of the interval timer: 3 ms.
+const WINDOW: u16 = (PIT_HZ * 3 / 1000) as u16;
+
+const NS_PER_SECOND: u64 = 1_000_000_000;
+
+static BOOT_COUNT: AtomicU64 = AtomicU64::new(0);
+static COUNTER_HZ: AtomicU64 = AtomicU64::new(0);
+static TIMER_HZ: AtomicU64 = AtomicU64::new(0);
+/// Nanoseconds per count of the processor's counter, shifted left by 32.
+static NS_PER_COUNT: AtomicU64 = AtomicU64::new(0);
+
+/// The processor's time stamp counter.
+#[inline]
+pub fn counter() -> u64 {
+    // SAFETY: every x86-64 processor has it.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+#[derive(Clone, Copy)]
+struct Reading {
+    pit: u16,
+    timer: u32,
+    counter: u64,
+}
+
+fn read_once() -> (u64, Reading) {
+    let before = counter();
+    port::write_u8(PIT_COMMAND, 0x80); // latch channel 2
+    let timer = apic::timer_current();
+    let after = counter();
+    let low = port::read_u8(PIT_CHANNEL_2);
+    let high = port::read_u8(PIT_CHANNEL_2);
+    let width = after.wrapping_sub(before);
+    (width, Reading { pit: u16::from_le_bytes([low, high]), timer, counter: before.wrapping_add(width / 2) })
+}
+
+fn read() -> Reading {
+    let first = read_once();
+    (1..8).fold(first, |best, _| core::cmp::min_by_key(best, read_once(), |reading| reading.0)).1
+}
+
+/// Measures both clocks and starts time at 0. On the first processor, its APIC on.
+pub fn init() {
+    let speaker = port::read_u8(SPEAKER);
+    port::write_u8(SPEAKER, (speaker & !2) | 1); // channel 2 counts, silently
+    port::write_u8(PIT_COMMAND, 0xB0); // channel 2, both bytes, count down once
+    port::write_u8(PIT_CHANNEL_2, 0xFF);
+    port::write_u8(PIT_CHANNEL_2, 0xFF);
+    apic::timer_run_free();
+    let start = read();
+    let end = loop {
+        let now = read_once().1;
+        if start.pit.wrapping_sub(now.pit) >= WINDOW {
+            break read();
+        }
+    };
+    port::write_u8(SPEAKER, speaker & !3);
+    apic::timer_arm(0);
+
+    let elapsed = u64::from(start.pit.wrapping_sub(end.pit)).max(1);
+    let per_second = |counts: u64| (counts * PIT_HZ / elapsed).max(1);
+    let counter_hz = per_second(end.counter.wrapping_sub(start.counter));
+    COUNTER_HZ.store(counter_hz, Ordering::Relaxed);
+    TIMER_HZ.store(per_second(u64::from(start.timer.wrapping_sub(end.timer))), Ordering::Relaxed);
+    NS_PER_COUNT
+        .store(((u128::from(NS_PER_SECOND) << 32) / u128::from(counter_hz)) as u64, Ordering::Relaxed);
+    BOOT_COUNT.store(start.counter, Ordering::Relaxed);
+}
+
+/// Counts per second of [`counter`].
+pub fn counter_frequency() -> u64 {
+    COUNTER_HZ.load(Ordering::Relaxed)
+}
+
+/// Counts per second of the local APIC's timer.
+pub fn timer_frequency() -> u64 {
+    TIMER_HZ.load(Ordering::Relaxed)
+}
+
+/// Nanoseconds since the kernel began.
+#[inline]
+pub fn now_ns() -> u64 {
+    let counts = counter().saturating_sub(BOOT_COUNT.load(Ordering::Relaxed));
+    ((u128::from(counts) * u128::from(NS_PER_COUNT.load(Ordering::Relaxed))) >> 32) as u64
+}
+
+/// Sets this processor's timer to interrupt in `ns`, or as late as it can; the clock asks again then.
+pub fn arm_in(ns: u64) {
+    let counts = u128::from(ns) * u128::from(timer_frequency()) / u128::from(NS_PER_SECOND);
+    apic::timer_arm((counts.min(u128::from(u32::MAX)) as u32).max(1));
+}
+
+/// Keeps this processor's timer from interrupting.
+pub fn disarm() {
+    apic::timer_arm(0);
+}
+
+/// Waits without giving the processor away. Does not depend on interrupts.
+pub fn stall_ns(ns: u64) {
+    let end = now_ns().saturating_add(ns);
+    while now_ns() < end {
+        core::hint::spin_loop();
+    }
+}
+
+/// Seconds since 1970, from the machine's clock chip.
+pub fn wall_clock_seconds() -> u64 {
+    let cmos = |register: u8| {
+        port::write_u8(0x70, register);
+        u64::from(port::read_u8(0x71))
+    };
+    let binary = cmos(0x0B) & 4 != 0;
+    let read = |register| {
+        let value = cmos(register);
+        if binary { value } else { (value >> 4) * 10 + (value & 0xF) }
+    };
+    // Not while the chip is counting on.
+    for _ in 0..10_000 {
+        if cmos(0x0A) & 0x80 == 0 {
+            break;
+        }
+    }
+    let (second, minute, hour) = (read(0), read(2), read(4) % 24);
+    let (day, month, year) = (read(7).max(1), read(8).clamp(1, 12), 2000 + read(9));
+    // Days from the civil date: years begin in March, so that the leap day comes last.
+    let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = y * 365 + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1 - 719_468;
+    ((days * 24 + hour) * 60 + minute) * 60 + second
+}

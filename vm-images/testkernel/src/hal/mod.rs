@@ -1,0 +1,7 @@
+//! The hardware abstraction layer: the interrupt controllers, the clock and the firmware's configuration of a PC.
+
+pub mod apic;
+pub mod clock;
+pub mod firmware;
+pub mod ioapic;
+pub mod pic;

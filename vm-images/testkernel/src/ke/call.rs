@@ -1,0 +1,36 @@
+//! The call of a driver's Unload.
+//!
+//! The harness measures from the first instruction of Unload to the one after the call. For that the place where Unload
+//! returns to must have an address that is known beforehand, so the call is the only instruction before a label.
+
+use core::arch::naked_asm;
+
+use crate::nt::{DRIVER_OBJECT, DriverUnload};
+
+unsafe extern "C" {
+    /// The instruction after the call in [`unload`].
+    static squall_unload_return: u8;
+}
+
+/// Calls `routine(driver)`.
+///
+/// # Safety
+/// `routine` is the Unload of `driver`, whose image is mapped. At PASSIVE_LEVEL.
+#[unsafe(naked)]
+pub unsafe extern "win64" fn unload(routine: DriverUnload, driver: *mut DRIVER_OBJECT) {
+    naked_asm!(
+        "sub rsp, 40",
+        "mov rax, rcx",
+        "mov rcx, rdx",
+        "call rax",
+        ".global squall_unload_return",
+        "squall_unload_return:",
+        "add rsp, 40",
+        "ret",
+    )
+}
+
+/// The address that Unload returns to.
+pub fn unload_return_address() -> u64 {
+    (&raw const squall_unload_return).addr() as u64
+}

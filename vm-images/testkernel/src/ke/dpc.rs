@@ -1,0 +1,275 @@
+//! Deferred procedure calls.
+//!
+//! An ISR keeps a whole level of interrupts waiting, so it does the least it can and leaves the rest to a DPC. Each
+//! processor has a queue of them; queueing one requests the software interrupt of DISPATCH_LEVEL, which comes in the
+//! moment that the IRQL falls below. Thus a DPC that an ISR queues runs *before* the interrupted thread gets the processor
+//! back, which is what makes an Unload that is interrupted at the wrong moment so dangerous.
+//!
+//! The queue runs through the drivers' own KDPCs: see [`super::timer`] for what that means.
+
+use core::ffi::c_void;
+use core::ptr;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use super::event::Event;
+use super::processor::{self, Processor};
+use super::{clock, dispatcher, timer};
+use crate::nt::{DeferredRoutine, KDPC, SINGLE_LIST_ENTRY, object_type};
+
+/// `KDPC_IMPORTANCE`: high ones go to the front.
+pub mod importance {
+    /// At the end; no hurry on another processor.
+    pub const LOW: u8 = 0;
+    /// At the end.
+    pub const MEDIUM: u8 = 1;
+    /// At the front.
+    pub const HIGH: u8 = 2;
+}
+
+/// What is added to a target processor's number, so that 0 means that none is set.
+const TARGET_BIAS: u16 = 0x500;
+
+/// One processor's DPCs.
+#[derive(Debug)]
+pub struct DpcQueue {
+    first: *mut SINGLE_LIST_ENTRY,
+    last: *mut SINGLE_LIST_ENTRY,
+}
+
+// SAFETY: the entries belong to no processor; whoever holds the queue's lock may use them.
+unsafe impl Send for DpcQueue {}
+
+fn dpc_of_link(link: *mut SINGLE_LIST_ENTRY) -> *mut KDPC {
+    link.wrapping_byte_sub(core::mem::offset_of!(KDPC, DpcListEntry)).cast()
+}
+
+fn link_of(dpc: *mut KDPC) -> *mut SINGLE_LIST_ENTRY {
+    dpc.wrapping_byte_add(core::mem::offset_of!(KDPC, DpcListEntry)).cast()
+}
+
+impl DpcQueue {
+    /// An empty queue.
+    pub const fn new() -> Self {
+        Self { first: ptr::null_mut(), last: ptr::null_mut() }
+    }
+
+    /// # Safety
+    /// `dpc` and whatever is queued are alive, and `dpc` is in no queue. Below likewise.
+    unsafe fn push(&mut self, dpc: *mut KDPC) {
+        let link = link_of(dpc);
+        // SAFETY: the caller's.
+        unsafe {
+            if self.first.is_null() {
+                (*link).Next = ptr::null_mut();
+                (self.first, self.last) = (link, link);
+            } else if (*dpc).Importance == importance::HIGH {
+                (*link).Next = self.first;
+                self.first = link;
+            } else {
+                (*link).Next = ptr::null_mut();
+                (*self.last).Next = link;
+                self.last = link;
+            }
+        }
+    }
+
+    /// # Safety
+    /// As above.
+    unsafe fn pop(&mut self) -> Option<*mut KDPC> {
+        if self.first.is_null() {
+            return None;
+        }
+        let link = self.first;
+        // SAFETY: the caller's.
+        self.first = unsafe { (*link).Next };
+        if self.first.is_null() {
+            self.last = ptr::null_mut();
+        }
+        Some(dpc_of_link(link))
+    }
+
+    /// # Safety
+    /// As above.
+    unsafe fn remove(&mut self, dpc: *mut KDPC) -> bool {
+        let wanted = link_of(dpc);
+        let mut previous: *mut SINGLE_LIST_ENTRY = ptr::null_mut();
+        let mut link = self.first;
+        while !link.is_null() {
+            // SAFETY: the caller's.
+            unsafe {
+                let next = (*link).Next;
+                if link == wanted {
+                    if previous.is_null() {
+                        self.first = next;
+                    } else {
+                        (*previous).Next = next;
+                    }
+                    if next.is_null() {
+                        self.last = previous;
+                    }
+                    return true;
+                }
+                (previous, link) = (link, next);
+            }
+        }
+        false
+    }
+
+    fn is_empty(&self) -> bool {
+        self.first.is_null()
+    }
+}
+
+/// Fills in a DPC that is in no queue.
+///
+/// # Safety
+/// `dpc` is writable. Everywhere below: it is a DPC that was initialized, and alive while it is queued.
+pub unsafe fn initialize(dpc: *mut KDPC, routine: Option<DeferredRoutine>, context: *mut c_void) {
+    let fresh = KDPC {
+        Type: object_type::DPC,
+        Importance: importance::MEDIUM,
+        Number: 0,
+        DpcListEntry: SINGLE_LIST_ENTRY { Next: ptr::null_mut() },
+        ProcessorHistory: 0,
+        DeferredRoutine: routine,
+        DeferredContext: context,
+        SystemArgument1: ptr::null_mut(),
+        SystemArgument2: ptr::null_mut(),
+        DpcData: ptr::null_mut(),
+    };
+    // SAFETY: the caller's.
+    unsafe { dpc.write(fresh) };
+}
+
+fn claim(dpc: *mut KDPC, from: *mut c_void, to: *mut c_void) -> bool {
+    use core::sync::atomic::AtomicPtr;
+    // SAFETY: a DPC that is queued or about to be is alive; its DpcData is only ever accessed like this.
+    let data = unsafe { AtomicPtr::from_ptr(&raw mut (*dpc).DpcData) };
+    data.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+}
+
+/// Queues a DPC where it belongs, at any IRQL; false where it is queued already.
+///
+/// # Safety
+/// As above.
+pub unsafe fn insert(dpc: *mut KDPC, argument1: *mut c_void, argument2: *mut c_void) -> bool {
+    // Until the request is made, this must stay the same processor.
+    let _off = super::irql::InterruptsOff::new();
+    // SAFETY: the caller's.
+    let target = unsafe { (*dpc).Number };
+    let processor = match target.checked_sub(TARGET_BIAS).and_then(|number| processor::get(number.into())) {
+        Some(processor) if processor.number() < processor::count() => processor,
+        _ => processor::current(),
+    };
+    let mut queue = processor.dpcs.lock();
+    if !claim(dpc, ptr::null_mut(), ptr::from_ref(processor).cast_mut().cast()) {
+        return false;
+    }
+    // SAFETY: the caller's; the claim made it ours.
+    unsafe {
+        (*dpc).SystemArgument1 = argument1;
+        (*dpc).SystemArgument2 = argument2;
+        queue.push(dpc);
+    }
+    drop(queue);
+    dispatcher::request(processor);
+    true
+}
+
+/// Takes a DPC out of its queue; false where it is in none (it may be running).
+///
+/// # Safety
+/// As above.
+pub unsafe fn remove(dpc: *mut KDPC) -> bool {
+    // SAFETY: the caller's.
+    let data: *const Processor = unsafe { (&raw const (*dpc).DpcData).read_volatile().cast() };
+    let Some(processor) = processor::all().find(|&processor| ptr::eq(processor, data)) else { return false };
+    let mut queue = processor.dpcs.lock();
+    // SAFETY: the caller's.
+    let removed = unsafe { queue.remove(dpc) };
+    if removed {
+        claim(dpc, ptr::from_ref(processor).cast_mut().cast(), ptr::null_mut());
+    }
+    removed
+}
+
+/// Sets where a DPC goes when it is queued.
+///
+/// # Safety
+/// As above.
+pub unsafe fn set_target(dpc: *mut KDPC, number: u16) {
+    // SAFETY: the caller's.
+    unsafe { (*dpc).Number = TARGET_BIAS.saturating_add(number) };
+}
+
+/// Runs what this processor's queue holds, until it is empty. At DISPATCH_LEVEL, interrupts on.
+fn drain(processor: &Processor) {
+    loop {
+        let (dpc, call) = {
+            let mut queue = processor.dpcs.lock();
+            // SAFETY: what is queued is alive, or its driver freed it, and this is where it shows.
+            let Some(dpc) = (unsafe { queue.pop() }) else { break };
+            // The values are read before the DPC counts as not queued: from then on it may be queued anew, or freed.
+            // SAFETY: as above.
+            let call = unsafe { *dpc };
+            claim(dpc, ptr::from_ref(processor).cast_mut().cast(), ptr::null_mut());
+            (dpc, call)
+        };
+        if let Some(routine) = call.DeferredRoutine {
+            processor.dpc_active.store(1, Ordering::Relaxed);
+            // SAFETY: the driver gave the routine for this call. If its image is gone, the call faults: a bug check.
+            unsafe { routine(dpc, call.DeferredContext, call.SystemArgument1, call.SystemArgument2) };
+            processor.dpc_active.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The software interrupt of DISPATCH_LEVEL: DPCs, timers, and then perhaps another thread.
+pub fn dispatch_interrupt() {
+    let processor = processor::current();
+    loop {
+        drain(processor);
+        let mut guard = dispatcher::lock();
+        timer::expire(&mut guard, processor);
+        // A timer may have queued a DPC, which goes before any thread.
+        if !processor.dpcs.lock().is_empty() {
+            continue;
+        }
+        let slice_over = clock::slice_over(processor);
+        guard.preempt(slice_over);
+        // Perhaps another processor by now.
+        clock::arm(processor::current());
+        return;
+    }
+}
+
+struct Flush {
+    left: AtomicUsize,
+    done: Event,
+}
+
+unsafe extern "win64" fn flushed(_: *mut KDPC, context: *mut c_void, _: *mut c_void, _: *mut c_void) {
+    // SAFETY: `flush_all` waits for the last of these before its record goes.
+    let flush = unsafe { &*context.cast::<Flush>() };
+    if flush.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+        flush.done.set();
+    }
+}
+
+/// Returns when every DPC that was queued before the call, on any processor, has run. At PASSIVE_LEVEL.
+///
+/// Each processor gets one more DPC at the end of its queue: when that has run, those before it have.
+pub fn flush_all() {
+    let flush = Flush { left: AtomicUsize::new(processor::count()), done: Event::new_notification() };
+    let mut dpcs = [const { core::mem::MaybeUninit::<KDPC>::uninit() }; processor::MAX_PROCESSORS];
+    for (number, dpc) in dpcs.iter_mut().enumerate().take(processor::count()) {
+        let dpc = dpc.as_mut_ptr();
+        // SAFETY: the DPCs live on this stack until all of them have run.
+        unsafe {
+            initialize(dpc, Some(flushed), ptr::from_ref(&flush).cast_mut().cast());
+            set_target(dpc, number as u16);
+            insert(dpc, ptr::null_mut(), ptr::null_mut());
+        }
+    }
+    flush.done.wait(None);
+}

@@ -1,0 +1,333 @@
+//! Interrupts: from the vector to the driver's ISR.
+//!
+//! A driver connects an *interrupt object* to a vector. When the interrupt comes, the processor is raised to the object's
+//! IRQL, its spin lock is taken, and its ISR is called; everything at that level or below waits meanwhile. Level-triggered
+//! lines may be shared: objects are asked in turn until one says that it was its device's. A shared edge-triggered line
+//! has no level to come back to, so everybody is asked until nobody claims it any more.
+//!
+//! When disconnecting returns, the ISR is running nowhere and will not be called again. A driver that unloads without
+//! disconnecting leaves its object behind, connected: its ISR's address is called whatever is there now.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::ffi::c_void;
+use core::ops::Range;
+use core::ptr;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use squall_testkernel_pure::vectors::{
+    CLOCK_VECTOR, DISPATCH_VECTOR, IPI_VECTOR, SPURIOUS_VECTOR, pin_of_vector,
+};
+
+use super::irql::{self, Irql};
+use super::lock::InterruptLock;
+use super::{clock, dpc, processor, rendezvous, spinlock};
+use crate::hal::{apic, ioapic};
+use crate::nt::{KINTERRUPT, KSPIN_LOCK, ServiceRoutine};
+
+/// Objects that may share one vector.
+const MAX_SHARED: usize = 8;
+
+/// How a line says that it wants something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trigger {
+    /// As long as the line is up.
+    Level,
+    /// When the line goes up.
+    Edge,
+}
+
+/// Everything that a driver says when it connects.
+#[derive(Debug, Clone, Copy)]
+pub struct Connection {
+    /// The ISR.
+    pub routine: ServiceRoutine,
+    /// Its context.
+    pub context: *mut c_void,
+    /// A lock of the driver's, or null for the object's own.
+    pub lock: *mut KSPIN_LOCK,
+    /// The vector.
+    pub vector: u8,
+    /// The IRQL at which the ISR runs: the vector's, or higher where devices share a lock.
+    pub synchronize_irql: Irql,
+    /// How the line works.
+    pub trigger: Trigger,
+    /// Whether others may connect to the same vector.
+    pub shared: bool,
+    /// Which processors may take it; the lowest of them does.
+    pub affinity: u64,
+}
+
+/// Why a driver was not connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// No device can interrupt at this vector.
+    NoSuchVector,
+    /// The IRQL is not one for this vector.
+    WrongIrql,
+    /// No processor of the set runs.
+    NoProcessor,
+    /// Somebody is connected who does not share, or works the line differently; or too many are.
+    InUse,
+}
+
+/// An interrupt object.
+#[derive(Debug)]
+pub struct Interrupt {
+    connection: Connection,
+    own_lock: KSPIN_LOCK,
+    /// Processors that are calling the ISR or are about to.
+    active: AtomicU32,
+}
+
+/// Who is connected to each vector.
+struct Vectors([[*mut Interrupt; MAX_SHARED]; 256]);
+
+// SAFETY: interrupt objects belong to no processor.
+unsafe impl Send for Vectors {}
+
+static VECTORS: InterruptLock<Vectors> = InterruptLock::new(Vectors([[ptr::null_mut(); MAX_SHARED]; 256]));
+
+impl Interrupt {
+    fn lock(&self) -> *mut KSPIN_LOCK {
+        if self.connection.lock.is_null() {
+            (&raw const self.own_lock).cast_mut()
+        } else {
+            self.connection.lock
+        }
+    }
+
+    /// Runs `routine` as the ISR runs: at its IRQL, with its lock.
+    fn synchronized<T>(&self, routine: impl FnOnce() -> T) -> T {
+        let old = irql::current();
+        if old < self.connection.synchronize_irql {
+            irql::set(self.connection.synchronize_irql);
+        }
+        // SAFETY: the lock is the object's own, or the driver's, which keeps it as long as it is connected.
+        unsafe { spinlock::acquire(self.lock()) };
+        let result = routine();
+        // SAFETY: taken just above.
+        unsafe { spinlock::release(self.lock()) };
+        irql::set(old);
+        result
+    }
+}
+
+/// Connects an ISR and enables its line.
+///
+/// # Errors
+/// See [`Refused`].
+pub fn connect(connection: Connection) -> Result<*mut KINTERRUPT, Refused> {
+    let vector = connection.vector;
+    let pin = pin_of_vector(vector).ok_or(Refused::NoSuchVector)?;
+    if connection.synchronize_irql < Irql::of_vector(vector) || connection.synchronize_irql > Irql::HIGH {
+        return Err(Refused::WrongIrql);
+    }
+    let target = processor::all()
+        .find(|processor| connection.affinity & processor.bit() != 0)
+        .ok_or(Refused::NoProcessor)?;
+    let fresh = Box::into_raw(Box::new(Interrupt { connection, own_lock: 0, active: AtomicU32::new(0) }));
+    let placed = {
+        let mut vectors = VECTORS.lock();
+        let chain = &mut vectors.0[usize::from(vector)];
+        let compatible = chain.iter().filter(|object| !object.is_null()).all(|&object| {
+            // SAFETY: what is in a chain is alive, and changes only under the lock.
+            let other = unsafe { &(*object).connection };
+            connection.shared && other.shared && other.trigger == connection.trigger
+        });
+        let first = chain.iter().all(|object| object.is_null());
+        match chain.iter_mut().find(|object| object.is_null()).filter(|_| compatible) {
+            Some(place) => {
+                *place = fresh;
+                if first {
+                    ioapic::route(pin, vector, connection.trigger == Trigger::Level, target.apic_id);
+                }
+                true
+            }
+            None => false,
+        }
+    };
+    if !placed {
+        // SAFETY: made above and known to nobody else.
+        drop(unsafe { Box::from_raw(fresh) });
+        return Err(Refused::InUse);
+    }
+    Ok(fresh.cast())
+}
+
+/// Disconnects an object; false where it is none that is connected. When this returns, its ISR runs nowhere.
+/// At PASSIVE_LEVEL.
+pub fn disconnect(object: *mut KINTERRUPT) -> bool {
+    let object: *mut Interrupt = object.cast();
+    let found = {
+        let mut vectors = VECTORS.lock();
+        let place = vectors.0.iter_mut().enumerate().find_map(|(vector, chain)| {
+            let index = chain.iter().position(|&other| ptr::eq(other, object) && !other.is_null())?;
+            chain[index..].rotate_left(1);
+            chain[MAX_SHARED - 1] = ptr::null_mut();
+            Some((vector as u8, chain[0].is_null()))
+        });
+        // Still under the lock: a connection made meanwhile must not find its line masked.
+        if let Some((vector, true)) = place
+            && let Some(pin) = pin_of_vector(vector)
+        {
+            ioapic::mask(pin);
+        }
+        place.is_some()
+    };
+    if !found {
+        return false;
+    }
+    // SAFETY: the object was connected, so it is alive, and only this call frees it.
+    while unsafe { (*object).active.load(Ordering::Acquire) } != 0 {
+        core::hint::spin_loop();
+    }
+    // SAFETY: out of its chain, and no processor uses it any more.
+    drop(unsafe { Box::from_raw(object) });
+    true
+}
+
+/// Calls `routine` with the ISR of `object` kept out: `KeSynchronizeExecution`.
+///
+/// # Safety
+/// `object` is connected.
+pub unsafe fn synchronize<T>(object: *mut KINTERRUPT, routine: impl FnOnce() -> T) -> T {
+    // SAFETY: the caller's.
+    unsafe { &*object.cast::<Interrupt>() }.synchronized(routine)
+}
+
+/// Takes the object's lock at its IRQL; returns the IRQL before.
+///
+/// # Safety
+/// `object` is connected.
+pub unsafe fn acquire_lock(object: *mut KINTERRUPT) -> Irql {
+    // SAFETY: the caller's.
+    let object = unsafe { &*object.cast::<Interrupt>() };
+    let old = irql::current();
+    irql::set(old.max(object.connection.synchronize_irql));
+    // SAFETY: as in `synchronized`.
+    unsafe { spinlock::acquire(object.lock()) };
+    old
+}
+
+/// Gives back what [`acquire_lock`] took.
+///
+/// # Safety
+/// `object` is connected, and its lock held by the caller.
+pub unsafe fn release_lock(object: *mut KINTERRUPT, old: Irql) {
+    // SAFETY: the caller's.
+    unsafe { spinlock::release((*object.cast::<Interrupt>()).lock()) };
+    irql::set(old);
+}
+
+/// One line for each object that is connected and whose ISR lies in `range`: what an unloaded driver left behind.
+pub fn connected_in(range: Range<u64>) -> Vec<String> {
+    // Copied out first: the heap is not to be used with interrupts off.
+    let mut found = [None; 64];
+    let mut count = 0;
+    {
+        let vectors = VECTORS.lock();
+        for &object in vectors.0.iter().flatten().filter(|object| !object.is_null()) {
+            // SAFETY: what is in a chain is alive, under the lock.
+            let connection = unsafe { (*object).connection };
+            if range.contains(&(connection.routine as usize as u64)) && count < found.len() {
+                found[count] = Some((object, connection));
+                count += 1;
+            }
+        }
+    }
+    found
+        .iter()
+        .flatten()
+        .map(|(object, connection)| {
+            format!(
+                "interrupt object {:#x}, vector {:#x} (IRQL {}), ISR {:#x}",
+                object.addr(),
+                connection.vector,
+                Irql::of_vector(connection.vector).0,
+                connection.routine as usize
+            )
+        })
+        .collect()
+}
+
+/// Calls the ISRs of a device's vector.
+fn deliver(vector: u8) {
+    let mut chain = [ptr::null_mut::<Interrupt>(); MAX_SHARED];
+    {
+        let vectors = VECTORS.lock();
+        for (kept, &object) in chain.iter_mut().zip(&vectors.0[usize::from(vector)]) {
+            *kept = object;
+            if !object.is_null() {
+                // SAFETY: alive under the lock, and from here on until `active` falls again.
+                unsafe { (*object).active.fetch_add(1, Ordering::AcqRel) };
+            }
+        }
+    }
+    let objects = || chain.iter().filter(|object| !object.is_null());
+    let mut claimed = false;
+    loop {
+        let mut claimed_now = false;
+        let mut shared_edge = false;
+        for &object in objects() {
+            // SAFETY: see above.
+            let interrupt = unsafe { &*object };
+            let Connection { routine, context, trigger, .. } = interrupt.connection;
+            // SAFETY: the driver connected this routine. If its image is gone, the call faults: a bug check.
+            let mine = interrupt.synchronized(|| unsafe { routine(object.cast(), context) }) != 0;
+            claimed_now |= mine;
+            if trigger == Trigger::Level && mine {
+                break;
+            }
+            shared_edge = trigger == Trigger::Edge && objects().count() > 1;
+        }
+        claimed |= claimed_now;
+        if !(shared_edge && claimed_now) {
+            break;
+        }
+    }
+    for &object in objects() {
+        // SAFETY: see above.
+        unsafe { (*object).active.fetch_sub(1, Ordering::AcqRel) };
+    }
+    if !claimed {
+        processor::current().unclaimed.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Takes an interrupt, from the moment that its registers are saved. Interrupts are off on entry and on return; on
+/// between, above the vector's IRQL.
+pub fn take(vector: u8) {
+    use x86_64::instructions::interrupts;
+    let old = irql::current();
+    irql::set(Irql::of_vector(vector));
+    match vector {
+        DISPATCH_VECTOR => {
+            // Ended first: a thread switch may come before the return, and CR8 masks the level by itself.
+            apic::end_of_interrupt();
+            interrupts::enable();
+            dpc::dispatch_interrupt();
+            interrupts::disable();
+        }
+        IPI_VECTOR => {
+            rendezvous::interrupt();
+            apic::end_of_interrupt();
+        }
+        // Nothing is in service for it.
+        SPURIOUS_VECTOR => {}
+        _ => {
+            interrupts::enable();
+            if vector == CLOCK_VECTOR {
+                clock::interrupt();
+            } else {
+                deliver(vector);
+            }
+            interrupts::disable();
+            apic::end_of_interrupt();
+        }
+    }
+    // What was held back comes in after the return, before the interrupted code's next instruction.
+    irql::set(old);
+}

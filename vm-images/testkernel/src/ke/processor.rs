@@ -1,0 +1,193 @@
+//! Processors, and what each has to itself.
+//!
+//! The GS segment of each processor begins at its control region. The beginning of that is NT's KPCR, as far as public
+//! headers let a driver's inline code reach into it; what follows is this kernel's own.
+
+use core::cell::Cell;
+use core::mem::offset_of;
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use alloc::boxed::Box;
+
+use super::dpc::DpcQueue;
+use super::lock::InterruptLock;
+use super::thread::Thread;
+use super::timer::TimerQueue;
+
+/// More processors than this are not started.
+pub const MAX_PROCESSORS: usize = 8;
+
+/// The documented part of the processor control region.
+#[derive(Debug)]
+#[repr(C)]
+struct Kpcr {
+    unused_0: [u64; 3],
+    /// 0x18: the region's own address.
+    self_address: *const Processor,
+    /// 0x20: the processor control block inside it.
+    current_prcb: *const u8,
+    unused_28: [u64; 5],
+    /// 0x50: the IRQL lives in CR8; this is 0 for ever.
+    irql: u8,
+    unused_51: [u8; 0x180 - 0x51],
+    /// 0x180: the processor control block begins with MXCSR.
+    mxcsr: u32,
+    /// 0x184
+    legacy_number: u8,
+    unused_185: [u8; 3],
+    /// 0x188: who runs.
+    current_thread: AtomicPtr<Thread>,
+    unused_190: [u8; 0x1a4 - 0x190],
+    /// 0x1A4
+    number: u32,
+}
+
+const _: () = {
+    assert!(offset_of!(Kpcr, self_address) == 0x18);
+    assert!(offset_of!(Kpcr, current_prcb) == 0x20);
+    assert!(offset_of!(Kpcr, irql) == 0x50);
+    assert!(offset_of!(Kpcr, mxcsr) == 0x180);
+    assert!(offset_of!(Kpcr, current_thread) == 0x188);
+    assert!(offset_of!(Kpcr, number) == 0x1a4);
+};
+
+/// One processor.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct Processor {
+    kpcr: Kpcr,
+    /// Its local APIC's number.
+    pub apic_id: u32,
+    /// What it runs when there is nothing to run. Set once, before the processor schedules.
+    pub idle: AtomicPtr<Thread>,
+    /// What it is to run next. Under the dispatcher's lock.
+    pub next: Cell<*mut Thread>,
+    /// Timers that expire here. Under the dispatcher's lock.
+    pub timers: TimerQueue,
+    /// DPCs that wait for this processor.
+    pub dpcs: InterruptLock<DpcQueue>,
+    /// DPC routines on the stack: 0 or 1, as they do not nest.
+    pub dpc_active: AtomicU32,
+    /// When the clock is set to interrupt, in ns; `u64::MAX` never.
+    pub clock_armed: AtomicU64,
+    /// When the next clock tick is due, in ns; `u64::MAX` while idle.
+    pub next_tick: AtomicU64,
+    /// Interrupts that nobody was connected for.
+    pub unclaimed: AtomicU64,
+}
+
+// SAFETY: what is not atomic or locked is `next` and `timers`, which are only touched under the dispatcher's lock, and
+// the KPCR's constant fields.
+unsafe impl Sync for Processor {}
+
+static PROCESSORS: [AtomicPtr<Processor>; MAX_PROCESSORS] =
+    [const { AtomicPtr::new(ptr::null_mut()) }; MAX_PROCESSORS];
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+/// Makes the record of processor `number`.
+pub fn create(number: usize, apic_id: u32) -> &'static Processor {
+    let processor = Box::leak(Box::new(Processor {
+        kpcr: Kpcr {
+            unused_0: [0; 3],
+            self_address: ptr::null(),
+            current_prcb: ptr::null(),
+            unused_28: [0; 5],
+            irql: 0,
+            unused_51: [0; 0x180 - 0x51],
+            mxcsr: 0x1F80,
+            legacy_number: number as u8,
+            unused_185: [0; 3],
+            current_thread: AtomicPtr::new(ptr::null_mut()),
+            unused_190: [0; 0x1a4 - 0x190],
+            number: number as u32,
+        },
+        apic_id,
+        idle: AtomicPtr::new(ptr::null_mut()),
+        next: Cell::new(ptr::null_mut()),
+        timers: TimerQueue::new(),
+        dpcs: InterruptLock::new(DpcQueue::new()),
+        dpc_active: AtomicU32::new(0),
+        clock_armed: AtomicU64::new(u64::MAX),
+        next_tick: AtomicU64::new(u64::MAX),
+        unclaimed: AtomicU64::new(0),
+    }));
+    processor.kpcr.self_address = &raw const *processor;
+    processor.kpcr.current_prcb = (&raw const processor.kpcr.mxcsr).cast();
+    PROCESSORS[number].store(&raw mut *processor, Ordering::Release);
+    processor
+}
+
+/// Makes `processor` the one that runs this, from now on.
+pub fn enter(processor: &'static Processor) {
+    x86_64::registers::model_specific::GsBase::write(x86_64::VirtAddr::from_ptr(processor));
+    COUNT.fetch_add(1, Ordering::AcqRel);
+}
+
+/// How many processors run.
+pub fn count() -> usize {
+    COUNT.load(Ordering::Acquire)
+}
+
+/// A set with a bit for each processor that runs.
+pub fn all_mask() -> u64 {
+    (1 << count()) - 1
+}
+
+/// Processor `number`, where there is one.
+pub fn get(number: usize) -> Option<&'static Processor> {
+    let pointer = PROCESSORS.get(number)?.load(Ordering::Acquire);
+    // SAFETY: once stored, the record lives for ever.
+    unsafe { pointer.as_ref() }
+}
+
+/// Every processor that runs, by number.
+pub fn all() -> impl Iterator<Item = &'static Processor> {
+    (0..count()).filter_map(get)
+}
+
+/// The processor that runs this. Below DISPATCH_LEVEL the answer may be old before it is used.
+#[inline]
+pub fn current() -> &'static Processor {
+    let pointer: *const Processor;
+    // SAFETY: `enter` made GS point at this processor's record before any code that asks; it lives for ever.
+    unsafe {
+        core::arch::asm!("mov {}, gs:[0x18]", out(reg) pointer, options(nostack, preserves_flags, readonly));
+        &*pointer
+    }
+}
+
+/// The number of the processor that runs this, also before [`enter`]: 0 then. For the bug check.
+pub fn current_number() -> usize {
+    if x86_64::registers::model_specific::GsBase::read().is_null() { 0 } else { current().number() }
+}
+
+impl Processor {
+    /// Its number, from 0.
+    #[inline]
+    pub fn number(&self) -> usize {
+        self.kpcr.number as usize
+    }
+
+    /// Its bit in a set of processors.
+    #[inline]
+    pub fn bit(&self) -> u64 {
+        1 << self.number()
+    }
+
+    /// Who runs on it.
+    #[inline]
+    pub fn thread(&self) -> *mut Thread {
+        self.kpcr.current_thread.load(Ordering::Acquire)
+    }
+
+    /// Says who runs on it: the dispatcher's business.
+    pub fn set_thread(&self, thread: *mut Thread) {
+        self.kpcr.current_thread.store(thread, Ordering::Release);
+    }
+
+    /// Whether it runs its idle thread and has nothing to run next. Under the dispatcher's lock.
+    pub fn is_idle(&self) -> bool {
+        self.thread() == self.idle.load(Ordering::Acquire) && self.next.get().is_null()
+    }
+}

@@ -1,0 +1,354 @@
+//! Threads.
+//!
+//! Every thread is a system thread: there is no user mode. A thread has a priority from 0 to 31, the higher one runs, and
+//! those of one priority take turns by the clock. It runs at PASSIVE_LEVEL unless it raises itself, on a stack of its own
+//! with a guard page below. ISRs and DPCs that come in between run on that stack too (NT has stacks of their own for
+//! them), which is why it is larger than NT's 24 KiB.
+//!
+//! A thread's record begins with a dispatcher header, so that a driver can wait for it to end.
+
+use alloc::boxed::Box;
+use core::cell::UnsafeCell;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+
+use super::dispatcher::{self, State};
+use super::irql::Irql;
+use super::wait::{self, WaitBlock, Wakeup};
+use super::{list, processor};
+use crate::arch::context::Context;
+use crate::mm::paging::Protection;
+use crate::mm::region::{Region, Window};
+use crate::nt::{DISPATCHER_HEADER, KTIMER, LIST_ENTRY, object_type};
+
+/// The lowest of the priorities that never decay, which drivers call LOW_REALTIME_PRIORITY.
+pub const LOW_REALTIME_PRIORITY: u8 = 16;
+/// What a system thread gets unless somebody says otherwise.
+pub const NORMAL_PRIORITY: u8 = 8;
+/// Number of priorities.
+pub const PRIORITIES: usize = 32;
+
+const STACK_PAGES: usize = 12;
+const NAME_BYTES: usize = 32;
+
+/// A thread that runs when called.
+type Start = Box<dyn FnOnce() + Send>;
+
+/// What the dispatcher knows of a thread; only touched under its lock.
+#[derive(Debug)]
+pub struct Scheduling {
+    /// Where the thread is in its life.
+    pub state: State,
+    /// 0 to 31.
+    pub priority: u8,
+    /// The processors it may run on.
+    pub affinity: u64,
+    /// Where it ran last, and best runs next.
+    pub last_processor: usize,
+    /// Link in a ready queue.
+    pub ready_link: LIST_ENTRY,
+    /// What the wait was ended by.
+    pub wakeup: Wakeup,
+    /// The wait blocks in use, in `blocks` or an array of the caller's.
+    pub wait_blocks: *mut WaitBlock,
+    /// How many of them.
+    pub wait_count: usize,
+    /// Whether the wait needs all of its objects.
+    pub wait_all: bool,
+    /// Room for the blocks of small waits, and of the timeout.
+    pub blocks: [WaitBlock; wait::BUILT_IN_BLOCKS],
+    /// The timeout's block.
+    pub timer_block: WaitBlock,
+    /// The timeout.
+    pub timer: KTIMER,
+    /// How the thread ended.
+    pub exit_status: u32,
+}
+
+/// A thread. Drivers know it as an opaque `KTHREAD` that can be waited for.
+#[repr(C)]
+pub struct Thread {
+    /// Signalled when the thread has ended. First, since drivers wait for a pointer to the thread.
+    pub header: UnsafeCell<DISPATCHER_HEADER>,
+    /// The processor state while it does not run.
+    pub context: UnsafeCell<Context>,
+    /// The dispatcher's part.
+    pub scheduling: UnsafeCell<Scheduling>,
+    start: UnsafeCell<Option<Start>>,
+    /// None for the idle threads, which run on the stacks that their processors started on.
+    stack: UnsafeCell<Option<Region>>,
+    /// Who may still use the record: the thread itself until it has ended, and every [`ThreadRef`].
+    references: AtomicUsize,
+    /// The next of the threads that have ended and still hold their stack.
+    pub next_zombie: AtomicPtr<Thread>,
+    id: u32,
+    name: [u8; NAME_BYTES],
+}
+
+// SAFETY: the cells are only touched under the dispatcher's lock, or by the thread itself.
+unsafe impl Sync for Thread {}
+// SAFETY: a record belongs to no processor.
+unsafe impl Send for Thread {}
+
+static NEXT_ID: AtomicU32 = AtomicU32::new(1);
+
+impl Thread {
+    fn create(
+        name: &str,
+        priority: u8,
+        context: Context,
+        start: Option<Start>,
+        stack: Option<Region>,
+    ) -> *mut Self {
+        let mut name_bytes = [0; NAME_BYTES];
+        for (kept, byte) in name_bytes.iter_mut().zip(name.bytes().filter(u8::is_ascii_graphic)) {
+            *kept = byte;
+        }
+        let thread = Box::into_raw(Box::new(Self {
+            header: UnsafeCell::new(DISPATCHER_HEADER {
+                Type: object_type::THREAD,
+                Flags: 0,
+                Size: 0,
+                Inserted: 0,
+                SignalState: 0,
+                WaitListHead: list::UNLINKED,
+            }),
+            context: UnsafeCell::new(context),
+            scheduling: UnsafeCell::new(Scheduling {
+                state: State::Initialized,
+                priority: priority.min(PRIORITIES as u8 - 1),
+                affinity: u64::MAX,
+                last_processor: 0,
+                ready_link: list::UNLINKED,
+                wakeup: Wakeup::Timeout,
+                wait_blocks: ptr::null_mut(),
+                wait_count: 0,
+                wait_all: false,
+                blocks: [WaitBlock::UNUSED; wait::BUILT_IN_BLOCKS],
+                timer_block: WaitBlock::UNUSED,
+                timer: super::timer::UNUSED,
+                exit_status: 0,
+            }),
+            start: UnsafeCell::new(start),
+            stack: UnsafeCell::new(stack),
+            references: AtomicUsize::new(1),
+            next_zombie: AtomicPtr::new(ptr::null_mut()),
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            name: name_bytes,
+        }));
+        // SAFETY: the record was just made and is nobody else's yet; it will not move.
+        unsafe {
+            list::initialize(&raw mut (*(*thread).header.get()).WaitListHead);
+            super::timer::initialize(
+                &raw mut (*(*thread).scheduling.get()).timer,
+                object_type::TIMER_NOTIFICATION,
+            );
+        }
+        thread
+    }
+
+    /// The idle thread of a processor: the code that runs there now.
+    pub fn create_idle() -> *mut Self {
+        let thread = Self::create("idle", 0, Context::running(), None, None);
+        // SAFETY: nobody else knows the thread yet.
+        unsafe { (*(*thread).scheduling.get()).state = State::Running };
+        thread
+    }
+
+    /// Its name, for people.
+    pub fn name(&self) -> &str {
+        let len = self.name.iter().position(|&byte| byte == 0).unwrap_or(NAME_BYTES);
+        core::str::from_utf8(&self.name[..len]).unwrap_or("?")
+    }
+
+    /// Its number; no two threads ever share one.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// The stack's addresses, where it is the thread's own.
+    pub fn stack_range(&self) -> Option<core::ops::Range<u64>> {
+        // SAFETY: the stack is set when the thread is made and taken away only after it has ended.
+        let stack = unsafe { (*self.stack.get()).as_ref() }?;
+        Some(stack.base()..stack.base() + stack.bytes() as u64)
+    }
+}
+
+/// A share in a thread's record: it can be waited for and asked, even after the thread has ended.
+#[derive(Debug)]
+pub struct ThreadRef(NonNull<Thread>);
+
+// SAFETY: a thread record may be used from everywhere.
+unsafe impl Send for ThreadRef {}
+// SAFETY: as above.
+unsafe impl Sync for ThreadRef {}
+
+impl core::ops::Deref for ThreadRef {
+    type Target = Thread;
+    fn deref(&self) -> &Thread {
+        // SAFETY: this share keeps the record alive.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Clone for ThreadRef {
+    fn clone(&self) -> Self {
+        self.references.fetch_add(1, Ordering::Relaxed);
+        Self(self.0)
+    }
+}
+
+impl Drop for ThreadRef {
+    fn drop(&mut self) {
+        // SAFETY: the share is this one's own and is not used again.
+        unsafe { release(self.0.as_ptr()) };
+    }
+}
+
+impl ThreadRef {
+    /// Hands the share out as a bare pointer, for a driver.
+    pub fn into_raw(self) -> *mut Thread {
+        let pointer = self.0.as_ptr();
+        core::mem::forget(self);
+        pointer
+    }
+
+    /// Takes back a share that [`into_raw`](Self::into_raw) handed out.
+    ///
+    /// # Safety
+    /// `thread` came from there, once for each call of this.
+    pub unsafe fn from_raw(thread: NonNull<Thread>) -> Self {
+        Self(thread)
+    }
+
+    /// Waits until the thread has ended, or `timeout_ns` has passed: false then.
+    pub fn join(&self, timeout_ns: Option<u64>) -> bool {
+        let header = self.header.get().cast();
+        // SAFETY: the share keeps the header alive.
+        unsafe { wait::for_one(header, timeout_ns.map(wait::Deadline::after_ns)) != Wakeup::Timeout }
+    }
+
+    /// The status that the thread ended with; 0 before.
+    pub fn exit_status(&self) -> u32 {
+        let _dispatcher = dispatcher::lock();
+        // SAFETY: under the dispatcher's lock.
+        unsafe { (*self.scheduling.get()).exit_status }
+    }
+}
+
+/// Another share in a thread known to be alive.
+///
+/// # Safety
+/// `thread` points at a thread whose record is kept alive by somebody.
+pub unsafe fn reference(thread: NonNull<Thread>) -> ThreadRef {
+    // SAFETY: the caller's.
+    unsafe { thread.as_ref() }.references.fetch_add(1, Ordering::Relaxed);
+    ThreadRef(thread)
+}
+
+/// # Safety
+/// The caller owns a share, and gives it up.
+unsafe fn release(thread: *mut Thread) {
+    // SAFETY: the share keeps the record alive until here.
+    if unsafe { &*thread }.references.fetch_sub(1, Ordering::AcqRel) == 1 {
+        // SAFETY: it was the last one, and `create` made the record as a box.
+        drop(unsafe { Box::from_raw(thread) });
+    }
+}
+
+/// No memory was left for a thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutOfMemory;
+
+/// Starts a thread that runs `start` at PASSIVE_LEVEL and ends when it returns.
+///
+/// # Errors
+/// Where memory is short.
+pub fn spawn(
+    name: &str,
+    priority: u8,
+    start: impl FnOnce() + Send + 'static,
+) -> Result<ThreadRef, OutOfMemory> {
+    reap();
+    let stack = Region::map(Window::Dynamic, 1, STACK_PAGES, Protection::ReadWrite).ok_or(OutOfMemory)?;
+    let end = stack.base() + stack.bytes() as u64;
+    let thread = Thread::create(name, priority, Context::running(), Some(Box::new(start)), Some(stack));
+    // SAFETY: the stack was just mapped, ends at `end`, and lives as long as the thread; nobody else knows either yet.
+    let share = unsafe {
+        *(*thread).context.get() = Context::starting(end, run, thread as u64);
+        reference(NonNull::new_unchecked(thread))
+    };
+    dispatcher::lock().ready(thread);
+    Ok(share)
+}
+
+/// Where every thread begins: the dispatcher's lock is held, as after any switch.
+extern "C" fn run(thread: u64) -> ! {
+    drop(dispatcher::adopt(Irql::PASSIVE));
+    let thread = thread as *mut Thread;
+    // SAFETY: only the thread itself takes its start.
+    if let Some(start) = unsafe { (*(*thread).start.get()).take() } {
+        start();
+    }
+    exit(0)
+}
+
+/// Ends the thread that calls this.
+pub fn exit(status: u32) -> ! {
+    let mut dispatcher = dispatcher::lock();
+    let thread = processor::current().thread();
+    // SAFETY: the thread runs, so its record is alive; under the dispatcher's lock.
+    unsafe {
+        (*(*thread).scheduling.get()).exit_status = status;
+        (*(*thread).header.get()).SignalState = 1;
+        dispatcher.signalled((*thread).header.get());
+    }
+    dispatcher.bury(thread)
+}
+
+/// Frees what ended threads left: their stacks, and their own shares in their records.
+pub fn reap() {
+    let mut next = dispatcher::lock().take_zombies();
+    while !next.is_null() {
+        let thread = next;
+        // SAFETY: the thread ended and was switched away from, so nobody runs on its stack; the share released is the
+        // thread's own.
+        unsafe {
+            next = (*thread).next_zombie.load(Ordering::Relaxed);
+            drop((*(*thread).stack.get()).take());
+            release(thread);
+        }
+    }
+}
+
+/// The thread that calls this.
+pub fn current() -> NonNull<Thread> {
+    let pointer: *mut Thread;
+    // SAFETY: one instruction, so that a move to another processor cannot come in between; the processor's record
+    // says who runs, and somebody always does.
+    unsafe {
+        core::arch::asm!("mov {}, gs:[0x188]", out(reg) pointer, options(nostack, preserves_flags, readonly));
+        NonNull::new_unchecked(pointer)
+    }
+}
+
+/// Sleeps for at least `ns`. At PASSIVE_LEVEL or APC_LEVEL.
+pub fn sleep_ns(ns: u64) {
+    wait::delay(wait::Deadline::after_ns(ns));
+}
+
+/// Lets another thread of the same priority run, where one waits.
+pub fn yield_now() {
+    dispatcher::lock().rotate();
+}
+
+/// Restricts the calling thread to the processors in `mask`, moves it there, and returns the set before. Processors that
+/// are not there do not count; where none remains, nothing changes.
+pub fn set_affinity(mask: u64) -> u64 {
+    dispatcher::lock().set_affinity(mask)
+}
+
+/// Changes the calling thread's priority and returns the one before.
+pub fn set_priority(thread: &Thread, priority: u8) -> u8 {
+    dispatcher::lock().set_priority(thread, priority.min(PRIORITIES as u8 - 1))
+}

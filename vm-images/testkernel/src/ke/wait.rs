@@ -1,0 +1,264 @@
+//! Waiting for dispatcher objects.
+//!
+//! A thread that waits leaves a wait block in the list of each object it waits for. Whoever signals an object walks that
+//! list and lets go whom the signal satisfies; which may use the signal up (a synchronization event, a semaphore's
+//! count) or not (a notification event, a thread that has ended). A timeout is one more object, a timer of the thread's
+//! own.
+//!
+//! Everything here happens under the dispatcher's lock.
+
+use core::ffi::c_void;
+use core::ptr;
+
+use squall_testkernel_pure::bugcheck::ATTEMPTED_SWITCH_FROM_DPC;
+
+use super::dispatcher::{self, Guard, State};
+use super::irql::{self, Irql};
+use super::thread::{Scheduling, Thread};
+use super::{bugcheck, clock, list, processor, timer};
+use crate::nt::{DISPATCHER_HEADER, KMUTANT, LIST_ENTRY, object_type};
+
+/// Blocks in each thread's record: `THREAD_WAIT_OBJECTS`.
+pub const BUILT_IN_BLOCKS: usize = 3;
+/// `MAXIMUM_WAIT_OBJECTS`.
+pub const MAX_OBJECTS: usize = 64;
+
+/// One thread's wait for one object: NT's `KWAIT_BLOCK`, which drivers allocate arrays of.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct WaitBlock {
+    /// Link in the object's list; null while the block is not in use.
+    link: LIST_ENTRY,
+    thread: *mut Thread,
+    object: *mut DISPATCHER_HEADER,
+    /// What the wait is ended by when it is this object.
+    wakeup: Wakeup,
+    spare: u64,
+}
+
+const _: () = assert!(size_of::<WaitBlock>() == 0x30);
+
+impl WaitBlock {
+    /// A block of no wait.
+    pub const UNUSED: Self = Self {
+        link: list::UNLINKED,
+        thread: ptr::null_mut(),
+        object: ptr::null_mut(),
+        wakeup: Wakeup::Timeout,
+        spare: 0,
+    };
+}
+
+/// What ended a wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Wakeup {
+    /// The object with this index, or all of them (0).
+    Object(u16),
+    /// Time.
+    Timeout,
+}
+
+/// When a wait is over, whatever happens: in 100 ns of interrupt time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Deadline(pub u64);
+
+impl Deadline {
+    /// Now: look, do not wait.
+    pub const NOW: Self = Self(0);
+
+    /// In `ns` from now.
+    pub fn after_ns(ns: u64) -> Self {
+        if ns == 0 {
+            Self::NOW
+        } else {
+            Self(clock::interrupt_time().saturating_add(ns.div_ceil(100)).max(1))
+        }
+    }
+
+    /// As drivers give it: negative relative, positive absolute system time, both in 100 ns.
+    pub fn from_driver(value: i64) -> Self {
+        if value > 0 {
+            Self((value as u64).saturating_sub(clock::system_time_at_boot()))
+        } else {
+            Self::after_ns(value.unsigned_abs().saturating_mul(100))
+        }
+    }
+
+    fn is_over(self) -> bool {
+        self.0 <= clock::interrupt_time()
+    }
+}
+
+/// Whether `thread` would not have to wait for the object.
+///
+/// # Safety
+/// Under the lock, the object alive; so everywhere below.
+unsafe fn is_signalled(header: *mut DISPATCHER_HEADER, thread: *mut Thread) -> bool {
+    // SAFETY: the caller's.
+    unsafe {
+        (*header).SignalState > 0
+            || ((*header).Type == object_type::MUTANT
+                && ptr::eq((*header.cast::<KMUTANT>()).OwnerThread.cast(), thread))
+    }
+}
+
+/// `thread` goes on because the object is signalled: the signal is used up, where the object is of that kind.
+///
+/// # Safety
+/// As above.
+unsafe fn satisfy(header: *mut DISPATCHER_HEADER, thread: *mut Thread) {
+    // SAFETY: the caller's.
+    unsafe {
+        match (*header).Type & 0x7F {
+            object_type::EVENT_SYNCHRONIZATION | object_type::TIMER_SYNCHRONIZATION => {
+                (*header).SignalState = 0
+            }
+            object_type::SEMAPHORE => (*header).SignalState -= 1,
+            object_type::MUTANT => {
+                (*header).SignalState -= 1;
+                (*header.cast::<KMUTANT>()).OwnerThread = thread.cast();
+            }
+            _ => {}
+        }
+    }
+}
+
+/// # Safety
+/// Under the lock, and no two at once for one thread.
+unsafe fn scheduling<'a>(thread: *mut Thread) -> &'a mut Scheduling {
+    // SAFETY: the caller's; a thread that waits is alive.
+    unsafe { &mut *(*thread).scheduling.get() }
+}
+
+/// Ends `thread`'s wait: its blocks leave every list.
+///
+/// # Safety
+/// As above; the thread waits.
+unsafe fn end_wait(guard: &mut Guard, thread: *mut Thread, wakeup: Wakeup) {
+    // SAFETY: the caller's. The blocks are alive until the thread, which is still stopped, returns from its wait.
+    unsafe {
+        let part = scheduling(thread);
+        for index in 0..part.wait_count {
+            list::remove(&raw mut (*part.wait_blocks.add(index)).link);
+        }
+        if !part.timer_block.link.Flink.is_null() {
+            list::remove(&raw mut part.timer_block.link);
+            part.timer_block.link = list::UNLINKED;
+            timer::remove(&raw mut part.timer);
+        }
+        part.wakeup = wakeup;
+        guard.ready(thread);
+    }
+}
+
+/// Lets go whoever waits for the object and need not any longer.
+///
+/// # Safety
+/// As above.
+pub unsafe fn release_waiters(guard: &mut Guard, header: *mut DISPATCHER_HEADER) {
+    // SAFETY: the caller's. Each block in the list belongs to a thread that waits.
+    unsafe {
+        let head = &raw mut (*header).WaitListHead;
+        let mut link = (*head).Flink;
+        while link != head && (*header).SignalState > 0 {
+            let block = link.cast::<WaitBlock>();
+            link = (*link).Flink;
+            let thread = (*block).thread;
+            let part = scheduling(thread);
+            let is_timeout = matches!((*block).wakeup, Wakeup::Timeout);
+            if part.wait_all && !is_timeout {
+                let blocks = core::slice::from_raw_parts(part.wait_blocks, part.wait_count);
+                if !blocks.iter().all(|block| is_signalled(block.object, thread)) {
+                    continue;
+                }
+                blocks.iter().for_each(|block| satisfy(block.object, thread));
+                end_wait(guard, thread, Wakeup::Object(0));
+            } else {
+                satisfy(header, thread);
+                end_wait(guard, thread, (*block).wakeup);
+            }
+            // Ending a wait for several objects may have taken the neighbour out of this very list.
+            if part.wait_count > 1 {
+                link = (*head).Flink;
+            }
+        }
+    }
+}
+
+/// Waits for one of `objects`, or for `all` of them, until `deadline`. `blocks` is needed for more than
+/// [`BUILT_IN_BLOCKS`] objects.
+///
+/// # Safety
+/// The objects (and `blocks`, as many as objects) are alive until this returns.
+pub unsafe fn for_objects(
+    objects: &[*mut DISPATCHER_HEADER],
+    all: bool,
+    deadline: Option<Deadline>,
+    blocks: *mut WaitBlock,
+) -> Wakeup {
+    let level = irql::current();
+    let mut guard = dispatcher::lock();
+    let thread = processor::current().thread();
+    // SAFETY: the caller's, under the lock.
+    unsafe {
+        if all {
+            if objects.iter().all(|&object| is_signalled(object, thread)) {
+                objects.iter().for_each(|&object| satisfy(object, thread));
+                return Wakeup::Object(0);
+            }
+        } else if let Some(index) = objects.iter().position(|&object| is_signalled(object, thread)) {
+            satisfy(objects[index], thread);
+            return Wakeup::Object(index as u16);
+        }
+        if deadline.is_some_and(Deadline::is_over) {
+            return Wakeup::Timeout;
+        }
+        if level >= Irql::DISPATCH {
+            // NT notices only in a DPC; a wait with a lock held is as wrong.
+            bugcheck::bugcheck(ATTEMPTED_SWITCH_FROM_DPC, [thread as u64, 0, 0, 0]);
+        }
+        let part = scheduling(thread);
+        part.wait_blocks = if objects.len() <= BUILT_IN_BLOCKS { part.blocks.as_mut_ptr() } else { blocks };
+        part.wait_count = objects.len();
+        part.wait_all = all;
+        for (index, &object) in objects.iter().enumerate() {
+            let block = part.wait_blocks.add(index);
+            block.write(WaitBlock {
+                thread,
+                object,
+                wakeup: Wakeup::Object(index as u16),
+                ..WaitBlock::UNUSED
+            });
+            list::insert_before(&raw mut (*object).WaitListHead, &raw mut (*block).link);
+        }
+        if let Some(deadline) = deadline {
+            let own = &raw mut part.timer;
+            part.timer_block = WaitBlock { thread, object: own.cast(), ..WaitBlock::UNUSED };
+            list::insert_before(&raw mut (*own).Header.WaitListHead, &raw mut part.timer_block.link);
+            timer::insert(own, deadline.0);
+        }
+        part.state = State::Waiting;
+        guard.block();
+        scheduling(thread).wakeup
+    }
+}
+
+/// Waits for one object.
+///
+/// # Safety
+/// The object is alive until this returns.
+pub unsafe fn for_one(object: *mut c_void, deadline: Option<Deadline>) -> Wakeup {
+    // SAFETY: the caller's.
+    unsafe { for_objects(&[object.cast()], false, deadline, ptr::null_mut()) }
+}
+
+/// Waits for nothing but time.
+pub fn delay(deadline: Deadline) {
+    if deadline.is_over() {
+        super::thread::yield_now();
+        return;
+    }
+    // SAFETY: there are no objects.
+    unsafe { for_objects(&[], false, Some(deadline), ptr::null_mut()) };
+}

@@ -1,0 +1,37 @@
+//! Device memory: `MmMapIoSpace` and its kin.
+
+use alloc::collections::BTreeMap;
+use core::ptr;
+
+use super::frame::PAGE_SIZE;
+use super::paging::Protection;
+use super::region::Region;
+use crate::ke::lock::SpinLock;
+
+/// What is mapped, by the address handed out, page-aligned.
+static MAPPED: SpinLock<BTreeMap<usize, Region>> = SpinLock::new(BTreeMap::new());
+
+const PAGE_OFFSET: u64 = PAGE_SIZE as u64 - 1;
+
+/// Makes `size` bytes from the physical address `physical` appear, past the caches unless `cached`. Null where no
+/// address is left, or the range is none.
+pub fn map(physical: u64, size: usize, cached: bool) -> *mut u8 {
+    let offset = (physical & PAGE_OFFSET) as usize;
+    let Some(pages) = size.checked_add(offset).map(|bytes| bytes.div_ceil(PAGE_SIZE)).filter(|_| size > 0)
+    else {
+        return ptr::null_mut();
+    };
+    let protection = if cached { Protection::ReadWrite } else { Protection::Device };
+    let Some(region) = Region::map_physical(physical & !PAGE_OFFSET, pages, protection) else {
+        return ptr::null_mut();
+    };
+    let base = region.pointer();
+    MAPPED.lock().insert(base.addr().get(), region);
+    base.as_ptr().wrapping_add(offset)
+}
+
+/// Takes away what [`map`] made appear; false where it never did. Any access faults afterwards, on every processor.
+pub fn unmap(address: *mut u8) -> bool {
+    let region = MAPPED.lock().remove(&(address.addr() & !(PAGE_SIZE - 1)));
+    region.is_some()
+}

@@ -1,0 +1,266 @@
+//! Page tables: one address space, four levels, pages of 4 KiB (of 2 MiB in the direct map).
+//!
+//! Changes are made under one lock. Reading an entry is possible without it, since the bug check must be able to look
+//! while somebody stopped in the middle of a change; entries are single words, so that what it sees is old or new,
+//! never half.
+//!
+//! Making a page appear needs no care on other processors: the processor does not remember what is absent. Whoever takes
+//! something away has to make every processor forget it before the frame is used again: see [`crate::ke::rendezvous`].
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use x86_64::structures::paging::PageTableFlags as Flags;
+
+use super::frame::{self, Frame, MEMORY_LIMIT, PAGE_SIZE};
+use crate::arch::boot::{BootInfo, DIRECT_MAP_BASE};
+use crate::ke::lock::{SpinLock, SpinLockGuard};
+use crate::ke::rendezvous;
+
+/// What may be done with a page. Never both written and executed, but where a driver's own section says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protection {
+    /// Read.
+    Read,
+    /// Read and write.
+    ReadWrite,
+    /// Read and execute.
+    ReadExecute,
+    /// All three: a driver image may ask for it, nothing else does.
+    ReadWriteExecute,
+    /// Read and write, past the caches: device registers.
+    Device,
+    /// Reserved address without memory behind it: any access faults.
+    None,
+}
+
+impl Protection {
+    fn flags(self) -> Flags {
+        match self {
+            Self::Read => Flags::PRESENT | Flags::NO_EXECUTE,
+            Self::ReadWrite => Flags::PRESENT | Flags::WRITABLE | Flags::NO_EXECUTE,
+            Self::ReadExecute => Flags::PRESENT,
+            Self::ReadWriteExecute => Flags::PRESENT | Flags::WRITABLE,
+            Self::Device => Self::ReadWrite.flags() | Flags::NO_CACHE | Flags::WRITE_THROUGH,
+            Self::None => Flags::empty(),
+        }
+    }
+}
+
+/// No frame was left for a page table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutOfMemory;
+
+const ADDRESS_MASK: u64 = 0x000f_ffff_ffff_f000;
+const ENTRIES: usize = 512;
+const LARGE_PAGE: u64 = 2 << 20;
+
+/// Physical address of the top table; 0 until [`init`].
+static ROOT: AtomicU64 = AtomicU64::new(0);
+static TABLES: SpinLock<Tables> = SpinLock::new(Tables(()));
+
+/// The right to change the page tables.
+#[derive(Debug)]
+pub struct Tables(());
+
+unsafe extern "C" {
+    static __text_start: u8;
+    static __text_end: u8;
+    static __rodata_start: u8;
+    static __rodata_end: u8;
+    static __data_start: u8;
+    static __data_end: u8;
+}
+
+/// The kernel's own code.
+pub fn kernel_text() -> core::ops::Range<u64> {
+    (&raw const __text_start).addr() as u64..(&raw const __text_end).addr() as u64
+}
+
+/// The kernel's whole image.
+pub fn kernel_image() -> core::ops::Range<u64> {
+    (&raw const __text_start).addr() as u64..(&raw const __data_end).addr() as u64
+}
+
+/// One word of a table, which the bug check may read while it is being changed.
+fn entry_at(table: Frame, index: usize) -> &'static AtomicU64 {
+    // SAFETY: the frame is a page table: 512 words, alive for ever, and only ever accessed as atomics.
+    unsafe { &*table.direct().cast::<AtomicU64>().add(index) }
+}
+
+fn index_at(address: u64, level: u32) -> usize {
+    (address >> (12 + 9 * level)) as usize % ENTRIES
+}
+
+/// The lowest-level entry of `address`, where its tables exist and it is not inside a large page.
+fn find(address: u64) -> Option<&'static AtomicU64> {
+    let mut table = Frame::containing(ROOT.load(Ordering::Acquire));
+    for level in (1..=3).rev() {
+        let entry = entry_at(table, index_at(address, level)).load(Ordering::Acquire);
+        let flags = Flags::from_bits_truncate(entry);
+        if !flags.contains(Flags::PRESENT) || flags.contains(Flags::HUGE_PAGE) {
+            return None;
+        }
+        table = Frame::containing(entry & ADDRESS_MASK);
+    }
+    Some(entry_at(table, index_at(address, 0)))
+}
+
+/// The page table entry of `address`, 0 where there is none. Takes no lock.
+pub fn entry(address: u64) -> u64 {
+    find(address).map_or(0, |entry| entry.load(Ordering::Acquire))
+}
+
+/// Whether the page of `address` can be read. Takes no lock.
+pub fn is_present(address: u64) -> bool {
+    (DIRECT_MAP_BASE..DIRECT_MAP_BASE + MEMORY_LIMIT).contains(&address) || entry(address) & 1 != 0
+}
+
+/// The physical address behind `address`. Takes no lock.
+pub fn physical(address: u64) -> Option<u64> {
+    if (DIRECT_MAP_BASE..DIRECT_MAP_BASE + MEMORY_LIMIT).contains(&address) {
+        return Some(address - DIRECT_MAP_BASE);
+    }
+    let entry = entry(address);
+    (entry & 1 != 0).then_some((entry & ADDRESS_MASK) + address % PAGE_SIZE as u64)
+}
+
+/// Takes the right to change the page tables.
+pub fn tables() -> SpinLockGuard<'static, Tables> {
+    TABLES.lock()
+}
+
+impl Tables {
+    /// The lowest-level entry of `address`, making its tables where they are missing.
+    fn make(&mut self, address: u64) -> Result<&'static AtomicU64, OutOfMemory> {
+        let mut table = Frame::containing(ROOT.load(Ordering::Acquire));
+        for level in (1..=3).rev() {
+            let entry = entry_at(table, index_at(address, level));
+            if entry.load(Ordering::Acquire) == 0 {
+                let fresh = frame::allocate_zeroed().ok_or(OutOfMemory)?;
+                // The lowest level decides; those above allow everything.
+                entry.store(fresh.physical() | (Flags::PRESENT | Flags::WRITABLE).bits(), Ordering::Release);
+            }
+            table = Frame::containing(entry.load(Ordering::Acquire) & ADDRESS_MASK);
+        }
+        Ok(entry_at(table, index_at(address, 0)))
+    }
+
+    /// Makes `frame` appear at `address`, where nothing is.
+    pub fn map(&mut self, address: u64, frame: Frame, protection: Protection) -> Result<(), OutOfMemory> {
+        self.map_physical(address, frame.physical(), protection)
+    }
+
+    /// Makes the page at `physical`, of a device perhaps, appear at `address`, where nothing is.
+    pub fn map_physical(
+        &mut self,
+        address: u64,
+        physical: u64,
+        protection: Protection,
+    ) -> Result<(), OutOfMemory> {
+        let entry = self.make(address)?;
+        assert!(entry.load(Ordering::Acquire) == 0, "{address:#x} is mapped already");
+        entry.store((physical & ADDRESS_MASK) | protection.flags().bits(), Ordering::Release);
+        Ok(())
+    }
+
+    /// Changes what may be done with `count` pages from `address`. The frames stay theirs, even under
+    /// [`Protection::None`]. Every processor knows when this returns.
+    pub fn protect(&mut self, address: u64, count: usize, protection: Protection) {
+        rendezvous::with_others_parked(|| {
+            for page in 0..count {
+                if let Some(entry) = find(address + (page * PAGE_SIZE) as u64) {
+                    let physical = entry.load(Ordering::Acquire) & ADDRESS_MASK;
+                    if physical != 0 {
+                        entry.store(physical | protection.flags().bits(), Ordering::Release);
+                    }
+                }
+            }
+        });
+    }
+
+    /// Takes `count` pages from `address` away while every other processor is parked, and tells `freed` what frame was
+    /// behind each. No processor remembers the pages when this returns.
+    pub fn unmap(&mut self, address: u64, count: usize, mut freed: impl FnMut(u64)) {
+        // First only the protection goes, with the world stopped and no lock taken meanwhile; what was behind is told
+        // afterwards, when frames can be given back.
+        rendezvous::with_others_parked(|| {
+            for page in 0..count {
+                if let Some(entry) = find(address + (page * PAGE_SIZE) as u64) {
+                    entry.fetch_and(ADDRESS_MASK, Ordering::AcqRel);
+                }
+            }
+        });
+        for page in 0..count {
+            if let Some(entry) = find(address + (page * PAGE_SIZE) as u64) {
+                let physical = entry.swap(0, Ordering::AcqRel);
+                if physical != 0 {
+                    freed(physical);
+                }
+            }
+        }
+    }
+}
+
+fn map_kernel(
+    tables: &mut Tables,
+    section: core::ops::Range<u64>,
+    protection: Protection,
+) -> Result<(), OutOfMemory> {
+    const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
+    for address in section.step_by(PAGE_SIZE) {
+        tables.map_physical(address, address - KERNEL_BASE, protection)?;
+    }
+    Ok(())
+}
+
+/// Builds the kernel's own page tables and moves to them: each section of the kernel with its protection, all memory in
+/// the direct map, nothing in the lower half.
+///
+/// # Errors
+/// Where memory is too small for the tables.
+pub fn init(boot: &BootInfo) -> Result<(), OutOfMemory> {
+    let root = frame::allocate_zeroed().ok_or(OutOfMemory)?;
+    ROOT.store(root.physical(), Ordering::Release);
+    let tables = &mut *tables();
+    map_kernel(tables, kernel_text(), Protection::ReadExecute)?;
+    let rodata = (&raw const __rodata_start).addr() as u64..(&raw const __rodata_end).addr() as u64;
+    map_kernel(tables, rodata, Protection::Read)?;
+    let data = (&raw const __data_start).addr() as u64..(&raw const __data_end).addr() as u64;
+    map_kernel(tables, data, Protection::ReadWrite)?;
+
+    let directory_pointers = frame::allocate_zeroed().ok_or(OutOfMemory)?;
+    let directory = frame::allocate_zeroed().ok_or(OutOfMemory)?;
+    let table = (Flags::PRESENT | Flags::WRITABLE).bits();
+    entry_at(root, index_at(DIRECT_MAP_BASE, 3))
+        .store(directory_pointers.physical() | table, Ordering::Release);
+    entry_at(directory_pointers, 0).store(directory.physical() | table, Ordering::Release);
+    let end = boot.memory().iter().map(|range| range.end).max().unwrap_or(0).min(MEMORY_LIMIT);
+    for (index, physical) in (0..end).step_by(LARGE_PAGE as usize).enumerate() {
+        let flags = Flags::PRESENT | Flags::WRITABLE | Flags::NO_EXECUTE | Flags::HUGE_PAGE;
+        entry_at(directory, index).store(physical | flags.bits(), Ordering::Release);
+    }
+    // SAFETY: the new tables map the code that runs, its stack (in .bss) and everything it points at exactly where the
+    // boot tables did; the identity mapping, which goes, is used by nobody any more.
+    unsafe { load_root(root.physical()) };
+    Ok(())
+}
+
+/// Physical address of the top table, for the processors to come.
+pub fn root() -> u64 {
+    ROOT.load(Ordering::Acquire)
+}
+
+/// # Safety
+/// The tables must map whatever this processor is about to use.
+unsafe fn load_root(physical: u64) {
+    use x86_64::registers::control::{Cr3, Cr3Flags};
+    use x86_64::structures::paging::PhysFrame;
+    let frame = PhysFrame::containing_address(x86_64::PhysAddr::new(physical));
+    // SAFETY: the caller's.
+    unsafe { Cr3::write(frame, Cr3Flags::empty()) };
+}
+
+/// Makes this processor forget every translation.
+pub fn flush_this_processor() {
+    x86_64::instructions::tlb::flush_all();
+}

@@ -1,0 +1,148 @@
+//! Ranges of addresses with pages behind them.
+//!
+//! Two windows of addresses, each of one GiB so that the page tables they need stay few: one for driver images, one for
+//! everything else. Addresses come back as late as the window allows ([`AddressWindow`]), so that a pointer kept too long
+//! meets nothing instead of somebody else's memory.
+
+use alloc::vec::Vec;
+use core::ptr::NonNull;
+
+use squall_testkernel_pure::address_window::AddressWindow;
+
+use super::frame::{self, Frame, PAGE_SIZE};
+use super::paging::{self, Protection};
+use crate::ke::lock::SpinLock;
+
+const WINDOW_PAGES: usize = (1 << 30) / PAGE_SIZE;
+
+/// Which window a range comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Window {
+    /// Stacks, pool, device memory.
+    Dynamic,
+    /// Driver images.
+    Images,
+}
+
+impl Window {
+    /// The window's first address.
+    pub const fn base(self) -> u64 {
+        match self {
+            Self::Dynamic => 0xffff_c000_0000_0000,
+            Self::Images => 0xffff_f800_0000_0000,
+        }
+    }
+
+    /// Whether the window holds `address`.
+    pub fn contains(self, address: u64) -> bool {
+        (self.base()..self.base() + (WINDOW_PAGES * PAGE_SIZE) as u64).contains(&address)
+    }
+
+    fn pages(self) -> &'static SpinLock<AddressWindow> {
+        static DYNAMIC: SpinLock<AddressWindow> = SpinLock::new(AddressWindow::new(WINDOW_PAGES));
+        static IMAGES: SpinLock<AddressWindow> = SpinLock::new(AddressWindow::new(WINDOW_PAGES));
+        match self {
+            Self::Dynamic => &DYNAMIC,
+            Self::Images => &IMAGES,
+        }
+    }
+}
+
+/// What is behind a range, and so what happens to it in the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Backing {
+    /// Page frames, given back with the range.
+    Memory,
+    /// A device's registers, or memory that belongs to somebody else.
+    Physical,
+}
+
+/// A range of addresses and the pages behind it. Dropping it unmaps them on every processor.
+#[derive(Debug)]
+pub struct Region {
+    window: Window,
+    /// Where the range begins, guard pages included, in pages of the window.
+    first: usize,
+    guard: usize,
+    pages: usize,
+    backing: Backing,
+}
+
+impl Region {
+    fn reserve(window: Window, guard: usize, pages: usize, align: usize, backing: Backing) -> Option<Self> {
+        let total = guard.checked_add(pages)?.checked_next_multiple_of(align)?;
+        let first = window.pages().lock().take(total)?;
+        Some(Self { window, first, guard, pages, backing })
+    }
+
+    /// `pages` pages of zeros, behind `guard` pages that fault.
+    ///
+    /// Where memory runs out, nothing is left behind.
+    pub fn map(window: Window, guard: usize, pages: usize, protection: Protection) -> Option<Self> {
+        // Images begin at multiples of 64 KiB, as on Windows, with a gap between them.
+        let align = if window == Window::Images { 16 } else { 1 };
+        let extra = if window == Window::Images { 1 } else { 0 };
+        let mut region = Self::reserve(window, guard, pages.checked_add(extra)?, align, Backing::Memory)?;
+        region.pages = pages;
+        for page in 0..pages {
+            // Dropping the region gives back what there is of it.
+            let frame = frame::allocate_zeroed()?;
+            if paging::tables().map(region.page_address(page), frame, protection).is_err() {
+                frame::release(frame);
+                return None;
+            }
+        }
+        Some(region)
+    }
+
+    /// Makes `pages` pages from `physical` appear. They stay whoever's they are.
+    pub fn map_physical(physical: u64, pages: usize, protection: Protection) -> Option<Self> {
+        let region = Self::reserve(Window::Dynamic, 1, pages, 1, Backing::Physical)?;
+        for page in 0..pages {
+            let physical = physical.checked_add((page * PAGE_SIZE) as u64)?;
+            paging::tables().map_physical(region.page_address(page), physical, protection).ok()?;
+        }
+        Some(region)
+    }
+
+    fn page_address(&self, page: usize) -> u64 {
+        self.window.base() + ((self.first + self.guard + page) * PAGE_SIZE) as u64
+    }
+
+    /// The first usable address.
+    pub fn base(&self) -> u64 {
+        self.page_address(0)
+    }
+
+    /// The first usable address, as a pointer.
+    pub fn pointer(&self) -> NonNull<u8> {
+        // A window's addresses are never null.
+        NonNull::new(self.base() as *mut u8).unwrap_or(NonNull::dangling())
+    }
+
+    /// Bytes between [`Self::base`] and the end.
+    pub fn bytes(&self) -> usize {
+        self.pages * PAGE_SIZE
+    }
+
+    /// Changes what may be done with the pages that hold `offset..offset + len`.
+    pub fn protect(&self, offset: usize, len: usize, protection: Protection) {
+        let first = (offset / PAGE_SIZE).min(self.pages);
+        let end = offset.saturating_add(len).div_ceil(PAGE_SIZE).min(self.pages);
+        paging::tables().protect(self.page_address(first), end.saturating_sub(first), protection);
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        let mut frames = Vec::new();
+        let keep = self.backing == Backing::Memory;
+        paging::tables().unmap(self.base(), self.pages, |physical| {
+            if keep {
+                frames.push(Frame::containing(physical));
+            }
+        });
+        frames.into_iter().for_each(frame::release);
+        self.window.pages().lock().give_back(self.first);
+    }
+}
