@@ -454,7 +454,8 @@ mod tests {
     #[test]
     #[ignore = "the other process of a_builder_that_is_killed_holds_nobody_up"]
     fn slow_builder() {
-        let cache = Cache::at(env::var_os(ROLE).unwrap().into());
+        let Some(directory) = env::var_os(ROLE) else { return };
+        let cache = Cache::at(directory.into());
         let build = |content: &Path| {
             put(content, "1")?;
             println!("building");
