@@ -8,7 +8,10 @@ pub(crate) struct Text<const N: usize>([u16; N]);
 
 impl<const N: usize> Text<N> {
     /// Widens a literal.
-    #[expect(clippy::indexing_slicing, reason = "runs while compiling, where an index out of bounds is an error")]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "runs while compiling, where an index out of bounds is an error"
+    )]
     pub(crate) const fn new(literal: &str) -> Self {
         let bytes = literal.as_bytes();
         assert!(bytes.len() == N && literal.is_ascii(), "one UTF-16 unit for each character");

@@ -1,9 +1,9 @@
 //! Builds `squall.sys` with the `wdk` crates, with or without Microsoft's kit.
 //!
 //! On Windows the driver builds as any driver of `windows-drivers-rs` does, against the installed WDK. Everywhere else three things
-//! are missing, and this module provides them: headers and import libraries (the [kit](self::kit), of mingw-w64's open DDK headers,
-//! a little of our own, and a short list of names), a `wdk-build` that runs ([portability]), and a linker, which is the one that
-//! every Rust toolchain brings along. The crates `wdk`, `wdk-sys`, `wdk-panic` and `wdk-macros` are used as published.
+//! are missing, and this module provides them: headers and import libraries (the *kit*, of mingw-w64's open DDK headers, a little of
+//! our own, and a short list of names), a `wdk-build` that runs (edits, as data), and a linker, which is the one that every Rust
+//! toolchain brings along. The crates `wdk`, `wdk-sys`, `wdk-panic` and `wdk-macros` are used as published.
 //!
 //! All of it lies below `driver/target/off-windows`, made anew where it is missing and left alone where nothing changed. The product
 //! image and the image with the catalogue of defects have a target folder each, so that building one never rebuilds the other.
@@ -70,7 +70,7 @@ impl DriverBuild {
     ///
     /// Where nothing changed since the last time that costs what cargo needs to see it, a fraction of a second.
     pub fn run(&self, toolbox: &Toolbox, on_line: &mut dyn FnMut(&str)) -> Result<BuiltDriver, WdkError> {
-        let target = self.cargo(toolbox, "build", on_line)?;
+        let target = self.cargo(toolbox, "build", &[], on_line)?;
         let folder = target.join(cargo::TARGET).join("release");
         let image = BuiltDriver { sys: folder.join("squall.sys"), pdb: folder.join("squall.pdb") };
         // To rustc and the linker a driver is one more library; to everybody else it ends in .sys.
@@ -81,13 +81,19 @@ impl DriverBuild {
         Ok(image)
     }
 
-    /// Runs one of cargo's verbs (`build`, `clippy`, `doc`) over the driver as [`run`](Self::run) would build it.
-    ///
-    /// Returns the target folder.
-    pub fn cargo(
+    /// Lints the driver and its documentation as strictly as everything else; for a moment or two where it is built already.
+    pub fn check(&self, toolbox: &Toolbox, on_line: &mut dyn FnMut(&str)) -> Result<(), WdkError> {
+        self.cargo(toolbox, "clippy", &["--", "-Dwarnings"], on_line)?;
+        self.cargo(toolbox, "doc", &["--no-deps", "--document-private-items"], on_line)?;
+        Ok(())
+    }
+
+    /// Runs one of cargo's verbs over the driver. Returns the target folder.
+    fn cargo(
         &self,
         toolbox: &Toolbox,
         verb: &str,
+        arguments: &[&str],
         on_line: &mut dyn FnMut(&str),
     ) -> Result<PathBuf, WdkError> {
         let rust_target = toolbox.rust_target(cargo::TARGET)?;
@@ -99,11 +105,13 @@ impl DriverBuild {
             (self.off_windows(toolbox, &place)?, place.join(self.image.folder()))
         };
         files::make_folder(&target)?;
-        command.args([verb, "--locked", "--release", "--target", cargo::TARGET, "--target-dir"]).arg(&target);
-        if self.image == Image::Defects {
-            command.args(["--features", "defects"]);
-        }
-        command.env("CARGO_ENCODED_RUSTFLAGS", cargo::encode_flags(&self.flags(&rust_target)));
+        command
+            .args([verb, "--locked", "--release", "--target", cargo::TARGET, "--target-dir"])
+            .arg(&target)
+            .args(self.image.features())
+            .args(arguments)
+            .env("CARGO_ENCODED_RUSTFLAGS", cargo::encode_flags(&self.flags(&rust_target)))
+            .env("CARGO_ENCODED_RUSTDOCFLAGS", "-Dwarnings");
         cargo::run(command, &target.join(format!("{verb}.log")), on_line)?;
         Ok(target)
     }
@@ -171,6 +179,14 @@ impl Image {
             Self::Defects => "defects",
         }
     }
+
+    /// What cargo is told.
+    fn features(self) -> &'static [&'static str] {
+        match self {
+            Self::Product => &[],
+            Self::Defects => &["--features", "defects"],
+        }
+    }
 }
 
 #[cfg(test)]
@@ -230,6 +246,14 @@ mod tests {
         let Some(Frame { function, source: Some(source) }) = frames.last() else { panic!("{frames:?}") };
         assert!(function.contains("driver_entry"), "{function}");
         assert!(source.starts_with(&format!("{SOURCE_ROOT}driver/src/lib.rs:")), "{source}");
+    }
+
+    #[test]
+    fn both_images_pass_the_lints() {
+        for image in [Image::Product, Image::Defects] {
+            let build = DriverBuild::new(&driver(), image).unwrap();
+            build.check(&Toolbox::open().unwrap(), &mut |_| ()).unwrap_or_else(|error| panic!("{error}"));
+        }
     }
 
     #[test]
