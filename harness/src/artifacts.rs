@@ -24,15 +24,15 @@ pub struct Artifacts {
     /// The embedded guest's kernel.
     pub kernel: PathBuf,
     /// The driver as it should be.
-    pub driver: BuiltDriver,
+    pub driver: Driver,
     /// The driver with the catalogue of defects in it.
-    pub defects: BuiltDriver,
+    pub defects: Driver,
 }
 
 /// A driver and its symbols.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct BuiltDriver {
+pub struct Driver {
     /// The image.
     pub image: PathBuf,
     /// Its PDB.

@@ -1,2 +1,72 @@
-//! Placeholder.
-fn main() {}
+//! The repository's commands: `cargo xtask VERB`.
+//!
+//! One file for each verb. What they do is in `squall-harness`; here are the flags, the building, the progress and
+//! the exit codes: 0 as expected, 1 the driver is at fault, 2 wrong usage, 3 something other than the driver failed.
+
+mod build;
+mod doctor;
+mod e2e;
+mod failure;
+mod progress;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, error::ErrorKind};
+
+use crate::failure::Failure;
+
+/// Puts a Windows legacy driver through an interrupt storm and says what happened
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
+enum Verb {
+    /// Runs a driver in a guest, unloads it in the middle of an interrupt storm, and gives the verdict
+    E2e(Box<e2e::Args>),
+    /// Runs every check of the repository, on the host and in guests
+    Test(test::Args),
+    /// Fetches everything that is needed and not here
+    Setup(setup::Args),
+    /// Says what is needed, what is here, and how to get what is not
+    Doctor(doctor::Args),
+    #[command(external_subcommand)]
+    Other(Vec<String>),
+}
+
+/// Verbs that the design names and nobody has built yet.
+const PLANNED: [&str; 8] = ["defects", "sweep", "replay", "stress", "image", "bench", "report", "trace"];
+
+impl Verb {
+    fn run(self) -> Result<ExitCode, Failure> {
+        match self {
+            Self::E2e(args) => e2e::run(*args),
+            Self::Test(args) => test::run(&args),
+            Self::Setup(args) => Ok(setup::run(args)?),
+            Self::Doctor(args) => Ok(doctor::run(args)?),
+            Self::Other(words) => {
+                let verb = words.first().map_or("", String::as_str);
+                let what = if PLANNED.contains(&verb) { "is not built yet" } else { "is no verb" };
+                Err(Failure::usage(format!("{verb:?} {what}; this build has e2e, test, setup and doctor")))
+            }
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("SQUALL_LOG").unwrap_or_default();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let verb = match Verb::try_parse() {
+        Ok(verb) => verb,
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => error.exit(),
+        Err(error) => return Failure::usage(one_line(&error)).report(),
+    };
+    verb.run().unwrap_or_else(|failure| failure.report())
+}
+
+/// The first paragraph of the parser's message, which says what is wrong; the rest is the help's text.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let lines = text.lines().take_while(|line| !line.is_empty()).map(str::trim);
+    let line = lines.collect::<Vec<_>>().join(" ");
+    format!("{}; see --help", line.trim_start_matches("error: "))
+}

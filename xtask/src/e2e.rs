@@ -1,0 +1,212 @@
+//! `cargo xtask e2e`: one run, from building to the verdict.
+
+use std::{
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use squall_harness::{
+    artifacts::Driver,
+    catalogue::{Defect, Expectation},
+    image::DriverImage,
+    report,
+    run::{self, Parts},
+    run_dir::write_json,
+    scenario::{Scenario, ServiceParameter},
+    storm::Storm,
+    verdict::Verdict,
+    wdk::Image,
+};
+
+use crate::{build::Builder, failure::Failure, progress::Stages};
+
+/// Where run directories are made, below the repository.
+const RUNS: &str = "target/squall/runs";
+
+/// The exit code of what says nothing about the driver.
+const NOT_THE_DRIVER: u8 = 3;
+
+/// Runs a driver in a guest, unloads it in the middle of an interrupt storm, and gives the verdict
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A scenario file, such as a run directory's scenario.toml; the flags below override it
+    #[arg(long, value_name = "FILE")]
+    scenario: Option<PathBuf>,
+    /// The guest: testkernel
+    #[arg(long, value_name = "NAME")]
+    guest: Option<String>,
+    /// How the card is attached: isa
+    #[arg(long, value_name = "BUS")]
+    bus: Option<String>,
+    /// Somebody's non-PnP driver instead of the one built here; FILE.pdb beside it gives symbols
+    #[arg(long, value_name = "FILE.sys")]
+    driver: Option<PathBuf>,
+    /// A deliberate mistake of the built driver's Unload, from the catalogue
+    #[arg(long, value_name = "ID")]
+    defect: Option<String>,
+    /// Exit with 0 where the defect raised what the catalogue expects, with 1 where it did not
+    #[arg(long, requires = "defect")]
+    expect: bool,
+    /// Driver Verifier: off
+    #[arg(long, value_name = "on|off")]
+    verifier: Option<String>,
+    /// The guest's processors, 1 to 4
+    #[arg(long, value_name = "N")]
+    cpus: Option<u8>,
+    /// What every random choice comes from
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// The interrupts: none, or ack[,gap=20us][,jitter=0us][,count=N]
+    #[arg(long, value_name = "SPEC")]
+    storm: Option<Storm>,
+    /// A value under the service's Parameters key; a number is a REG_DWORD, sz:TEXT is always text
+    #[arg(long, value_name = "NAME=VALUE")]
+    service_param: Vec<ServiceParameter>,
+    /// How long the guest may take to answer, in seconds
+    #[arg(long, value_name = "SECONDS")]
+    boot_timeout: Option<u64>,
+    /// A kernel for the embedded guest instead of the one built here
+    #[arg(long, value_name = "FILE")]
+    kernel: Option<PathBuf>,
+    /// The QEMU to use instead of one that is found or fetched
+    #[arg(long, value_name = "PROGRAM")]
+    qemu: Option<PathBuf>,
+    /// Where run directories are made
+    #[arg(long, value_name = "DIR")]
+    runs: Option<PathBuf>,
+    /// Writes the verdict to a file, schema squall.verdict/1
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// Builds, runs, prints the verdict.
+pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
+    let mut scenario = args.scenario()?;
+    let defect = scenario.driver.defect.as_deref().map(Defect::named).transpose()?;
+    // Everything that can be refused is refused before anything is built or fetched.
+    let profile = scenario.check()?;
+    let given = !scenario.driver.image.as_os_str().is_empty();
+    if given {
+        DriverImage::read(&scenario.driver.image)?;
+    }
+    if let Some(kernel) = args.kernel.as_deref().filter(|kernel| !kernel.is_file()) {
+        return Err(Failure::usage(format!("kernel {}: is not a file", kernel.display())));
+    }
+
+    let stages = Stages::new();
+    let builder = Builder::new(&stages)?;
+    let qemu = builder.qemu(args.qemu.as_deref())?;
+    let device_library = builder.device_library()?;
+    let kernel = match args.kernel {
+        Some(kernel) => absolute(&kernel)?,
+        None if profile.boot.kernel => builder.kernel()?,
+        None => PathBuf::new(),
+    };
+    let symbols = if given {
+        Some(scenario.driver.image.with_extension("pdb")).filter(|pdb| pdb.is_file())
+    } else {
+        let image = if defect.is_some() { Image::Defects } else { Image::Product };
+        let Driver { image, symbols } = builder.driver(image)?;
+        scenario.driver.image = image;
+        scenario.driver.device = Some(r"\\.\Squall0".to_owned());
+        Some(symbols)
+    };
+    let runs = args.runs.unwrap_or_else(|| builder.root.join(RUNS));
+    let parts = Parts { qemu, kernel, device_library, symbols, runs };
+
+    let runtime = tokio::runtime::Runtime::new()
+        .map_err(|error| Failure::infrastructure(format!("cannot start the runtime: {error}")))?;
+    let verdict = runtime.block_on(run::run(&scenario, &parts, &|stage| stages.begin(stage)))?;
+    stages.end();
+    if let Some(path) = &args.json {
+        write_json(path, &verdict)?;
+    }
+    // What is not the driver's doing is an error, and an error is one line.
+    if verdict.outcome.exit_code() == NOT_THE_DRIVER {
+        let place = verdict.run_dir.display();
+        return Err(Failure::infrastructure(format!("{} (evidence: {place})", verdict.summary)));
+    }
+    print!("\n{}", report::render(&verdict, std::io::stdout().is_terminal()));
+    let code = match defect {
+        Some(defect) => as_expected(&defect, &verdict, args.expect),
+        None => verdict.outcome.exit_code(),
+    };
+    println!("  more        {}", verdict.run_dir.join("events.jsonl").display());
+    Ok(ExitCode::from(code))
+}
+
+/// Says whether the defect raised what it must, and gives the exit code.
+fn as_expected(defect: &Defect, verdict: &Verdict, expect: bool) -> u8 {
+    let matches = defect.matches(verdict);
+    let wanted: Vec<_> = defect.expected(verdict.verifier).iter().map(Expectation::to_string).collect();
+    let word = if matches { "as expected" } else { "NOT as expected" };
+    println!("  catalogue   {word}: {} must raise {}", defect.id, wanted.join(" or "));
+    if expect { u8::from(!matches) } else { verdict.outcome.exit_code() }
+}
+
+impl Args {
+    /// The scenario file and the flags over it.
+    fn scenario(&self) -> Result<Scenario, Failure> {
+        let mut scenario = match &self.scenario {
+            Some(file) => Scenario::load(file)?,
+            None => Scenario::default(),
+        };
+        if let Some(guest) = &self.guest {
+            scenario.guest.clone_from(guest);
+        }
+        match self.bus.as_deref() {
+            None | Some("isa") => {}
+            Some(bus @ ("pci-intx" | "pci-msi" | "pci-msix")) => {
+                return Err(Failure::usage(format!("bus {bus} is not built yet; this build has isa")));
+            }
+            Some(bus) => return Err(Failure::usage(format!("{bus:?} is no bus; this build has isa"))),
+        }
+        match self.verifier.as_deref() {
+            None | Some("off") => {}
+            Some("on") => {
+                return Err(Failure::usage("--verifier on is not built yet; this build has off"));
+            }
+            Some(other) => {
+                return Err(Failure::usage(format!("--verifier {other:?}: on or off is expected")));
+            }
+        }
+        if let Some(driver) = &self.driver {
+            scenario.driver.image = absolute(driver)?;
+            // A scenario of the built driver opens its device; another driver has another, or none.
+            scenario.driver.device = None;
+            scenario.driver.service = service_name(driver);
+        }
+        if let Some(defect) = &self.defect {
+            scenario.driver.defect = Some(defect.clone());
+        }
+        if let Some(cpus) = self.cpus {
+            scenario.processors = cpus;
+        }
+        if let Some(seed) = self.seed {
+            scenario.seed = seed;
+        }
+        if let Some(storm) = &self.storm {
+            scenario.storm = storm.clone();
+        }
+        for ServiceParameter { name, value } in self.service_param.iter().cloned() {
+            scenario.driver.parameters.insert(name, value);
+        }
+        if let Some(seconds) = self.boot_timeout {
+            scenario.deadlines.boot_ms = seconds.saturating_mul(1000);
+        }
+        Ok(scenario)
+    }
+}
+
+/// A service is named after its driver's file, in the characters that a service's name may have.
+fn service_name(driver: &Path) -> String {
+    let stem = driver.file_stem().unwrap_or_default().to_string_lossy();
+    let plain = |character: char| if character.is_ascii_alphanumeric() { character } else { '_' };
+    let name: String = stem.chars().take(32).map(plain).collect();
+    if name.is_empty() { "driver".to_owned() } else { name }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
+}
