@@ -105,11 +105,15 @@ pub(super) fn sysroot() -> Result<PathBuf, Error> {
     Ok(PathBuf::from(output.stdout.trim()))
 }
 
-/// A target is there when its `core` is.
+/// A target is there when its `core` is, and when rustup, where it manages the toolchain, has listed it: which it does after
+/// the last file.
 fn target_in(sysroot: &Path, target: &str) -> Option<PathBuf> {
     let directory = sysroot.join("lib/rustlib").join(target).join("lib");
     let mut files = fs::read_dir(&directory).ok()?.flatten().map(|entry| entry.file_name());
-    files.any(|name| name.to_string_lossy().starts_with("libcore-")).then_some(directory)
+    let has_core = files.any(|name| name.to_string_lossy().starts_with("libcore-"));
+    let listed = fs::read_to_string(sysroot.join("lib/rustlib/components"))
+        .map_or(true, |list| list.lines().any(|line| line.strip_prefix("rust-std-") == Some(target)));
+    (has_core && listed).then_some(directory)
 }
 
 /// What each component brings, by which it is known also where no rustup manages the toolchain.
@@ -144,6 +148,11 @@ mod tests {
         fs::create_dir_all(&lib).unwrap();
         assert_eq!(target_in(root.path(), GUEST_TARGET), None, "an empty directory is no target");
         fs::write(lib.join("libcore-0123.rlib"), "").unwrap();
+        assert_eq!(target_in(root.path(), GUEST_TARGET), Some(lib.clone()), "a distribution's toolchain");
+        let components = root.path().join("lib/rustlib/components");
+        fs::write(&components, "rustc-x86_64-unknown-linux-gnu\n").unwrap();
+        assert_eq!(target_in(root.path(), GUEST_TARGET), None, "rustup is not done with it");
+        fs::write(&components, format!("rust-std-{GUEST_TARGET}\n")).unwrap();
         assert_eq!(target_in(root.path(), GUEST_TARGET), Some(lib));
     }
 

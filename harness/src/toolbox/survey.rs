@@ -105,6 +105,15 @@ impl Need {
     }
 }
 
+/// From which release a tool may come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Release {
+    /// The one that runs here.
+    Own,
+    /// That, or a newer one.
+    Any,
+}
+
 impl Toolbox {
     /// Looks at all that is needed. Fetches nothing.
     pub fn survey(&self, qemu: Option<&Path>) -> Survey {
@@ -138,15 +147,10 @@ impl Toolbox {
 
     fn survey_qemu(&self, chosen: Option<&Path>) -> Need {
         let (verdict, refused) = match self.find_qemu(chosen) {
-            Ok(Found { good: Some(qemu), refused }) => (
-                Verdict::Ready {
-                    version: Some(qemu.version_text),
-                    location: qemu.binary,
-                    origin: qemu.origin,
-                },
-                refused,
-            ),
-            Ok(Found { good: None, refused }) => (self.by_apt(), refused),
+            Ok(Found { good: Some(qemu), refused }) => {
+                (ready(Some(qemu.version), qemu.binary, qemu.origin), refused)
+            }
+            Ok(Found { good: None, refused }) => (self.by_apt(Release::Any), refused),
             Err(error) => (missing(error.to_string()), Vec::new()),
         };
         let name = format!("QEMU {}.{}+", OLDEST_QEMU.major, OLDEST_QEMU.minor);
@@ -158,7 +162,7 @@ impl Toolbox {
             Ok(Found { good: Some(libclang), refused }) => {
                 (ready(libclang.version, libclang.library, libclang.origin), refused)
             }
-            Ok(Found { good: None, refused }) => match self.by_apt() {
+            Ok(Found { good: None, refused }) => match self.by_apt(Release::Own) {
                 Verdict::Missing { .. } if wheel_possible().is_ok() => {
                     (Verdict::Fetchable { from: "the Python package index".into() }, refused)
                 }
@@ -174,7 +178,7 @@ impl Toolbox {
         let found = self.find_mingw();
         let verdict = match found.good {
             Some(mingw) => ready(Some(mingw.version), mingw.include, mingw.origin),
-            None => self.by_apt(),
+            None => self.by_apt(Release::Any),
         };
         let name = format!("mingw-w64 headers {}+", OLDEST_MINGW.major);
         Need::new(name, "building drivers", Tool::Mingw, verdict).refusing(found.refused)
@@ -196,11 +200,12 @@ impl Toolbox {
         Need::new(component, "cargo xtask test", Tool::RustComponent(component.to_owned()), verdict)
     }
 
-    /// Whether this machine can fetch Debian packages.
-    fn by_apt(&self) -> Verdict {
+    /// Whether this machine can fetch Debian packages; only its own release's, where they are to mix with the system.
+    fn by_apt(&self, release: Release) -> Verdict {
         match apt::areas(&self.host) {
             Ok(areas) => {
-                let names: Vec<&str> = areas.iter().map(apt::Area::name).collect();
+                let fitting = areas.iter().filter(|area| area.native || release == Release::Any);
+                let names: Vec<&str> = fitting.map(apt::Area::name).collect();
                 Verdict::Fetchable { from: format!("Debian packages of {}", names.join(" or ")) }
             }
             Err(problem) => missing(problem),
