@@ -19,5 +19,6 @@ pub mod pe;
 pub mod pool;
 pub mod printf;
 pub mod registry;
+pub mod resources;
 pub mod utf16;
 pub mod vectors;

@@ -1,3 +1,4 @@
 //! The loader: from the bytes of a `.sys` to an image that can run.
 
 pub mod export;
+pub mod image;

@@ -80,6 +80,9 @@ pub struct Finding {
 pub struct Installed {
     /// How it went.
     pub status: Status,
+    /// What stood in the way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 /// Of `load`.
@@ -145,7 +148,7 @@ pub enum State {
 pub struct Modules {
     /// Images that are there.
     pub loaded: Vec<Module>,
-    /// Images that were, newest last.
+    /// Images that were.
     pub unloaded: Vec<Module>,
 }
 

@@ -5,6 +5,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 /// The largest file.
@@ -52,7 +53,8 @@ pub struct OpenFile {
 /// All files.
 #[derive(Default)]
 pub struct FileSystem {
-    files: BTreeMap<String, Vec<u8>>,
+    /// Shared, so that a whole image can be handed to the loader without holding up the file system.
+    files: BTreeMap<String, Arc<Vec<u8>>>,
 }
 
 impl FileSystem {
@@ -80,11 +82,11 @@ impl FileSystem {
             if self.files.len() == MAX_FILES {
                 return Err(FileError::Full { what: "files", limit: MAX_FILES });
             }
-            self.files.insert(key.clone(), Vec::new());
+            self.files.insert(key.clone(), Arc::default());
         } else if !exists {
             return Err(FileError::NotFound(path.into()));
         } else if truncate {
-            self.files.insert(key.clone(), Vec::new());
+            self.files.insert(key.clone(), Arc::default());
         }
         Ok(OpenFile { path: key, position: 0, read, write, append })
     }
@@ -106,8 +108,8 @@ impl FileSystem {
         if !file.write {
             return Err(FileError::Access("writing"));
         }
-        let total: usize = self.files.values().map(Vec::len).sum();
-        let bytes = self.files.entry(file.path.clone()).or_default();
+        let total: usize = self.files.values().map(|bytes| bytes.len()).sum();
+        let bytes = Arc::make_mut(self.files.entry(file.path.clone()).or_default());
         let start = if file.append { bytes.len() } else { file.position.min(bytes.len()) };
         let end = start.saturating_add(data.len());
         if end > MAX_FILE {
@@ -125,9 +127,9 @@ impl FileSystem {
     }
 
     /// The whole of a file.
-    pub fn contents(&self, path: &str) -> Result<&[u8], FileError> {
+    pub fn contents(&self, path: &str) -> Result<Arc<Vec<u8>>, FileError> {
         let bytes = self.files.get(&key(path)?);
-        bytes.map(|bytes| &bytes[..]).ok_or_else(|| FileError::NotFound(path.into()))
+        bytes.cloned().ok_or_else(|| FileError::NotFound(path.into()))
     }
 }
 
@@ -168,7 +170,7 @@ mod tests {
         let mut file = files.open("c:/SQUALL/driver.SYS", "r").unwrap();
         assert_eq!(files.read(&mut file, 3), Ok((b"MZ.".to_vec(), false)));
         assert_eq!(files.read(&mut file, 9), Ok((b".".to_vec(), true)));
-        assert_eq!(files.contents(r"C:\squall\driver.sys"), Ok(&b"MZ.."[..]));
+        assert_eq!(files.contents(r"C:\squall\driver.sys").unwrap().as_slice(), b"MZ..");
         assert_eq!(file_name(r"C:\squall\driver.sys"), "driver.sys");
     }
 
@@ -181,12 +183,12 @@ mod tests {
         assert_eq!(files.read(&mut file, 1), Err(FileError::Access("reading")));
         let mut file = files.open(r"C:\a", "a+").unwrap();
         files.write(&mut file, b"two").unwrap();
-        assert_eq!(files.contents(r"C:\a"), Ok(&b"onetwo"[..]));
+        assert_eq!(files.contents(r"C:\a").unwrap().as_slice(), b"onetwo");
         let mut file = files.open(r"C:\a", "rb+").unwrap();
         files.write(&mut file, b"ONE").unwrap();
-        assert_eq!(files.contents(r"C:\a"), Ok(&b"ONEtwo"[..]));
+        assert_eq!(files.contents(r"C:\a").unwrap().as_slice(), b"ONEtwo");
         files.open(r"C:\a", "w").unwrap();
-        assert_eq!(files.contents(r"C:\a"), Ok(&b""[..]));
+        assert_eq!(files.contents(r"C:\a").unwrap().as_slice(), b"");
         assert!(files.open(r"C:\a", "x").is_err());
     }
 

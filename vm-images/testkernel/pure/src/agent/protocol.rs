@@ -193,6 +193,11 @@ struct SyncId {
 struct Nothing {}
 
 impl Request {
+    /// What stands for bytes that are not a request.
+    pub fn refused(why: &str) -> Self {
+        Self { command: Err(ProtocolError::generic(why)), id: None }
+    }
+
     /// Reads one message.
     pub fn parse(message: &[u8]) -> Self {
         match serde_json::from_slice::<Envelope>(message) {

@@ -1,0 +1,76 @@
+//! The agent: the host's hand inside the guest.
+//!
+//! It speaks the QEMU guest agent's protocol over COM1, so that the same client serves this guest and a Windows with
+//! QEMU's own agent. What is particular to this project are the verbs of one program, `squall-agent` ([`verbs`]), which
+//! `guest-exec` starts.
+//!
+//! One thread reads, answers and reads again, at a priority above everything that drivers can start; verbs run on
+//! threads of their own, so that a driver that never returns from Unload does not silence the agent.
+
+mod handles;
+mod processes;
+mod services;
+mod verbs;
+
+use alloc::vec::Vec;
+
+use serde_json::{Value, json};
+use squall_testkernel_pure::agent::files::FileSystem;
+use squall_testkernel_pure::agent::framing::{Frame, Framer};
+use squall_testkernel_pure::agent::protocol::{self, Command, ProtocolError, Request};
+
+use self::handles::Handles;
+use crate::arch::serial;
+use crate::ke::lock::SpinLock;
+
+/// Above every thread that a driver or a verb may start.
+pub const PRIORITY: u8 = 24;
+
+/// The guest's files: the agent fills them, the loader reads them.
+static FILES: SpinLock<FileSystem> = SpinLock::new(FileSystem::new());
+
+/// Answers the host for ever.
+pub fn run() -> ! {
+    let mut framer = Framer::default();
+    let mut handles = Handles::default();
+    let mut bytes = [0; 256];
+    loop {
+        let count = serial::read(&mut bytes);
+        for &byte in &bytes[..count] {
+            if let Some(frame) = framer.push(byte) {
+                serial::write(&answer(frame, &mut handles));
+            }
+        }
+    }
+}
+
+/// The bytes that answer one frame.
+fn answer(frame: Frame, handles: &mut Handles) -> Vec<u8> {
+    let request = match frame {
+        Frame::Message(message) => Request::parse(&message),
+        Frame::TooLong => Request::refused("the request is longer than 1 MiB: send files in smaller pieces"),
+        Frame::Garbage => Request::refused("bad request: not a JSON object"),
+    };
+    let result = request.command.as_ref().map_err(Clone::clone).and_then(|command| execute(command, handles));
+    protocol::response(&request, &result)
+}
+
+fn execute(command: &Command, handles: &mut Handles) -> Result<Value, ProtocolError> {
+    match command {
+        Command::SyncDelimited(id) | Command::Sync(id) => Ok((*id).into()),
+        Command::Ping => Ok(json!({})),
+        Command::Info => Ok(protocol::info(env!("CARGO_PKG_VERSION"))),
+        Command::FileOpen(open) => {
+            handles.open(&open.path, open.mode.as_deref().unwrap_or("r")).map(Value::from)
+        }
+        Command::FileClose(close) => handles.close(close.handle).map(|()| json!({})),
+        Command::FileRead(read) => {
+            let (bytes, eof) = handles.read(read.handle, read.bytes()?)?;
+            Ok(protocol::read_result(&bytes, eof))
+        }
+        Command::FileWrite(write) => handles.write(write.handle, &write.bytes()?).map(protocol::write_result),
+        Command::FileFlush(flush) => handles.flush(flush.handle).map(|()| json!({})),
+        Command::Exec(exec) => processes::start(exec).map(|pid| json!({"pid": pid})),
+        Command::ExecStatus(status) => processes::status(status.pid),
+    }
+}

@@ -1,0 +1,120 @@
+//! The verbs of `squall-agent`: a command line in, one JSON object and an exit code out.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use serde::Serialize;
+use squall_testkernel_pure::agent::answers::{
+    Address, Installed, Loaded, Module, Modules, Status, Unloaded, UsageError, Verifier,
+};
+use squall_testkernel_pure::agent::verbs::Verb;
+
+use super::services::{self, NotLoaded};
+use crate::cm;
+use crate::io::driver::Refusal;
+use crate::ldr::image::LoadError;
+use crate::mm::modules;
+use crate::nt::{
+    NTSTATUS, STATUS_DRIVER_ENTRYPOINT_NOT_FOUND, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_IMAGE_FORMAT,
+    STATUS_SUCCESS, STATUS_UNSUCCESSFUL,
+};
+
+/// The verb did its work, whatever came of it.
+const DONE: i32 = 0;
+/// The command line makes no sense, or asks for what the guest lacks.
+const USAGE: i32 = 2;
+
+/// Runs one command line.
+pub fn run(arguments: &[String]) -> (i32, String) {
+    match Verb::parse(arguments) {
+        Ok(verb) => perform(verb),
+        Err(usage) => refuse(usage.to_string()),
+    }
+}
+
+fn refuse(error: String) -> (i32, String) {
+    (USAGE, text(&UsageError { error }))
+}
+
+fn perform(verb: Verb) -> (i32, String) {
+    let output = match verb {
+        Verb::Install { service, image, parameters } => {
+            match services::install(&service, &image, &parameters) {
+                Ok(()) => text(&Installed { status: told(STATUS_SUCCESS), refused: None }),
+                Err(error) => text(&Installed {
+                    status: told(cm::status_of(error)),
+                    refused: Some(format!("{service}: {error}")),
+                }),
+            }
+        }
+        Verb::Load(service) => text(&load(&service)),
+        Verb::Unload(service) => text(&match services::unload(&service) {
+            Ok(findings) => {
+                Unloaded { status: told(STATUS_SUCCESS), refused: None, findings: Some(findings) }
+            }
+            Err(why) => Unloaded { status: told(STATUS_UNSUCCESSFUL), refused: Some(why), findings: None },
+        }),
+        Verb::Status(service) => text(&services::status(&service)),
+        Verb::Modules => text(&list()),
+        // Nothing is supported yet, so asking for nothing is all that can be granted.
+        Verb::VerifierQuery | Verb::Verifier { flags: 0, .. } => {
+            text(&Verifier { supported: Vec::new(), enabled: Vec::new() })
+        }
+        Verb::Verifier { driver, flags } => {
+            return refuse(format!(
+                "verifier: this guest has none of the checks 0x{flags:x} asked for {driver}"
+            ));
+        }
+    };
+    (DONE, output)
+}
+
+fn load(service: &str) -> Loaded {
+    let nothing = |status| Loaded {
+        status: told(status),
+        driver: None,
+        missing_imports: Vec::new(),
+        invalid_image: None,
+        refused: None,
+    };
+    match services::load(service) {
+        Ok(driver) => Loaded { driver: Some(driver), ..nothing(STATUS_SUCCESS) },
+        Err(NotLoaded::Refused(why)) => Loaded { refused: Some(why), ..nothing(STATUS_UNSUCCESSFUL) },
+        Err(NotLoaded::Driver(Refusal::Status(status))) => nothing(status),
+        Err(NotLoaded::Driver(Refusal::Image(error))) => match error {
+            LoadError::Invalid(why) => {
+                Loaded { invalid_image: Some(why.to_string()), ..nothing(STATUS_INVALID_IMAGE_FORMAT) }
+            }
+            LoadError::MissingImports(missing_imports) => {
+                Loaded { missing_imports, ..nothing(STATUS_DRIVER_ENTRYPOINT_NOT_FOUND) }
+            }
+            LoadError::NoMemory => {
+                let why = "no memory for the image".into();
+                Loaded { refused: Some(why), ..nothing(STATUS_INSUFFICIENT_RESOURCES) }
+            }
+        },
+    }
+}
+
+fn list() -> Modules {
+    let (unloaded, loaded): (Vec<_>, Vec<_>) = modules::all().partition(|module| module.unloaded);
+    let described = |modules: Vec<modules::Module>| {
+        let describe = |module: modules::Module| Module {
+            name: module.name().into(),
+            base: Address(module.base),
+            size: module.size,
+        };
+        modules.into_iter().map(describe).collect()
+    };
+    Modules { loaded: described(loaded), unloaded: described(unloaded) }
+}
+
+fn told(status: NTSTATUS) -> Status {
+    Status(status.bits())
+}
+
+fn text(answer: &impl Serialize) -> String {
+    // Serializing these structures cannot fail; were it to, the host would see that there is no object.
+    serde_json::to_string(answer).unwrap_or_default()
+}

@@ -1,0 +1,117 @@
+//! `DbgPrint`: what drivers say, onto the console.
+//!
+//! A variadic call on x64 passes its first four words in registers and the rest on the stack, behind room for those
+//! four. Storing the registers into that room makes one array of all of them, and that is all the assembly does.
+//!
+//! Output is a line at most 512 bytes long, as on Windows, and no more than a driver that prints in every interrupt
+//! may say without drowning the run: above the limit lines are counted instead of shown.
+
+use core::arch::naked_asm;
+
+use squall_testkernel_pure::printf::{self, Source};
+
+use crate::console;
+use crate::hal::clock;
+use crate::ke::lock::InterruptLock;
+use crate::ldr::export::export;
+use crate::mm::paging;
+use crate::nt::{NTSTATUS, STATUS_SUCCESS};
+
+/// Bytes that may be printed at once.
+const BURST: u64 = 128 << 10;
+/// Bytes that are allowed again each millisecond.
+const BYTES_PER_MILLISECOND: u64 = 64;
+
+/// How much may still be printed, and how many lines were not.
+struct Allowance {
+    bytes: u64,
+    millisecond: u64,
+    withheld: u64,
+}
+
+static ALLOWANCE: InterruptLock<Allowance> =
+    InterruptLock::new(Allowance { bytes: BURST, millisecond: 0, withheld: 0 });
+
+impl Allowance {
+    /// Whether a line of `length` may go out, and how many were withheld before it.
+    fn take(&mut self, length: u64, millisecond: u64) -> Option<u64> {
+        let passed = millisecond.saturating_sub(self.millisecond);
+        self.millisecond = millisecond;
+        self.bytes = BURST.min(self.bytes.saturating_add(passed.saturating_mul(BYTES_PER_MILLISECOND)));
+        if length > self.bytes {
+            self.withheld += 1;
+            return None;
+        }
+        self.bytes -= length;
+        Some(core::mem::take(&mut self.withheld))
+    }
+}
+
+/// The words of a variadic call.
+struct Words {
+    next: *const u64,
+}
+
+impl Source for Words {
+    fn word(&mut self) -> u64 {
+        let word = self.next;
+        self.next = self.next.wrapping_add(1);
+        if !paging::is_present(word.addr() as u64) {
+            return 0;
+        }
+        // SAFETY: the page is there; a format that asks for more arguments than there are reads other stack words.
+        unsafe { word.read_volatile() }
+    }
+
+    fn byte(&self, address: u64) -> Option<u8> {
+        // A driver's image or data may go away under us only if it prints while it is unloaded.
+        paging::is_present(address).then(|| {
+            let pointer = core::ptr::with_exposed_provenance::<u8>(address as usize);
+            // SAFETY: the page is there.
+            unsafe { pointer.read_volatile() }
+        })
+    }
+}
+
+/// Formats and prints; `words` begins behind the format's own argument.
+unsafe extern "win64" fn print(format: u64, words: *const u64) -> NTSTATUS {
+    let line = printf::format(format, &mut Words { next: words });
+    let text = line.as_str();
+    let allowed = ALLOWANCE.lock().take(text.len() as u64, clock::now_ns() / 1_000_000);
+    if let Some(withheld) = allowed {
+        if withheld > 0 {
+            console::println!(
+                "[{withheld} lines of DbgPrint withheld: more than {BYTES_PER_MILLISECOND} KB/s]"
+            );
+        }
+        console::print(format_args!("{text}"));
+    }
+    STATUS_SUCCESS
+}
+
+export! {
+    /// *DbgPrint function (wdm.h)*: not filtered; strings are read only where their memory is present.
+    #[unsafe(naked)]
+    pub unsafe extern "win64" fn DbgPrint(format: *const u8) -> NTSTATUS {
+        naked_asm!(
+            "mov [rsp + 16], rdx",
+            "mov [rsp + 24], r8",
+            "mov [rsp + 32], r9",
+            "lea rdx, [rsp + 16]",
+            "jmp {print}",
+            print = sym print,
+        )
+    }
+
+    /// *DbgPrintEx function (wdm.h)*: component and level filter nothing here.
+    #[unsafe(naked)]
+    pub unsafe extern "win64" fn DbgPrintEx(component: u32, level: u32, format: *const u8) -> NTSTATUS {
+        naked_asm!(
+            "mov [rsp + 32], r9",
+            "mov rcx, r8",
+            "lea rdx, [rsp + 32]",
+            "jmp {print}",
+            print = sym print,
+        )
+    }
+}

@@ -1,0 +1,206 @@
+//! The pool: the memory that drivers allocate.
+//!
+//! Blocks are 16-byte aligned; those of a page or more are whole pages. All of it is resident and not executable, paged
+//! and nonpaged alike. Freed memory keeps its contents until it is used again, as on Windows: only special pool
+//! makes a late access visible, and this is the plain one. Who holds what is kept in books of its own
+//! ([`Books`]), out of reach of a driver that writes where it should not. Each block remembers its tag and the
+//! address of the code that asked for it, so that a driver can be told what it left behind.
+//!
+//! The entry points are a few instructions of assembly that pass their return address on: a Rust function cannot
+//! ask who called it.
+
+use core::arch::naked_asm;
+use core::ops::Range;
+use core::ptr::NonNull;
+
+use alloc::vec::Vec;
+use squall_testkernel_pure::pool::{BadFree, Block, Books};
+
+use crate::ke::bugcheck::bugcheck;
+use crate::ke::irql::{self, Irql};
+use crate::ke::lock::SpinLock;
+use crate::ldr::export::export;
+use crate::mm::frame::PAGE_SIZE;
+use crate::mm::pool_region;
+use crate::nt::{
+    POOL_FLAG_CACHE_ALIGNED, POOL_FLAG_NON_PAGED, POOL_FLAG_NON_PAGED_EXECUTE, POOL_FLAG_PAGED,
+    POOL_FLAG_RAISE_ON_FAILURE, POOL_FLAG_SESSION, POOL_FLAG_UNINITIALIZED, PVOID,
+};
+
+const BAD_POOL_CALLER: u32 = 0xC2;
+/// Where system addresses begin.
+const SYSTEM_START: usize = 0xFFFF_8000_0000_0000;
+/// The pool never holds more than this, so that a driver that leaks does not take the agent's memory too.
+const MAX_BYTES: usize = 24 << 20;
+/// The pool grows by at least this much.
+const GROWTH: usize = 256 << 10;
+/// In a tag: only a free with the same tag is allowed.
+const PROTECTED_POOL: u32 = 0x8000_0000;
+
+struct Pool {
+    books: Books,
+    bytes: usize,
+}
+
+static POOL: SpinLock<Pool> = SpinLock::new(Pool { books: Books::new(), bytes: 0 });
+
+/// What a caller wants of a block.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    /// Bytes.
+    pub size: usize,
+    /// Four letters.
+    pub tag: u32,
+    /// From paged pool.
+    pub paged: bool,
+    /// Filled with zeroes.
+    pub zeroed: bool,
+    /// Who asks; 0 for the kernel itself.
+    pub caller: usize,
+}
+
+/// Allocates a block; none where the pool is exhausted.
+pub fn allocate(request: Request) -> Option<NonNull<u8>> {
+    let level = irql::current();
+    if level > Irql::DISPATCH {
+        bugcheck(BAD_POOL_CALLER, [8, level.0.into(), request.paged.into(), request.size as u64]);
+    }
+    let block = {
+        let mut pool = POOL.lock();
+        let Request { size, tag, paged, caller, .. } = request;
+        match pool.books.allocate(size, tag, paged, caller) {
+            Some(block) => block,
+            None => {
+                pool.grow(size)?;
+                pool.books.allocate(size, tag, paged, caller)?
+            }
+        }
+    };
+    let pointer = NonNull::new(core::ptr::with_exposed_provenance_mut::<u8>(block.address))?;
+    if request.zeroed {
+        // SAFETY: the block is `size` bytes of the pool's memory that nobody else has.
+        unsafe { pointer.write_bytes(0, request.size) };
+    }
+    Some(pointer)
+}
+
+/// Allocates a zeroed nonpaged block for the kernel itself.
+pub fn allocate_zeroed(size: usize, tag: [u8; 4]) -> Option<NonNull<u8>> {
+    allocate(Request { size, tag: u32::from_le_bytes(tag), paged: false, zeroed: true, caller: 0 })
+}
+
+/// Frees a block. What is no block is a bug check, as `ExFreePoolWithTag` documents; tag 0 matches any.
+pub fn free(address: usize, tag: u32) {
+    let level = irql::current();
+    if level > Irql::DISPATCH {
+        bugcheck(BAD_POOL_CALLER, [9, level.0.into(), 0, address as u64]);
+    }
+    if address < SYSTEM_START {
+        bugcheck(BAD_POOL_CALLER, [0x40, address as u64, SYSTEM_START as u64, 0]);
+    }
+    let mut pool = POOL.lock();
+    if let Some(block) = pool.books.find(address)
+        && block.tag & PROTECTED_POOL != 0
+        && block.tag != tag
+    {
+        bugcheck(BAD_POOL_CALLER, [0xA, address as u64, block.tag.into(), tag.into()]);
+    }
+    match pool.books.free(address) {
+        Ok(_) => {}
+        Err(BadFree::AlreadyFreed(block)) => {
+            bugcheck(BAD_POOL_CALLER, [7, 0, pool_header(&block), address as u64]);
+        }
+        Err(BadFree::NeverAllocated) => bugcheck(BAD_POOL_CALLER, [0x46, address as u64, 0, 0]),
+    }
+}
+
+/// The blocks that code in `range` allocated and has not freed.
+pub fn allocated_by(range: &Range<u64>) -> Vec<Block> {
+    let pool = POOL.lock();
+    pool.books.blocks_of(|caller| range.contains(&(caller as u64))).copied().collect()
+}
+
+impl Pool {
+    fn grow(&mut self, size: usize) -> Option<()> {
+        let bytes = size.checked_next_multiple_of(PAGE_SIZE)?.max(GROWTH);
+        if self.bytes.checked_add(bytes)? > MAX_BYTES {
+            return None;
+        }
+        let memory = pool_region::allocate(bytes / PAGE_SIZE)?;
+        self.bytes += bytes;
+        self.books.grow(memory.as_ptr().expose_provenance(), bytes);
+        Some(())
+    }
+}
+
+/// What Windows' own header of such a block holds, for a bug check's parameter: size in 16-byte units and tag.
+fn pool_header(block: &Block) -> u64 {
+    let units = (block.size.div_ceil(16) + 1).min(0xFF) as u64;
+    u64::from(block.tag) << 32 | units << 16
+}
+
+unsafe extern "win64" fn allocate_pool_2(flags: u64, bytes: usize, tag: u32, caller: usize) -> PVOID {
+    /// Flags that a caller may insist on; an unknown one among the lower 32 fails the call.
+    const REQUIRED: u64 = 0xFFFF_FFFF;
+    const KNOWN: u64 = POOL_FLAG_UNINITIALIZED
+        | POOL_FLAG_SESSION
+        | POOL_FLAG_CACHE_ALIGNED
+        | POOL_FLAG_RAISE_ON_FAILURE
+        | POOL_FLAG_NON_PAGED
+        | POOL_FLAG_NON_PAGED_EXECUTE
+        | POOL_FLAG_PAGED
+        | 1;
+    let kinds = flags & (POOL_FLAG_NON_PAGED | POOL_FLAG_NON_PAGED_EXECUTE | POOL_FLAG_PAGED);
+    if flags & REQUIRED & !KNOWN != 0 || kinds.count_ones() != 1 {
+        return core::ptr::null_mut();
+    }
+    let request = Request {
+        size: bytes,
+        tag,
+        paged: kinds == POOL_FLAG_PAGED,
+        zeroed: flags & POOL_FLAG_UNINITIALIZED == 0,
+        caller,
+    };
+    allocate(request).map_or(core::ptr::null_mut(), |block| block.as_ptr().cast())
+}
+
+unsafe extern "win64" fn allocate_pool_with_tag(kind: u32, bytes: usize, tag: u32, caller: usize) -> PVOID {
+    let request = Request { size: bytes, tag, paged: kind & 1 != 0, zeroed: false, caller };
+    allocate(request).map_or(core::ptr::null_mut(), |block| block.as_ptr().cast())
+}
+
+/// `ExAllocatePoolZero` and friends are inline and end up here.
+unsafe extern "win64" fn allocate_pool_untagged(kind: u32, bytes: usize, caller: usize) -> PVOID {
+    // SAFETY: the contract is the same.
+    unsafe { allocate_pool_with_tag(kind, bytes, u32::from_le_bytes(*b"None"), caller) }
+}
+
+export! {
+    /// *ExAllocatePool2 function (wdm.h)*: zeroed unless POOL_FLAG_UNINITIALIZED; null for flags it does not know.
+    #[unsafe(naked)]
+    pub unsafe extern "win64" fn ExAllocatePool2(flags: u64, bytes: usize, tag: u32) -> PVOID {
+        naked_asm!("mov r9, [rsp]", "jmp {}", sym allocate_pool_2)
+    }
+
+    /// *ExAllocatePoolWithTag function (wdm.h)*: not zeroed.
+    #[unsafe(naked)]
+    pub unsafe extern "win64" fn ExAllocatePoolWithTag(kind: u32, bytes: usize, tag: u32) -> PVOID {
+        naked_asm!("mov r9, [rsp]", "jmp {}", sym allocate_pool_with_tag)
+    }
+
+    /// *ExAllocatePool function (wdm.h)*: tagged `None`.
+    #[unsafe(naked)]
+    pub unsafe extern "win64" fn ExAllocatePool(kind: u32, bytes: usize) -> PVOID {
+        naked_asm!("mov r8, [rsp]", "jmp {}", sym allocate_pool_untagged)
+    }
+
+    /// *ExFreePoolWithTag function (wdm.h)*: BAD_POOL_CALLER for what is not an allocated block.
+    pub unsafe extern "win64" fn ExFreePoolWithTag(block: PVOID, tag: u32) {
+        free(block.addr(), tag);
+    }
+
+    /// *ExFreePool function (wdm.h)*.
+    pub unsafe extern "win64" fn ExFreePool(block: PVOID) {
+        free(block.addr(), 0);
+    }
+}

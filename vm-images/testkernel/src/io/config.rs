@@ -1,0 +1,32 @@
+//! Counts of devices that drivers keep for the system.
+
+use core::cell::UnsafeCell;
+
+use crate::ldr::export::export;
+use crate::nt::CONFIGURATION_INFORMATION;
+
+struct Shared(UnsafeCell<CONFIGURATION_INFORMATION>);
+
+// SAFETY: drivers change the counts without a lock, as they do on Windows; each is a word of its own.
+unsafe impl Sync for Shared {}
+
+static CONFIGURATION: Shared = Shared(UnsafeCell::new(CONFIGURATION_INFORMATION {
+    DiskCount: 0,
+    FloppyCount: 0,
+    CdRomCount: 0,
+    TapeCount: 0,
+    ScsiPortCount: 0,
+    SerialCount: 1,
+    ParallelCount: 0,
+    AtDiskPrimaryAddressClaimed: 0,
+    AtDiskSecondaryAddressClaimed: 0,
+    Version: size_of::<CONFIGURATION_INFORMATION>() as u32,
+    MediumChangerCount: 0,
+}));
+
+export! {
+    /// *IoGetConfigurationInformation function (ntddk.h)*: the caller changes the counts in place.
+    pub unsafe extern "win64" fn IoGetConfigurationInformation() -> *mut CONFIGURATION_INFORMATION {
+        CONFIGURATION.0.get()
+    }
+}

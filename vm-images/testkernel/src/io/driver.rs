@@ -1,0 +1,169 @@
+//! Driver objects: loading a service's driver, and what is kept of it.
+//!
+//! A driver object lives as long as its devices do. When it goes, its image goes with it: a driver whose Unload leaves a
+//! device object behind therefore stays in memory for ever, a zombie that can neither run nor be loaded again. That is
+//! Windows' own behaviour, and one of the things that a test of Unload has to notice.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use squall_testkernel_pure::utf16;
+
+use super::{device, irp};
+use crate::cm;
+use crate::ex::pool;
+use crate::ke::lock::SpinLock;
+use crate::ldr::image::{Image, LoadError};
+use crate::nt::{
+    DRIVER_EXTENSION, DRIVER_OBJECT, DRVO_BUILTIN_DRIVER, DRVO_LEGACY_DRIVER, DriverInitialize, DriverUnload,
+    IRP_MJ_COUNT, NTSTATUS, STATUS_INSUFFICIENT_RESOURCES, UNICODE_STRING, io_type,
+};
+use crate::ob::{self, names};
+
+const HARDWARE: &str = r"\REGISTRY\MACHINE\HARDWARE\DESCRIPTION\SYSTEM";
+
+/// Images, by the address of their driver's object.
+static IMAGES: SpinLock<BTreeMap<usize, Image>> = SpinLock::new(BTreeMap::new());
+/// The plug and play manager's own driver object, which owns the devices that drivers report.
+static ROOT: SpinLock<Option<usize>> = SpinLock::new(None);
+
+/// Why a driver was not loaded.
+#[derive(Debug)]
+pub enum Refusal {
+    /// The file is not an image that can run here.
+    Image(LoadError),
+    /// The driver's own DriverEntry said so, or a routine that it could not do without.
+    Status(NTSTATUS),
+}
+
+/// A driver that DriverEntry has set up, described.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// Address of the driver object.
+    pub object: usize,
+    /// The image's file name.
+    pub name: String,
+    /// The image's addresses.
+    pub range: Range<u64>,
+    /// Address of DriverEntry.
+    pub entry: u64,
+    /// Unload, as DriverEntry left it.
+    pub unload: Option<DriverUnload>,
+}
+
+/// A counted string whose buffer lies in the driver object's own block.
+struct Strings {
+    at: *mut u16,
+}
+
+impl Strings {
+    /// Copies `text` into the block.
+    ///
+    /// # Safety
+    /// The block must have room for it.
+    unsafe fn place(&mut self, text: &[u16]) -> UNICODE_STRING {
+        let bytes = (text.len() * 2) as u16;
+        let buffer = self.at;
+        // SAFETY: the caller's contract.
+        unsafe { text.as_ptr().copy_to_nonoverlapping(buffer, text.len()) };
+        self.at = self.at.wrapping_add(text.len());
+        UNICODE_STRING { Length: bytes, MaximumLength: bytes, Buffer: buffer }
+    }
+}
+
+/// Makes a driver object named `\Driver\service`.
+fn create(service: &str, flags: u32) -> Result<*mut DRIVER_OBJECT, NTSTATUS> {
+    let name = utf16::encode(&alloc::format!("\\Driver\\{service}"));
+    let key = utf16::encode(service);
+    let hardware = utf16::encode(HARDWARE);
+    let extension_at = size_of::<DRIVER_OBJECT>();
+    let hardware_at = extension_at + size_of::<DRIVER_EXTENSION>();
+    let strings_at = hardware_at + size_of::<UNICODE_STRING>();
+    let size = strings_at + 2 * (name.len() + key.len() + hardware.len());
+    let block = pool::allocate_zeroed(size, *b"Driv").ok_or(STATUS_INSUFFICIENT_RESOURCES)?.as_ptr();
+    let driver = block.cast::<DRIVER_OBJECT>();
+    let extension = block.wrapping_add(extension_at).cast::<DRIVER_EXTENSION>();
+    let hardware_string = block.wrapping_add(hardware_at).cast::<UNICODE_STRING>();
+    let mut strings = Strings { at: block.wrapping_add(strings_at).cast() };
+    // SAFETY: the block is zeroed, which is valid for the structures in it, and has room for them and the strings.
+    unsafe {
+        let object = &mut *driver;
+        object.Type = io_type::DRIVER;
+        object.Size = size_of::<DRIVER_OBJECT>() as i16;
+        object.Flags = flags;
+        object.DriverExtension = extension;
+        object.DriverName = strings.place(&name);
+        object.MajorFunction = [Some(irp::invalid_request); IRP_MJ_COUNT];
+        object.HardwareDatabase = hardware_string;
+        *hardware_string = strings.place(&hardware);
+        (*extension).DriverObject = driver;
+        (*extension).ServiceKeyName = strings.place(&key);
+    }
+    let address = driver.expose_provenance();
+    if let Err(error) = names::with(|names| names.insert(&name, address)) {
+        pool::free(address, 0);
+        return Err(names::status_of(error));
+    }
+    ob::insert(address, delete);
+    Ok(driver)
+}
+
+/// The last reference is gone: the image goes.
+fn delete(address: usize) {
+    names::with(|names| names.remove(|object| object == address));
+    let image = IMAGES.lock().remove(&address);
+    if let Some(image) = image {
+        image.unload();
+    }
+    pool::free(address, 0);
+}
+
+/// The plug and play manager's driver object, made when it is first needed.
+pub fn root() -> Result<*mut DRIVER_OBJECT, NTSTATUS> {
+    let known = *ROOT.lock();
+    if let Some(address) = known {
+        return Ok(core::ptr::with_exposed_provenance_mut(address));
+    }
+    let driver = create("PnpManager", DRVO_BUILTIN_DRIVER)?;
+    *ROOT.lock() = Some(driver.addr());
+    Ok(driver)
+}
+
+/// Loads `file` as the driver of `service` and runs its DriverEntry on this thread, which is a system thread.
+pub fn load(service: &str, file_name: &str, file: &[u8]) -> Result<Loaded, Refusal> {
+    let image = Image::load(file, file_name).map_err(Refusal::Image)?;
+    let driver = match create(service, DRVO_LEGACY_DRIVER) {
+        Ok(driver) => driver,
+        Err(status) => {
+            image.unload();
+            return Err(Refusal::Status(status));
+        }
+    };
+    let (name, range, entry_address) = (image.name().into(), image.range(), image.entry());
+    // SAFETY: the entry point was checked to lie in an executable section; what it does is the driver's affair.
+    let entry = unsafe { core::mem::transmute::<u64, DriverInitialize>(entry_address) };
+    // SAFETY: the object is new, and nobody else has it.
+    unsafe {
+        (*driver).DriverStart = core::ptr::with_exposed_provenance_mut(image.base() as usize);
+        (*driver).DriverSize = image.size();
+        (*driver).DriverInit = Some(entry);
+    }
+    IMAGES.lock().insert(driver.addr(), image);
+    // Only lent: the I/O manager takes the path back when DriverEntry returns.
+    let path: Vec<u16> = cm::service_path(service);
+    let mut path_string = UNICODE_STRING::lend(&path);
+    // SAFETY: the driver's entry point, with what its documentation promises.
+    let status = unsafe { entry(driver, &raw mut path_string) };
+    if !status.is_success() {
+        ob::dereference(driver.addr());
+        return Err(Refusal::Status(status));
+    }
+    // SAFETY: the driver object is alive: its first reference is given up by unload only.
+    let unload = unsafe {
+        device::initialized(driver);
+        (*driver).DriverUnload
+    };
+    Ok(Loaded { object: driver.addr(), name, range, entry: entry_address, unload })
+}

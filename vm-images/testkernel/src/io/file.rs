@@ -1,0 +1,206 @@
+//! File objects: a device that somebody has open.
+//!
+//! Opening sends `IRP_MJ_CREATE`; closing the last handle sends `IRP_MJ_CLEANUP`; when the last reference is gone, which
+//! may be later, `IRP_MJ_CLOSE`. Until then the device counts an opener, and its driver cannot be unloaded.
+
+use alloc::vec::Vec;
+
+use super::request::Failure;
+use super::{device, request};
+use crate::ex::pool;
+use crate::ke::event;
+use crate::ldr::export::export;
+use crate::nt::{
+    DEVICE_OBJECT, FILE_OBJECT, FO_CLEANUP_COMPLETE, FO_HANDLE_CREATED, FO_SYNCHRONOUS_IO, IRP_MJ_CLEANUP,
+    IRP_MJ_CLOSE, IRP_MJ_CREATE, NTSTATUS, Parameters, STATUS_INSUFFICIENT_RESOURCES, STATUS_SUCCESS, TRUE,
+    UNICODE_STRING, io_type, object_type,
+};
+use crate::ob::{self, names};
+
+/// `FILE_OPEN` in the top byte of `Parameters.Create.Options`, and synchronous, not alerted, below it.
+const OPEN_SYNCHRONOUSLY: u64 = 0x0100_0020;
+
+/// An open device. Dropping it closes the handle.
+#[derive(Debug)]
+pub struct File(*mut FILE_OBJECT);
+
+// SAFETY: a file object belongs to no thread; requests on it are made one at a time by whoever owns this.
+unsafe impl Send for File {}
+
+impl File {
+    /// Opens what `path` names, as a program would.
+    pub fn open(path: &[u16], read: bool, write: bool) -> Result<Self, NTSTATUS> {
+        let (address, rest) = names::with(|names| names.resolve(path)).map_err(names::status_of)?;
+        let device = device::open(address)?;
+        // SAFETY: the opener just counted in is the file's.
+        match unsafe { create(device, &rest, read, write) } {
+            Ok(file) => Ok(file),
+            // The driver still has the file, which therefore stays, with its opener.
+            Err(NotOpened::Abandoned) => Err(Failure::Abandoned.status()),
+            Err(NotOpened::Refused(status)) => {
+                // SAFETY: counted in above; there is no file to count it out.
+                unsafe { device::close(device) };
+                Err(status)
+            }
+        }
+    }
+
+    /// Reads up to `length` bytes.
+    pub fn read(&mut self, length: usize) -> Result<Vec<u8>, NTSTATUS> {
+        // SAFETY: the file is open as long as this exists, and nobody else moves its position.
+        unsafe {
+            let bytes = request::read(self.0, length, (*self.0).CurrentByteOffset)?;
+            (*self.0).CurrentByteOffset += bytes.len() as i64;
+            Ok(bytes)
+        }
+    }
+
+    /// Writes `bytes`; gives how many the driver took.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<usize, NTSTATUS> {
+        // SAFETY: as for reading.
+        unsafe {
+            let taken = request::write(self.0, bytes, (*self.0).CurrentByteOffset)?;
+            (*self.0).CurrentByteOffset += taken as i64;
+            Ok(taken)
+        }
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        // SAFETY: this is the file's only handle.
+        unsafe { close_handle(self.0) };
+    }
+}
+
+/// Why there is no file.
+enum NotOpened {
+    /// With this status, and nothing left of it.
+    Refused(NTSTATUS),
+    /// The driver has not answered, and still has it.
+    Abandoned,
+}
+
+/// Makes a file object for `device` and asks its driver to open it.
+///
+/// # Safety
+/// An opener must have been counted in; it becomes the file's if there is one in the end.
+unsafe fn create(
+    device: *mut DEVICE_OBJECT,
+    rest: &[u16],
+    read: bool,
+    write: bool,
+) -> Result<File, NotOpened> {
+    let no_memory = NotOpened::Refused(STATUS_INSUFFICIENT_RESOURCES);
+    let Some(file) = pool::allocate_zeroed(size_of::<FILE_OBJECT>(), *b"File") else { return Err(no_memory) };
+    let file = file.as_ptr().cast::<FILE_OBJECT>();
+    let address = file.expose_provenance();
+    // SAFETY: the block is zeroed, which is valid for a file object, and large enough; nobody else has it.
+    unsafe {
+        let object = &mut *file;
+        object.Type = io_type::FILE;
+        object.Size = size_of::<FILE_OBJECT>() as i16;
+        object.DeviceObject = device;
+        object.ReadAccess = read.into();
+        object.WriteAccess = write.into();
+        object.SharedRead = TRUE;
+        object.SharedWrite = TRUE;
+        object.Flags = FO_SYNCHRONOUS_IO | FO_HANDLE_CREATED;
+        event::initialize(&raw mut object.Lock, object_type::EVENT_SYNCHRONIZATION, true);
+        event::initialize(&raw mut object.Event, object_type::EVENT_NOTIFICATION, false);
+        if !rest.is_empty() {
+            match pool::allocate_zeroed(rest.len() * 2, *b"IoNm") {
+                Some(name) => {
+                    let buffer = name.as_ptr().cast::<u16>();
+                    rest.as_ptr().copy_to_nonoverlapping(buffer, rest.len());
+                    let bytes = (rest.len() * 2) as u16;
+                    object.FileName = UNICODE_STRING { Length: bytes, MaximumLength: bytes, Buffer: buffer };
+                }
+                None => {
+                    pool::free(address, 0);
+                    return Err(no_memory);
+                }
+            }
+        }
+        let access = Parameters([0, OPEN_SYNCHRONOUSLY, 0, 0]);
+        match request::plain(file, IRP_MJ_CREATE, access) {
+            Ok(status) if status.is_success() => {}
+            Err(Failure::Abandoned) => return Err(NotOpened::Abandoned),
+            refused => {
+                free(file);
+                return Err(NotOpened::Refused(refused.unwrap_or_else(Failure::status)));
+            }
+        }
+    }
+    ob::insert(address, close);
+    Ok(File(file))
+}
+
+/// The last handle is closed.
+///
+/// # Safety
+/// `file` must be an open file; called once.
+unsafe fn close_handle(file: *mut FILE_OBJECT) {
+    // SAFETY: the caller's contract. A driver that refuses to clean up does not keep the handle open.
+    unsafe {
+        let _ = request::plain(file, IRP_MJ_CLEANUP, Parameters::default());
+        (*file).Flags |= FO_CLEANUP_COMPLETE;
+    }
+    ob::dereference(file.addr());
+}
+
+/// The last reference is gone.
+fn close(address: usize) {
+    let file = core::ptr::with_exposed_provenance_mut::<FILE_OBJECT>(address);
+    // SAFETY: the object is the pool's until it is freed here; the opener that it stood for is counted out once.
+    unsafe {
+        if request::plain(file, IRP_MJ_CLOSE, Parameters::default()) == Err(Failure::Abandoned) {
+            // The driver still has it; so it stays, and the driver cannot be unloaded.
+            return;
+        }
+        let device = (*file).DeviceObject;
+        free(file);
+        device::close(device);
+    }
+}
+
+/// # Safety
+/// Nobody may use `file` any more.
+unsafe fn free(file: *mut FILE_OBJECT) {
+    // SAFETY: the caller's contract.
+    let name = unsafe { (*file).FileName.Buffer };
+    if !name.is_null() {
+        pool::free(name.addr(), 0);
+    }
+    pool::free(file.addr(), 0);
+}
+
+export! {
+    /// *IoGetDeviceObjectPointer function (wdm.h)*: opens the device and closes the handle, so that what is left is the
+    /// reference on the file object, which the caller gives up with ObDereferenceObject.
+    pub unsafe extern "win64" fn IoGetDeviceObjectPointer(
+        name: *const UNICODE_STRING,
+        _access: u32,
+        file: *mut *mut FILE_OBJECT,
+        device: *mut *mut DEVICE_OBJECT,
+    ) -> NTSTATUS {
+        // SAFETY: the caller gives a valid name.
+        let opened = match File::open(unsafe { (*name).units() }, true, true) {
+            Ok(opened) => opened,
+            Err(status) => return status,
+        };
+        let object = opened.0;
+        ob::reference(object.addr());
+        drop(opened);
+        // SAFETY: the caller gives storage for both; the reference taken keeps the file, and so its device, alive.
+        unsafe {
+            let mut top = (*object).DeviceObject;
+            while !(*top).AttachedDevice.is_null() {
+                top = (*top).AttachedDevice;
+            }
+            file.write(object);
+            device.write(top);
+        }
+        STATUS_SUCCESS
+    }
+}

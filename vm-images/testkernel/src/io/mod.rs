@@ -1,0 +1,14 @@
+//! The I/O manager: drivers, their devices, and the requests that travel between them.
+
+pub mod cancel;
+pub mod config;
+pub mod device;
+pub mod driver;
+pub mod file;
+pub mod interrupt;
+pub mod irp;
+pub mod link;
+pub mod pnp;
+pub mod request;
+pub mod resource;
+pub mod unload;

@@ -1,0 +1,335 @@
+//! Requests that the guest itself makes of a device: open, read, write, close.
+//!
+//! The issuer waits; the driver may complete at once or much later, from its DPC. Where it takes too long the request is
+//! cancelled, and where even that does not bring it back, the issuer goes on without it: the packet, its buffer and its
+//! reference to the file then stay until the driver does complete it, as they would on Windows.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ptr::NonNull;
+
+use super::{cancel, irp};
+use crate::ex::pool;
+use crate::ke::event::{self, Event};
+use crate::ke::lock::SpinLock;
+use crate::nt::{
+    DO_BUFFERED_IO, DO_DIRECT_IO, FILE_OBJECT, IO_STACK_LOCATION, IO_STATUS_BLOCK, IRP, IRP_BUFFERED_IO,
+    IRP_INPUT_OPERATION, IRP_MJ_READ, IRP_MJ_WRITE, IRP_READ_OPERATION, IRP_WRITE_OPERATION, KERNEL_MODE,
+    MDL, MDL_ALLOCATED_FIXED_SIZE, MDL_SOURCE_IS_NONPAGED_POOL, NTSTATUS, Parameters,
+    STATUS_INSUFFICIENT_RESOURCES, STATUS_IO_TIMEOUT,
+};
+use crate::ob;
+
+/// How long a driver may take over a request.
+const PATIENCE_NS: u64 = 5_000_000_000;
+/// How long it may take to give back a cancelled one.
+const CANCEL_PATIENCE_NS: u64 = 1_000_000_000;
+const PAGE: usize = 4096;
+
+/// A packet that is under way, and what must outlive it.
+struct Packet {
+    irp: NonNull<IRP>,
+    buffer: Option<NonNull<u8>>,
+    mdl: Option<NonNull<MDL>>,
+    /// Address of the file object; a reference on it is held where `file_referenced`.
+    file: usize,
+    file_referenced: bool,
+}
+
+// SAFETY: the packet is memory of the pool's; which thread gives it back does not matter.
+unsafe impl Send for Packet {}
+
+impl Drop for Packet {
+    fn drop(&mut self) {
+        // SAFETY: the packet is complete, or was never sent: nobody uses it any more.
+        unsafe { irp::free(self.irp) };
+        for block in [self.buffer, self.mdl.map(NonNull::cast)].into_iter().flatten() {
+            pool::free(block.as_ptr().addr(), 0);
+        }
+        if self.file_referenced {
+            ob::dereference(self.file);
+        }
+    }
+}
+
+/// Why a request has no outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// No memory to make it of; nothing was sent.
+    NoMemory,
+    /// The driver has not completed it, and still has the packet and the file.
+    Abandoned,
+}
+
+impl Failure {
+    /// How it is told to whoever asked.
+    pub fn status(self) -> NTSTATUS {
+        match self {
+            Self::NoMemory => STATUS_INSUFFICIENT_RESOURCES,
+            Self::Abandoned => STATUS_IO_TIMEOUT,
+        }
+    }
+}
+
+/// How far a request is.
+enum Progress {
+    /// Somebody waits for it.
+    Awaited(Arc<Event>),
+    /// Complete.
+    Done(IO_STATUS_BLOCK),
+    /// Nobody waits any more; completion frees it.
+    Abandoned(Packet),
+}
+
+/// Requests under way, by their packets' addresses.
+static UNDER_WAY: SpinLock<BTreeMap<usize, Progress>> = SpinLock::new(BTreeMap::new());
+
+/// A packet has come back up to its issuer. At DISPATCH_LEVEL or below.
+///
+/// # Safety
+/// `irp` must be a packet whose completion has reached the top.
+pub unsafe fn completed(irp: *mut IRP) {
+    // SAFETY: the caller's contract.
+    let outcome = unsafe { (*irp).IoStatus };
+    let mut under_way = UNDER_WAY.lock();
+    match under_way.remove(&irp.addr()) {
+        Some(Progress::Awaited(event)) => {
+            under_way.insert(irp.addr(), Progress::Done(outcome));
+            drop(under_way);
+            event.set();
+        }
+        Some(Progress::Abandoned(packet)) => {
+            drop(under_way);
+            drop(packet);
+        }
+        Some(Progress::Done(before)) => {
+            under_way.insert(irp.addr(), Progress::Done(before));
+        }
+        None => {
+            drop(under_way);
+            // A driver's own packet: whoever waits for it said how it wants to know.
+            // SAFETY: a packet's status block and event are the issuer's, valid until it is told.
+            unsafe {
+                if let Some(block) = (*irp).UserIosb.as_mut() {
+                    *block = outcome;
+                }
+                if !(*irp).UserEvent.is_null() {
+                    event::set((*irp).UserEvent);
+                }
+            }
+        }
+    }
+}
+
+/// Where a request's data are.
+enum Data<'a> {
+    None,
+    /// Bytes for the driver to read.
+    Write(&'a [u8]),
+    /// So many bytes for the driver to write.
+    Read(usize),
+}
+
+impl Data<'_> {
+    fn room(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Write(bytes) => bytes.len(),
+            Self::Read(bytes) => *bytes,
+        }
+    }
+}
+
+/// A request that came back: how it ended, and its data.
+struct Finished {
+    outcome: IO_STATUS_BLOCK,
+    data: Vec<u8>,
+}
+
+/// Sends `location` to the file's device and waits for it.
+///
+/// # Safety
+/// `file` must be an open file, or one that is just being opened or closed and not yet or no more an object.
+unsafe fn send(
+    file: *mut FILE_OBJECT,
+    location: IO_STACK_LOCATION,
+    data: Data<'_>,
+) -> Result<Finished, Failure> {
+    // SAFETY: the file keeps its device alive.
+    let (device, flags, stack_size) = unsafe {
+        let device = (*file).DeviceObject;
+        (device, (*device).Flags, (*device).StackSize)
+    };
+    let irp = irp::allocate(stack_size).ok_or(Failure::NoMemory)?;
+    let mut packet = Packet {
+        irp,
+        buffer: None,
+        mdl: None,
+        file: file.addr(),
+        file_referenced: ob::reference(file.addr()),
+    };
+    let room = data.room();
+    if room > 0 {
+        let buffer = pool::allocate_zeroed(room, *b"IoSb").ok_or(Failure::NoMemory)?;
+        packet.buffer = Some(buffer);
+        if let Data::Write(bytes) = data {
+            // SAFETY: the buffer is at least that large.
+            unsafe { bytes.as_ptr().copy_to_nonoverlapping(buffer.as_ptr(), bytes.len()) };
+        }
+    }
+    // SAFETY: the packet is new, so it is all the issuer's, and has a location left.
+    unsafe {
+        attach(&mut packet, &data, flags, room)?;
+        let object = &mut *irp.as_ptr();
+        object.RequestorMode = KERNEL_MODE;
+        object.Tail.OriginalFileObject = file;
+        *irp::next_location(irp) = IO_STACK_LOCATION { DeviceObject: device, FileObject: file, ..location };
+    }
+    let event = Arc::new(Event::new_notification());
+    UNDER_WAY.lock().insert(irp.as_ptr().addr(), Progress::Awaited(event.clone()));
+    // SAFETY: the device is alive and the location filled in. What the driver returns says nothing that the completion
+    // does not: a packet that it has not completed is waited for, whether it was marked pending or not.
+    let _ = unsafe { irp::call_driver(device, irp.as_ptr()) };
+    let outcome = wait(packet, &event)?;
+    let filled = match data {
+        Data::Read(_) if outcome.status.Status.is_success() => outcome.status.Information.min(room),
+        _ => 0,
+    };
+    let data = outcome.packet.buffer.map_or_else(Vec::new, |buffer| {
+        // SAFETY: the buffer holds `room` bytes, all of them initialized, and the driver is done with it.
+        unsafe { core::slice::from_raw_parts(buffer.as_ptr(), filled) }.to_vec()
+    });
+    Ok(Finished { outcome: outcome.status, data })
+}
+
+struct Completed {
+    status: IO_STATUS_BLOCK,
+    packet: Packet,
+}
+
+/// Waits for the packet, with patience; abandons it at the end of that.
+fn wait(packet: Packet, event: &Event) -> Result<Completed, Failure> {
+    let irp = packet.irp.as_ptr();
+    if !event.wait(Some(PATIENCE_NS)) {
+        // SAFETY: the packet is this function's, so it stays one even if it completes meanwhile.
+        unsafe { cancel::cancel(irp) };
+        event.wait(Some(CANCEL_PATIENCE_NS));
+    }
+    let mut under_way = UNDER_WAY.lock();
+    if let Some(Progress::Done(status)) = under_way.get(&irp.addr()) {
+        let status = *status;
+        under_way.remove(&irp.addr());
+        drop(under_way);
+        return Ok(Completed { status, packet });
+    }
+    under_way.insert(irp.addr(), Progress::Abandoned(packet));
+    Err(Failure::Abandoned)
+}
+
+/// Puts the buffer where the device, or the kind of request, wants it.
+///
+/// # Safety
+/// The packet must not have been sent.
+unsafe fn attach(packet: &mut Packet, data: &Data<'_>, flags: u32, room: usize) -> Result<(), Failure> {
+    let Some(buffer) = packet.buffer else { return Ok(()) };
+    // SAFETY: the caller's contract.
+    let object = unsafe { &mut *packet.irp.as_ptr() };
+    object.UserBuffer = buffer.as_ptr().cast();
+    if flags & DO_BUFFERED_IO != 0 {
+        object.SystemBuffer = buffer.as_ptr().cast();
+        object.Flags |= IRP_BUFFERED_IO;
+    } else if flags & DO_DIRECT_IO != 0 {
+        let mdl = describe(buffer, room).ok_or(Failure::NoMemory)?;
+        packet.mdl = Some(mdl);
+        object.MdlAddress = mdl.as_ptr();
+    }
+    object.Flags |= match data {
+        Data::Read(_) => IRP_READ_OPERATION | IRP_INPUT_OPERATION,
+        Data::Write(_) => IRP_WRITE_OPERATION,
+        Data::None => 0,
+    };
+    Ok(())
+}
+
+/// A memory descriptor list for a block of nonpaged pool, which is mapped by nature.
+fn describe(buffer: NonNull<u8>, length: usize) -> Option<NonNull<MDL>> {
+    let address = buffer.as_ptr().addr();
+    let offset = address % PAGE;
+    let pages = (offset + length).div_ceil(PAGE);
+    let size = size_of::<MDL>() + pages * size_of::<u64>();
+    let mdl = pool::allocate_zeroed(size, *b"Mdl ")?.cast::<MDL>();
+    let description = MDL {
+        Next: core::ptr::null_mut(),
+        Size: size as i16,
+        MdlFlags: MDL_SOURCE_IS_NONPAGED_POOL | MDL_ALLOCATED_FIXED_SIZE,
+        AllocationProcessorNumber: 0,
+        Reserved: 0,
+        Process: core::ptr::null_mut(),
+        MappedSystemVa: buffer.as_ptr().cast(),
+        StartVa: buffer.as_ptr().wrapping_sub(offset).cast(),
+        ByteCount: length as u32,
+        ByteOffset: offset as u32,
+    };
+    // SAFETY: the block is large enough for the list and its page frame numbers.
+    unsafe {
+        mdl.write(description);
+        let frames = mdl.as_ptr().add(1).cast::<u64>();
+        for page in 0..pages {
+            let physical = crate::mm::paging::physical((address - offset + page * PAGE) as u64).unwrap_or(0);
+            frames.add(page).write(physical / PAGE as u64);
+        }
+    }
+    Some(mdl)
+}
+
+/// A location for `major`.
+fn location(major: u8, parameters: Parameters) -> IO_STACK_LOCATION {
+    IO_STACK_LOCATION {
+        MajorFunction: major,
+        MinorFunction: 0,
+        Flags: 0,
+        Control: 0,
+        Parameters: parameters,
+        DeviceObject: core::ptr::null_mut(),
+        FileObject: core::ptr::null_mut(),
+        CompletionRoutine: None,
+        Context: core::ptr::null_mut(),
+    }
+}
+
+/// A request without data: create, cleanup, close, flush.
+///
+/// # Safety
+/// As for [`send`].
+pub unsafe fn plain(file: *mut FILE_OBJECT, major: u8, parameters: Parameters) -> Result<NTSTATUS, Failure> {
+    // SAFETY: the caller's contract.
+    let finished = unsafe { send(file, location(major, parameters), Data::None) };
+    finished.map(|finished| finished.outcome.Status)
+}
+
+/// Reads up to `length` bytes.
+///
+/// # Safety
+/// `file` must be an open file.
+pub unsafe fn read(file: *mut FILE_OBJECT, length: usize, offset: i64) -> Result<Vec<u8>, NTSTATUS> {
+    let parameters = Parameters::read_write(length as u32, offset);
+    // SAFETY: the caller's contract.
+    let finished = unsafe { send(file, location(IRP_MJ_READ, parameters), Data::Read(length)) }
+        .map_err(Failure::status)?;
+    let status = finished.outcome.Status;
+    if status.is_success() { Ok(finished.data) } else { Err(status) }
+}
+
+/// Writes `bytes`; gives how many the driver took.
+///
+/// # Safety
+/// `file` must be an open file.
+pub unsafe fn write(file: *mut FILE_OBJECT, bytes: &[u8], offset: i64) -> Result<usize, NTSTATUS> {
+    let parameters = Parameters::read_write(bytes.len() as u32, offset);
+    // SAFETY: the caller's contract.
+    let finished = unsafe { send(file, location(IRP_MJ_WRITE, parameters), Data::Write(bytes)) }
+        .map_err(Failure::status)?;
+    let status = finished.outcome.Status;
+    if status.is_success() { Ok(finished.outcome.Information.min(bytes.len())) } else { Err(status) }
+}

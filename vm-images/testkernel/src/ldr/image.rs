@@ -1,0 +1,128 @@
+//! Loads an image and takes it away again.
+//!
+//! The order matters little to a good file and a lot to a bad one: headers first, then the bytes in place, relocated,
+//! then *all* imports looked up, so that a driver that lacks several is told all of them; only then does any page become
+//! executable. An image that cannot run leaves nothing behind.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use squall_testkernel_pure::pe::{self, Invalid, Layout, Symbol};
+
+use super::export::{self, Module};
+use crate::hal::clock;
+use crate::mm::image::{self, ImageRegion};
+use crate::mm::modules;
+use crate::mm::paging::Protection;
+
+/// Why a file did not become an image.
+#[derive(Debug)]
+pub enum LoadError {
+    /// It is not one.
+    Invalid(Invalid),
+    /// It imports what the guest does not have, every name listed.
+    MissingImports(Vec<String>),
+    /// No room for it.
+    NoMemory,
+}
+
+impl From<Invalid> for LoadError {
+    fn from(invalid: Invalid) -> Self {
+        Self::Invalid(invalid)
+    }
+}
+
+/// An image in memory.
+#[derive(Debug)]
+pub struct Image {
+    region: ImageRegion,
+    layout: Layout,
+    name: String,
+}
+
+impl Image {
+    /// Makes an image of `file`, to be known as `name`.
+    pub fn load(file: &[u8], name: &str) -> Result<Self, LoadError> {
+        let layout = Layout::parse(file)?;
+        let region = image::map(layout.size as usize).ok_or(LoadError::NoMemory)?;
+        // SAFETY: the region is that many bytes, writable until it is protected below, and nobody else knows of it.
+        let bytes =
+            unsafe { core::slice::from_raw_parts_mut(region.pointer().as_ptr(), layout.size as usize) };
+        layout.lay_out(file, bytes)?;
+        layout.relocate(bytes, region.base())?;
+        bind(&layout, bytes)?;
+        layout.set_cookie(bytes, region.base(), fresh_cookie())?;
+        protect(&layout, &region);
+        modules::loaded(name, region.base(), u64::from(layout.size));
+        Ok(Self { region, layout, name: name.to_string() })
+    }
+
+    /// Its file's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its first address.
+    pub fn base(&self) -> u64 {
+        self.region.base()
+    }
+
+    /// Its size in bytes.
+    pub fn size(&self) -> u32 {
+        self.layout.size
+    }
+
+    /// Its addresses.
+    pub fn range(&self) -> Range<u64> {
+        self.base()..self.base() + u64::from(self.size())
+    }
+
+    /// Address of its entry point.
+    pub fn entry(&self) -> u64 {
+        self.base() + u64::from(self.layout.entry)
+    }
+
+    /// Takes the image away; it is remembered as unloaded before its first page goes.
+    pub fn unload(self) {
+        modules::unloaded(self.base());
+        image::unmap(self.region);
+    }
+}
+
+fn bind(layout: &Layout, bytes: &mut [u8]) -> Result<(), LoadError> {
+    let mut missing = Vec::new();
+    for import in layout.imports(bytes)? {
+        let address = match (&import.symbol, Module::from_dll_name(&import.module)) {
+            (Symbol::Name(name), Some(module)) => export::lookup(module, name),
+            _ => None,
+        };
+        match address {
+            Some(address) => pe::bind(bytes, import.slot, address.expose_provenance() as u64),
+            None => missing.push(import.to_string()),
+        }
+    }
+    if missing.is_empty() { Ok(()) } else { Err(LoadError::MissingImports(missing)) }
+}
+
+fn protect(layout: &Layout, region: &ImageRegion) {
+    // Headers and whatever lies between sections can be read, no more.
+    region.protect(0, region.bytes(), Protection::Read);
+    for section in &layout.sections {
+        let protection = match (section.protection.write, section.protection.execute) {
+            (false, false) => Protection::Read,
+            (true, false) => Protection::ReadWrite,
+            (false, true) => Protection::ReadExecute,
+            (true, true) => Protection::ReadWriteExecute,
+        };
+        region.protect(section.rva as usize, section.size as usize, protection);
+    }
+}
+
+/// A /GS cookie that differs from load to load. Not a secret here: it only must not be the linker's default, whose upper
+/// 16 bits are zero too.
+fn fresh_cookie() -> u64 {
+    const DEFAULT: u64 = 0x0000_2B99_2DDF_A232;
+    let mixed = clock::now_ns().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 16;
+    if mixed == DEFAULT || mixed == 0 { DEFAULT + 1 } else { mixed }
+}

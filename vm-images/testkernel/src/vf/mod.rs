@@ -1,0 +1,112 @@
+//! The Verifier: what a driver did wrong that did not stop the system.
+//!
+//! After Unload has returned, and before the image goes, everything that still leads to the driver is listed. Kinds:
+//!
+//! | kind | what was left |
+//! |---|---|
+//! | `interrupt-left-connected` | an interrupt object: its ISR's code is about to go |
+//! | `device-object-left` | a device object: the driver stays as a zombie |
+//! | `symbolic-link-left` | a link that leads nowhere now |
+//! | `pool-left` | pool that the driver allocated |
+//! | `resource-claim-left` | ports, memory or lines that IoReportResourceForDetection claimed |
+//!
+//! Windows without its Verifier notices none of them by itself, and says so of the pool only with it; each finding is
+//! marked accordingly.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use squall_testkernel_pure::agent::answers::Finding;
+use squall_testkernel_pure::pool::Block;
+use squall_testkernel_pure::resources::Resource;
+use squall_testkernel_pure::utf16;
+
+use crate::ex::pool;
+use crate::io::driver::Loaded;
+use crate::io::{device, resource, unload};
+use crate::ke::interrupt;
+use crate::nt::DRIVER_OBJECT;
+use crate::ob::names;
+
+/// The most findings of one kind; a driver that leaks a thousand blocks needs no thousand lines.
+const MAX_OF_A_KIND: usize = 32;
+
+/// Everything that still leads to a driver whose Unload has returned.
+pub fn after_unload(driver: &Loaded) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut found = |kind: &'static str, objects: Vec<(String, String)>| {
+        let kept = objects.into_iter().take(MAX_OF_A_KIND);
+        findings.extend(kept.map(|(object, detail)| Finding {
+            kind,
+            object,
+            detail,
+            stricter_than_windows: true,
+        }));
+    };
+    found("interrupt-left-connected", interrupts(driver));
+    found("device-object-left", devices(driver));
+    found("symbolic-link-left", links(driver));
+    found("pool-left", allocations(driver));
+    found("resource-claim-left", claims(driver));
+    findings
+}
+
+fn interrupts(driver: &Loaded) -> Vec<(String, String)> {
+    let left = interrupt::connected_in(driver.range.clone());
+    let detail = "its ISR lies in the image that is about to go; IoDisconnectInterruptEx was not called";
+    left.into_iter().map(|object| (object, detail.into())).collect()
+}
+
+fn devices(driver: &Loaded) -> Vec<(String, String)> {
+    let object = core::ptr::with_exposed_provenance_mut::<DRIVER_OBJECT>(driver.object);
+    // SAFETY: the driver object is given up after its findings are collected.
+    let left = unsafe { device::of_driver(object) };
+    let describe = |(address, deleted)| {
+        let detail = if deleted {
+            "deleted, and still open or referenced: the driver object cannot go, and the image stays"
+        } else {
+            "IoDeleteDevice was not called: the driver object cannot go, and the image stays"
+        };
+        (unload::name_of(address), detail.into())
+    };
+    left.into_iter().map(describe).collect()
+}
+
+fn links(driver: &Loaded) -> Vec<(String, String)> {
+    names::with(|names| {
+        let mine = names.links_of(|owner| driver.range.contains(&(owner as u64)));
+        let describe = |(link, target): (&[u16], &[u16])| {
+            let detail =
+                format!("still leads to {}: IoDeleteSymbolicLink was not called", utf16::display(target));
+            (utf16::display(link), detail)
+        };
+        mine.map(describe).collect()
+    })
+}
+
+fn allocations(driver: &Loaded) -> Vec<(String, String)> {
+    let describe = |block: &Block| {
+        let tag =
+            block.tag.to_le_bytes().map(|byte| if byte.is_ascii_graphic() { byte as char } else { '.' });
+        let tag = String::from_iter(tag);
+        let offset = block.caller as u64 - driver.range.start;
+        let detail = format!("{} bytes, tag {tag}, allocated at {}+0x{offset:x}", block.size, driver.name);
+        (format!("0x{:x}", block.address), detail)
+    };
+    pool::allocated_by(&driver.range).iter().map(describe).collect()
+}
+
+fn claims(driver: &Loaded) -> Vec<(String, String)> {
+    let left = resource::claimed_by(driver.object);
+    resource::forget(driver.object);
+    let describe = |resource| match resource {
+        Resource::Ports { start, length } => {
+            format!("ports 0x{start:x} to 0x{:x}", start + u64::from(length) - 1)
+        }
+        Resource::Memory { start, length } => format!("memory 0x{start:x}, {length} bytes"),
+        Resource::Line(line) => format!("interrupt line {line}"),
+    };
+    let detail = "still claimed: IoReportResourceForDetection was not called with an empty list";
+    left.into_iter().map(|claim| (describe(claim.resource), detail.into())).collect()
+}
