@@ -1,7 +1,7 @@
 //! Which accesses the window answers, and which bytes of a register they touch.
 //!
-//! A bus of 32 bits has four byte enables. A narrow access turns on the lanes of the bytes that it names: a read takes
-//! those bytes out of the register, a write changes only them.
+//! A bus of 32 bits has four byte enables. A narrow access turns on the lanes of the bytes that it names: a
+//! read takes those bytes out of the register, a write changes only them.
 
 use squall_registers::{Register, WINDOW_LEN};
 use thiserror::Error;

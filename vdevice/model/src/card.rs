@@ -21,8 +21,8 @@ pub struct Card {
     fifo: Fifo,
     sequence: u32,
 
-    // The line, which follows from the above; whether its last assertion still waits to be acknowledged; and how it has
-    // moved in the call that is running.
+    // The line, which follows from the above; whether its last assertion still waits to be acknowledged; and
+    // how it has moved in the call that is running.
     line: bool,
     outstanding: bool,
     line_change: Option<LineChange>,
@@ -150,7 +150,8 @@ impl Card {
         self.effects()
     }
 
-    /// A processor is about to execute Unload's first instruction, at `address`. With `fire`, a sample is taken there.
+    /// A processor is about to execute Unload's first instruction, at `address`. With `fire`, a sample is
+    /// taken there.
     pub fn enter_unload(&mut self, address: u64, fire: bool, journal: Journal<'_>) -> Effects {
         self.statistics.unload.enter(self.irq_enabled(), self.outstanding);
         self.tell(Kind::UnloadEnter, address, journal);
@@ -295,8 +296,8 @@ impl Card {
         }
     }
 
-    /// `IRQ_ENABLE` was set. A sample that was suppressed has asserted the line just now, and will be acknowledged; where
-    /// none is left, the storm takes a new one.
+    /// `IRQ_ENABLE` was set. A sample that was suppressed has asserted the line just now, and will be
+    /// acknowledged; where none is left, the storm takes a new one.
     fn wake_storm(&mut self, journal: Journal<'_>) {
         let ready = self.sample_ready();
         let Some(storm) = &mut self.storm else { return };

@@ -11,8 +11,8 @@ pub struct Statistics {
     pub suppressed: u64,
     /// Samples taken while `SAMPLE_READY` was already set.
     pub coalesced: u64,
-    /// Assertions that the guest acknowledged, by writing 1 to `SAMPLE_READY`, whether or not the line had been disabled
-    /// since.
+    /// Assertions that the guest acknowledged, by writing 1 to `SAMPLE_READY`, whether or not the line had
+    /// been disabled since.
     pub serviced: u64,
     /// Samples waiting now.
     pub fifo_level: u32,
@@ -30,9 +30,10 @@ pub struct Statistics {
 
 /// What happened in and around the last Unload.
 ///
-/// Two spans begin at its entry. The first ends when Unload returns: `asserted` and `serviced` count in it. The second ends
-/// when the driver silences the card by clearing `IRQ_ENABLE`, and may be longer or shorter: `before_silence` counts in it,
-/// and says whether the storm was on when Unload ran, which is the whole point of a run.
+/// Two spans begin at its entry. The first ends when Unload returns: `asserted` and `serviced` count in it.
+/// The second ends when the driver silences the card by clearing `IRQ_ENABLE`, and may be longer or shorter:
+/// `before_silence` counts in it, and says whether the storm was on when Unload ran, which is the whole point
+/// of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UnloadWindow {
     /// How often Unload was entered.
@@ -43,8 +44,8 @@ pub struct UnloadWindow {
     pub asserted: u64,
     /// Acknowledged assertions from the last entry until it was left.
     pub serviced: u64,
-    /// Interrupts whose span from assertion to acknowledgement overlaps the time from the last entry until `IRQ_ENABLE`
-    /// was cleared, or until now.
+    /// Interrupts whose span from assertion to acknowledgement overlaps the time from the last entry until
+    /// `IRQ_ENABLE` was cleared, or until now.
     pub before_silence: u64,
     /// Whether `IRQ_ENABLE` has been 0 at or since the last entry.
     pub silenced: bool,

@@ -6,19 +6,20 @@
 pub struct Effects {
     /// How the line moved, if it did.
     pub line: Option<LineChange>,
-    /// The virtual time at which [`Card::time_reached`](crate::Card::time_reached) wants to be called, replacing any
-    /// earlier one; `None` for never.
+    /// The virtual time at which [`Card::time_reached`](crate::Card::time_reached) wants to be called,
+    /// replacing any earlier one; `None` for never.
     pub deadline: Option<u64>,
 }
 
 /// How the interrupt line moved within one call.
 ///
-/// A call can let the line fall and rise again: an acknowledgement under a storm without a gap does. Whoever drives a level
-/// takes [`level`](Self::level); whoever drives edges or messages takes [`rose`](Self::rose).
+/// A call can let the line fall and rise again: an acknowledgement under a storm without a gap does. Whoever
+/// drives a level takes [`level`](Self::level); whoever drives edges or messages takes [`rose`](Self::rose).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LineChange {
     /// The line at the end of the call.
     pub level: bool,
-    /// Whether it rose during the call. A line that rose and is high now was low in between, even if it was high before.
+    /// Whether it rose during the call. A line that rose and is high now was low in between, even if it was
+    /// high before.
     pub rose: bool,
 }

@@ -1,7 +1,7 @@
 //! What a card tells its journal.
 
-/// Something that happened. The consequences of an event follow it as events of their own: a write that acknowledges is
-/// `Write`, `Serviced`, `Deassert`.
+/// Something that happened. The consequences of an event follow it as events of their own: a write that
+/// acknowledges is `Write`, `Serviced`, `Deassert`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
     /// What happened.

@@ -1,9 +1,9 @@
 //! What Squall's sampling card does.
 //!
-//! A card is a few registers, a FIFO and one interrupt line; and, on the bench's side, which no driver can see, a button
-//! that takes samples ([`Card::fire`]), a machine that presses it ([`Storm`](StormSpec)) and counters. This crate is all
-//! of that and nothing else: no virtual machine, no clock, no thread, no allocation. The emulator that owns a [`Card`]
-//! calls it and carries out what it answers:
+//! A card is a few registers, a FIFO and one interrupt line; and, on the bench's side, which no driver can
+//! see, a button that takes samples ([`Card::fire`]), a machine that presses it ([`Storm`](StormSpec)) and
+//! counters. This crate is all of that and nothing else: no virtual machine, no clock, no thread, no
+//! allocation. The emulator that owns a [`Card`] calls it and carries out what it answers:
 //!
 //! | the emulator calls | when |
 //! |---|---|
@@ -13,19 +13,21 @@
 //! | [`Card::reset`] | the machine is reset |
 //! | [`Card::enter_unload`], [`Card::leave_unload`] | a processor reaches the marked instructions |
 //!
-//! Each call that can move the line or the deadline returns [`Effects`]; each call tells what happened, in order, to the
-//! journal that it is given, as [`Event`]s. Time is virtual nanoseconds, and is only ever an argument.
+//! Each call that can move the line or the deadline returns [`Effects`]; each call tells what happened, in
+//! order, to the journal that it is given, as [`Event`]s. Time is virtual nanoseconds, and is only ever an
+//! argument.
 //!
 //! # Pacing
 //!
-//! A storm faster than the guest can serve is no storm: interrupts on a line that is already high coalesce into one. So
-//! the storm waits. It takes a sample, waits until the guest has acknowledged it, waits a gap and a seeded jitter more,
-//! and takes the next. A sample that was taken while the guest had interrupts disabled will be acknowledged by nobody;
-//! the storm then rests until they are enabled again.
+//! A storm faster than the guest can serve is no storm: interrupts on a line that is already high coalesce
+//! into one. So the storm waits. It takes a sample, waits until the guest has acknowledged it, waits a gap
+//! and a seeded jitter more, and takes the next. A sample that was taken while the guest had interrupts
+//! disabled will be acknowledged by nobody; the storm then rests until they are enabled again.
 //!
 //! # What is not modelled
 //!
-//! DMA, a sample rate of the card's own, and any latency: a register access takes no time, and the line follows at once.
+//! DMA, a sample rate of the card's own, and any latency: a register access takes no time, and the line
+//! follows at once.
 #![no_std]
 
 mod access;

@@ -83,8 +83,8 @@ impl Storm {
     }
 }
 
-/// Steele, Lea and Flood's SplitMix64. It is written out here because a seed names a schedule: a run is replayed by its seed, so
-/// the numbers may never change with a library's version.
+/// Steele, Lea and Flood's SplitMix64. It is written out here because a seed names a schedule: a run is
+/// replayed by its seed, so the numbers may never change with a library's version.
 #[derive(Clone, Debug)]
 struct SplitMix64(u64);
 
@@ -97,8 +97,8 @@ impl SplitMix64 {
         z ^ (z >> 31)
     }
 
-    /// A number in `0..=max`. Scaling by multiplication favours some numbers by less than one part in 2^34 for any jitter
-    /// that is allowed.
+    /// A number in `0..=max`. Scaling by multiplication favours some numbers by less than one part in 2^34
+    /// for any jitter that is allowed.
     fn up_to(&mut self, max: u64) -> u64 {
         let scaled = u128::from(self.next()) * (u128::from(max) + 1);
         (scaled >> 64) as u64

@@ -1,8 +1,9 @@
 //! The card against a second statement of its rules.
 //!
-//! The card keeps counters and flags up to date as it goes. The [`Rules`] keep a history and look everything up in it: bytes
-//! instead of masks, a list of interrupts with a beginning and an end instead of counters. They are slow, and short enough
-//! to be read beside `docs/joints.md`. Random sequences of accesses, fires, storms, resets and marks must find no difference.
+//! The card keeps counters and flags up to date as it goes. The [`Rules`] keep a history and look everything
+//! up in it: bytes instead of masks, a list of interrupts with a beginning and an end instead of counters.
+//! They are slow, and short enough to be read beside `docs/joints.md`. Random sequences of accesses, fires,
+//! storms, resets and marks must find no difference.
 
 use proptest::prelude::*;
 use squall_model::{Card, Effects, Statistics, StormSpec, UnloadWindow};

@@ -1,7 +1,8 @@
-//! The layouts of QEMU's that this library relies on. There are three structures; everything else is a pointer.
+//! The layouts of QEMU's that this library relies on. There are three structures; everything else is a
+//! pointer.
 //!
-//! They were the same in every QEMU of the tested range. The asserts below pin our side: a change here is a change of what
-//! QEMU will read.
+//! They were the same in every QEMU of the tested range. The asserts below pin our side: a change here is a
+//! change of what QEMU will read.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::mem::{offset_of, size_of};
@@ -38,8 +39,8 @@ opaque! {
     PluginInsn;
 }
 
-/// Room for a structure of QEMU's whose size differs between versions. The ones we need, `MemoryRegion` and `QEMUTimer`, have
-/// never been larger than a twelfth of it.
+/// Room for a structure of QEMU's whose size differs between versions. The ones we need, `MemoryRegion` and
+/// `QEMUTimer`, have never been larger than a twelfth of it.
 #[repr(C, align(64))]
 pub(crate) struct Room([u8; 4096]);
 

@@ -7,8 +7,8 @@ use crate::symbols::qemu;
 
 /// The guest's time, in nanoseconds. It stands still while the guest is stopped.
 ///
-/// Not for callbacks of translated code: with `-icount` the time is only known between instructions, and QEMU ends itself
-/// when it is asked within one.
+/// Not for callbacks of translated code: with `-icount` the time is only known between instructions, and QEMU
+/// ends itself when it is asked within one.
 pub(crate) fn virtual_ns() -> u64 {
     // SAFETY: any thread may read a clock of QEMU's; the clock exists.
     let ns = unsafe { (qemu().qemu_clock_get_ns)(CLOCK_VIRTUAL) };

@@ -65,7 +65,8 @@ pub(crate) struct Watch {
     pub(crate) fire_at_enter: bool,
 }
 
-/// A guest address: in JSON a string of hexadecimal digits after `0x`, since numbers there are good for 53 bits.
+/// A guest address: in JSON a string of hexadecimal digits after `0x`, since numbers there are good for 53
+/// bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Address(pub(crate) u64);
 

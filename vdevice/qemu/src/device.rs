@@ -1,7 +1,7 @@
 //! One card in one machine: the model, and what its effects do to QEMU.
 //!
-//! Every way in is the same step: take the card, let it do something, write what happened to the flight recorder, set the
-//! timer, let go of the card, and then move the interrupt line.
+//! Every way in is the same step: take the card, let it do something, write what happened to the flight
+//! recorder, set the timer, let go of the card, and then move the interrupt line.
 
 use std::ffi::c_void;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -60,7 +60,8 @@ pub(crate) enum Line {
 /// A wire of QEMU's.
 pub(crate) struct Wire(*mut IrqState);
 
-// SAFETY: QEMU's wires are not bound to a thread; they are moved under the big lock, as everything that moves one is.
+// SAFETY: QEMU's wires are not bound to a thread; they are moved under the big lock, as everything that moves
+// one is.
 unsafe impl Send for Wire {}
 // SAFETY: as above.
 unsafe impl Sync for Wire {}
@@ -73,7 +74,8 @@ impl Wire {
     }
 
     fn set(&self, level: bool) {
-        // SAFETY: the wire exists, by the word given to `new`; the big lock is held in every call of a device.
+        // SAFETY: the wire exists, by the word given to `new`; the big lock is held in every call of a
+        // device.
         unsafe { (qemu().qemu_set_irq)(self.0, i32::from(level)) };
     }
 }
@@ -104,7 +106,8 @@ impl Device {
         lock(&self.settings)
     }
 
-    /// The device is plugged in. Its address must not change from now on, as its timer and its registers point to it.
+    /// The device is plugged in. Its address must not change from now on, as its timer and its registers
+    /// point to it.
     pub(crate) fn plug(&self, line: Line, recorder: Option<Recorder>) {
         let opaque = std::ptr::from_ref(self).cast_mut().cast();
         // SAFETY: `time_reached` wants a device; the timer is dropped with this one, or never.

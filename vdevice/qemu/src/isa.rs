@@ -1,7 +1,7 @@
 //! `squall-isa`: the card in an ISA slot.
 //!
-//! The window of ports is where the user's jumpers put it, and the interrupt is one wire to the two 8259s and to the IOAPIC.
-//! All of them are told the level and look at its edges.
+//! The window of ports is where the user's jumpers put it, and the interrupt is one wire to the two 8259s and
+//! to the IOAPIC. All of them are told the level and look at its edges.
 
 use std::ffi::{c_int, c_void};
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::device::{Device, Line, Settings, Wire};
 use crate::qom::DeviceType;
 use crate::recorder::{self, Recorder, RecorderError};
 use crate::symbols::{Realize, qemu};
-use crate::{error, memory, properties, qom, registry};
+use crate::{error, memory, properties, qom, registry, watch};
 
 /// The first window that a card can be put at: those below belong to the board.
 const FIRST_IOBASE: u32 = 0x100;
@@ -36,7 +36,8 @@ static PARENT_REALIZE: OnceLock<Option<Realize>> = OnceLock::new();
 #[derive(Debug, Error)]
 enum Misfit {
     #[error(
-        "iobase is {0:#x}; it must be a multiple of {WINDOW_LEN:#x} from {FIRST_IOBASE:#x} to {LAST_IOBASE:#x}"
+        "iobase is {0:#x}; it must be a multiple of {WINDOW_LEN:#x} from {FIRST_IOBASE:#x} to \
+         {LAST_IOBASE:#x}"
     )]
     Iobase(u32),
     #[error("irq is {0}; it must be from {FIRST_IRQ} to {LAST_IRQ}")]
@@ -83,7 +84,8 @@ unsafe extern "C" fn instance_finalize(object: *mut Object) {
     if let Some(device) = registry::remove(object)
         && device.is_plugged()
     {
-        // The memory core still points to it. ISA cards are not unplugged, so there is one of these per machine at most.
+        // The memory core still points to it. ISA cards are not unplugged, so there is one of these per
+        // machine at most.
         std::mem::forget(device);
     }
 }
@@ -98,7 +100,8 @@ unsafe extern "C" fn realize(object: *mut Object, errp: *mut *mut Error) {
             return;
         }
     }
-    // SAFETY: `object` is an ISA device whose parent's realize has succeeded; the registry keeps `device` as long as it.
+    // SAFETY: `object` is an ISA device whose parent's realize has succeeded; the registry keeps `device` as
+    // long as it.
     if let Err(misfit) = unsafe { plug(object, &device) } {
         // SAFETY: QEMU gave us errp, and nothing was raised yet.
         unsafe { error::raise(errp, format_args!("squall-isa: {misfit}")) };
@@ -108,8 +111,8 @@ unsafe extern "C" fn realize(object: *mut Object, errp: *mut *mut Error) {
 /// Puts the card into its slot.
 ///
 /// # Safety
-/// `object` is the ISA device that `device` stands for, and is being realized; `device` stays where it is as long as
-/// `object` exists.
+/// `object` is the ISA device that `device` stands for, and is being realized; `device` stays where it is as
+/// long as `object` exists.
 unsafe fn plug(object: *mut Object, device: &Device) -> Result<(), Misfit> {
     let settings = device.settings().clone();
     let (port, irq) = check(&settings)?;
@@ -134,6 +137,7 @@ unsafe extern "C" fn reset(object: *mut Object) {
     if let Some(device) = registry::device_of(object) {
         device.reset();
     }
+    watch::release();
 }
 
 #[cfg(test)]

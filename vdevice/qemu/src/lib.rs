@@ -1,31 +1,34 @@
 //! Squall's sampling card as a device of stock QEMU.
 //!
-//! QEMU has no interface for devices in libraries. It has one for *plugins*, which watch translated code; and a plugin is a
-//! shared object in QEMU's own address space, loaded after the accelerator is chosen and before the first device is made.
-//! Distributions build QEMU with loadable modules, and so export its internal functions to whatever is loaded. This library
-//! is loaded as a plugin (`-plugin file=libsquall_vdevice.so,lifeline=FD`), finds the internal functions that it needs by
-//! name, and registers a type with QEMU's object model. From then on `-device squall-isa` works like any other device.
+//! QEMU has no interface for devices in libraries. It has one for *plugins*, which watch translated code; and
+//! a plugin is a shared object in QEMU's own address space, loaded after the accelerator is chosen and before
+//! the first device is made. Distributions build QEMU with loadable modules, and so export its internal
+//! functions to whatever is loaded. This library is loaded as a plugin (`-plugin
+//! file=libsquall_vdevice.so,lifeline=FD`), finds the internal functions that it needs by name, and registers
+//! a type with QEMU's object model. From then on `-device squall-isa` works like any other device.
 //!
 //! The inside of QEMU is not a stable interface. So:
 //!
-//! - every function is looked up when the library is loaded, and if one is missing the library refuses to load and says
-//!   which ([`symbols`]): never a crash later;
-//! - of QEMU's structures only three layouts are relied on ([`abi`]); objects of QEMU's that we must provide room for are
-//!   opaque and larger than they need to be; our own state is kept apart from QEMU's objects, in a table ([`registry`]);
-//! - what the card *does* is in `squall-model`, which knows nothing of QEMU. This crate only carries calls in and effects
-//!   out ([`device`]).
+//! - every function is looked up when the library is loaded, and if one is missing the library refuses to
+//!   load and says which (`symbols`): never a crash later;
+//! - of QEMU's structures only three layouts are relied on (`abi`); objects of QEMU's that we must provide
+//!   room for are opaque and larger than they need to be; our own state is kept apart from QEMU's objects, in
+//!   a table (`registry`);
+//! - what the card *does* is in `squall-model`, which knows nothing of QEMU. This crate only carries calls in
+//!   and effects out (`device`).
 //!
 //! # Locks
 //!
-//! QEMU's devices run under its big lock. So do we: register accesses, properties, timers, resets and work items all come
-//! with it held. Only the callbacks of translated code come without it ([`watch`]). The card is behind a mutex of its own
-//! for their sake. It is never held while QEMU is asked to move an interrupt line, since what hangs on that line is QEMU's
-//! business; that the order of movements is kept is the big lock's doing.
+//! QEMU's devices run under its big lock. So do we: register accesses, properties, timers, resets and work
+//! items all come with it held. Only the callbacks of translated code come without it (`watch`). The card
+//! is behind a mutex of its own for their sake. It is never held while QEMU is asked to move an interrupt
+//! line, since what hangs on that line is QEMU's business; that the order of movements is kept is the big
+//! lock's doing.
 //!
 //! # Panics
 //!
-//! None is meant to be possible. Should one happen, it stops at the `extern "C"` function that QEMU called, which aborts
-//! the process: it never unwinds into QEMU.
+//! None is meant to be possible. Should one happen, it stops at the `extern "C"` function that QEMU called,
+//! which aborts the process: it never unwinds into QEMU.
 
 mod abi;
 mod clock;

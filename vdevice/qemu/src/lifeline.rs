@@ -1,7 +1,8 @@
 //! The lifeline: QEMU ends when whoever started it does.
 //!
-//! The harness holds the write end of a pipe, and we read. However the harness dies, the kernel closes its end, and the
-//! read returns. There is no process to poll, no signal to miss, and it does not matter which thread forked.
+//! The harness holds the write end of a pipe, and we read. However the harness dies, the kernel closes its
+//! end, and the read returns. There is no process to poll, no signal to miss, and it does not matter which
+//! thread forked.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};

@@ -1,7 +1,7 @@
 //! The register window as QEMU's memory core sees it.
 //!
-//! QEMU would cut an odd access into pieces that the callbacks like. A card does not: it sees what is on the bus. So every
-//! size and alignment is let through, and the model says which it answers.
+//! QEMU would cut an odd access into pieces that the callbacks like. A card does not: it sees what is on the
+//! bus. So every size and alignment is let through, and the model says which it answers.
 
 use std::ffi::c_void;
 use std::ptr::null;
@@ -33,7 +33,8 @@ pub(crate) unsafe fn register_window(owner: *mut Object, device: *const Device) 
     let room = Box::into_raw(Room::zeroed());
     let opaque = device.cast_mut().cast();
     let name = c"squall-registers".as_ptr();
-    // SAFETY: by the caller's word; the room is large and aligned enough for a MemoryRegion; the callbacks get the device.
+    // SAFETY: by the caller's word; the room is large and aligned enough for a MemoryRegion; the callbacks
+    // get the device.
     unsafe {
         (qemu().memory_region_init_io)(room, owner, &raw const OPS, opaque, name, u64::from(WINDOW_LEN))
     };

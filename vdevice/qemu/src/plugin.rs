@@ -11,15 +11,16 @@ use crate::lifeline::{Lifeline, LifelineError};
 use crate::symbols::{self, Missing, find};
 use crate::{isa, watch};
 
-/// The environment variable that overrides [`qemu_plugin_version`], for a QEMU that is newer than this library.
+/// The environment variable that overrides [`qemu_plugin_version`], for a QEMU that is newer than this
+/// library.
 const API_VARIABLE: &str = "SQUALL_PLUGIN_API";
 
 /// The first interface whose callbacks lost the plugin's number and gained a pointer.
 const FIRST_WITH_USERDATA: c_int = 7;
 
-/// The version of the plugin interface that we are written for. QEMU reads it before it calls anything, and refuses what is
-/// outside its own range; the ranges of 10.0 (2 to 4) and 11.1 (7 alone) do not overlap. So it is found out, by
-/// [`choose_api`], when the library is loaded, which is before QEMU reads it.
+/// The version of the plugin interface that we are written for. QEMU reads it before it calls anything, and
+/// refuses what is outside its own range; the ranges of 10.0 (2 to 4) and 11.1 (7 alone) do not overlap. So
+/// it is found out, by [`choose_api`], when the library is loaded, which is before QEMU reads it.
 #[allow(non_upper_case_globals, reason = "the name is QEMU's")]
 #[unsafe(no_mangle)]
 pub(crate) static qemu_plugin_version: AtomicI32 = AtomicI32::new(4);

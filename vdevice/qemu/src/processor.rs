@@ -12,7 +12,8 @@ use crate::symbols::{find, qemu};
 const MAX: usize = 64;
 
 thread_local! {
-    /// Where this thread's `current_cpu` is. Looking a thread-local variable up is slow, and its place never changes.
+    /// Where this thread's `current_cpu` is. Looking a thread-local variable up is slow, and its place never
+    /// changes.
     static CURRENT: Cell<*const AtomicPtr<CpuState>> = const { Cell::new(null()) };
 }
 
@@ -30,8 +31,8 @@ pub(crate) fn current() -> Option<u16> {
     if place.is_null() {
         return None;
     }
-    // SAFETY: QEMU's thread-local pointer, as large and aligned as ours, alive as long as the thread; only this thread
-    // touches it.
+    // SAFETY: QEMU's thread-local pointer, as large and aligned as ours, alive as long as the thread; only
+    // this thread touches it.
     let cpu = unsafe { &*place }.load(Ordering::Relaxed);
     if cpu.is_null() {
         return None;

@@ -1,4 +1,5 @@
-//! The device's properties: jumpers, read at realize; and the bench's levers, which work on a device that is plugged in.
+//! The device's properties: jumpers, read at realize; and the bench's levers, which work on a device that is
+//! plugged in.
 
 use std::ffi::{c_char, c_void};
 use std::fmt::Display;

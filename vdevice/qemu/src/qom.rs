@@ -41,8 +41,8 @@ pub(crate) fn register(device_type: &DeviceType) {
         class_data: null(),
         interfaces: null(),
     }));
-    // SAFETY: the information, its names and its functions live as long as the process; the parent is looked up by QEMU
-    // when the first object is made.
+    // SAFETY: the information, its names and its functions live as long as the process; the parent is looked
+    // up by QEMU when the first object is made.
     unsafe { (qemu().type_register_static)(info) };
 }
 

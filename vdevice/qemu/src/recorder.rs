@@ -1,11 +1,12 @@
 //! The flight recorder: a ring of records in a file that is mapped and shared.
 //!
-//! Stores to a shared mapping are the kernel's the moment they are made, so the file is whole up to the last record however
-//! QEMU ends, and a record costs a few stores instead of a system call. `docs/joints.md` states the format; this is its
-//! only writer.
+//! Stores to a shared mapping are the kernel's the moment they are made, so the file is whole up to the last
+//! record however QEMU ends, and a record costs a few stores instead of a system call. `docs/joints.md`
+//! states the format; this is its only writer.
 //!
-//! A ring that is full is overwritten from its oldest record on. While a slot changes hands, its `sequence` is all ones, so
-//! that a reader of a file whose writer died in between sees a number that it does not expect, and leaves the slot out.
+//! A ring that is full is overwritten from its oldest record on. While a slot changes hands, its `sequence`
+//! is all ones, so that a reader of a file whose writer died in between sees a number that it does not
+//! expect, and leaves the slot out.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -108,16 +109,16 @@ impl Recorder {
     fn word(&self, offset: usize) -> &AtomicU64 {
         debug_assert!(offset.is_multiple_of(8) && offset + 8 <= self.map.len());
         let place = self.map.as_mut_ptr().wrapping_add(offset).cast();
-        // SAFETY: inside the mapping, which starts on a page and lives as long as `self`; other processes see the memory,
-        // but of this one only atomics and `store`, with `&mut self`, touch it.
+        // SAFETY: inside the mapping, which starts on a page and lives as long as `self`; other processes see
+        // the memory, but of this one only atomics and `store`, with `&mut self`, touch it.
         unsafe { AtomicU64::from_ptr(place) }
     }
 
     fn store(&mut self, offset: usize, bytes: &[u8]) {
         debug_assert!(offset + bytes.len() <= self.map.len());
         let place = self.map.as_mut_ptr().wrapping_add(offset);
-        // SAFETY: inside the mapping, as every caller's offset is that of the header or of a slot; no reference into it is
-        // alive, by `&mut self`.
+        // SAFETY: inside the mapping, as every caller's offset is that of the header or of a slot; no
+        // reference into it is alive, by `&mut self`.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), place, bytes.len()) };
     }
 }
@@ -125,7 +126,8 @@ impl Recorder {
 fn map(path: &Path, records: u32) -> io::Result<MmapRaw> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
     let len = HEADER_LEN + records as usize * RECORD_LEN;
-    // The blocks are taken now: a store into a hole of a full file system would be a SIGBUS, in the middle of a run.
+    // The blocks are taken now: a store into a hole of a full file system would be a SIGBUS, in the middle of
+    // a run.
     fallocate(&file, FallocateFlags::empty(), 0, len as u64)?;
     MmapRaw::map_raw(&file)
 }

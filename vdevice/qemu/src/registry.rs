@@ -1,7 +1,7 @@
 //! Our devices, by QEMU's object.
 //!
-//! Where in an object of QEMU's our state could sit depends on the size of its parent, which differs between versions. So
-//! the objects are the parent's size exactly, and our state is found here.
+//! Where in an object of QEMU's our state could sit depends on the size of its parent, which differs between
+//! versions. So the objects are the parent's size exactly, and our state is found here.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

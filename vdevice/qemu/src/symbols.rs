@@ -1,7 +1,7 @@
 //! The functions of QEMU's that this library calls, found by name when it is loaded.
 //!
-//! None is linked: the loader binds every name of a library at once, so that one missing name would make the whole library
-//! unloadable, with the loader's words instead of ours.
+//! None is linked: the loader binds every name of a library at once, so that one missing name would make the
+//! whole library unloadable, with the loader's words instead of ours.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::OnceLock;
@@ -26,8 +26,8 @@ pub(crate) type Work = unsafe extern "C" fn(*mut CpuState, u64);
 /// Names that a QEMU lacks.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error(
-    "this QEMU does not export {} of the functions that the device needs ({}): use a distribution's build with \
-     loadable modules, 10.0 or later",
+    "this QEMU does not export {} of the functions that the device needs ({}): use a distribution's build \
+     with loadable modules, 10.0 or later",
     .0.len(), .0.join(", ")
 )]
 pub(crate) struct Missing(pub(crate) Vec<&'static str>);
@@ -60,8 +60,8 @@ macro_rules! symbols {
                 Ok(Self {
                     $(
                         $name: {
-                            // SAFETY: not null, and the function that QEMU exports under this name; its C prototype is the one
-                            // declared here in every version of the tested range.
+                            // SAFETY: not null, and the function that QEMU exports under this name; its C
+                            // prototype is the one declared here in every version of the tested range.
                             unsafe {
                                 std::mem::transmute::<
                                     *mut c_void,
@@ -79,8 +79,8 @@ macro_rules! symbols {
 symbols! {
     // The object model.
     fn type_register_static(*const TypeInfo) -> *mut TypeImpl;
-    fn object_class_property_add(*mut ObjectClass, *const c_char, *const c_char, Option<Accessor>, Option<Accessor>,
-        *const c_void, *mut c_void) -> *mut c_void;
+    fn object_class_property_add(*mut ObjectClass, *const c_char, *const c_char, Option<Accessor>,
+        Option<Accessor>, *const c_void, *mut c_void) -> *mut c_void;
     fn object_class_property_set_description(*mut ObjectClass, *const c_char, *const c_char);
     fn device_class_set_parent_realize(*mut ObjectClass, Realize, *mut Option<Realize>);
     fn device_class_set_legacy_reset(*mut ObjectClass, unsafe extern "C" fn(*mut Object));
@@ -98,7 +98,8 @@ symbols! {
     fn qemu_set_irq(*mut IrqState, c_int);
     // Time.
     fn qemu_clock_get_ns(c_int) -> i64;
-    fn timer_init_full(*mut Room, *mut c_void, c_int, c_int, c_int, unsafe extern "C" fn(*mut c_void), *mut c_void);
+    fn timer_init_full(*mut Room, *mut c_void, c_int, c_int, c_int, unsafe extern "C" fn(*mut c_void),
+        *mut c_void);
     fn timer_mod_ns(*mut Room, i64);
     fn timer_del(*mut Room);
     // Processors and their translated code.

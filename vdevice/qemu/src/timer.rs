@@ -23,7 +23,8 @@ impl Timer {
     /// `callback` may be called with `opaque`, whenever the timer has been set, until it is dropped.
     pub(crate) unsafe fn new(callback: unsafe extern "C" fn(*mut c_void), opaque: *mut c_void) -> Self {
         let room = Box::into_raw(Room::zeroed());
-        // SAFETY: the room is large and aligned enough for a QEMUTimer; the null list group is the main loop's.
+        // SAFETY: the room is large and aligned enough for a QEMUTimer; the null list group is the main
+        // loop's.
         unsafe { (qemu().timer_init_full)(room, null_mut(), CLOCK_VIRTUAL, SCALE_NS, 0, callback, opaque) };
         Self { room }
     }

@@ -1,7 +1,8 @@
 //! Values on their way in and out of properties.
 //!
-//! QEMU hands a property accessor a *visitor*, which is either reading what the user gave or collecting what is shown. The
-//! same call serves both ways, so the accessor must know which way it goes: getters here call `show_`, setters `take_`.
+//! QEMU hands a property accessor a *visitor*, which is either reading what the user gave or collecting what
+//! is shown. The same call serves both ways, so the accessor must know which way it goes: getters here call
+//! `show_`, setters `take_`.
 
 use std::ffi::{CStr, CString, c_char};
 use std::ptr::null_mut;
@@ -18,7 +19,8 @@ pub(crate) struct Value {
 
 impl Value {
     /// # Safety
-    /// The pointers are those that QEMU gave to the accessor that is running, and the value does not outlive it.
+    /// The pointers are those that QEMU gave to the accessor that is running, and the value does not outlive
+    /// it.
     pub(crate) unsafe fn new(visitor: *mut Visitor, name: *const c_char, errp: *mut *mut Error) -> Self {
         Self { visitor, name, errp }
     }

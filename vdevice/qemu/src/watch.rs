@@ -1,31 +1,37 @@
 //! Interrupts placed at a chosen instruction of the guest.
 //!
-//! QEMU's translator asks plugins about every instruction that it translates. Where one is watched, we have it call back
-//! before the instruction is executed. But a callback is no place to interrupt from: the processor is in the middle of
-//! translated code, without the big lock, and notices an interrupt only some instructions later. So the callback leaves:
+//! QEMU's translator asks plugins about every instruction that it translates. Where one is watched, we have
+//! it call back before the instruction is executed. But a callback is no place to interrupt from: the
+//! processor is in the middle of translated code, without the big lock, and notices an interrupt only some
+//! instructions later. So the callback leaves:
 //!
 //! 1. it queues work for the processor's own thread ([`arrived`]);
-//! 2. it has the processor leave its loop, as if the instruction had not been reached, by a `longjmp` of QEMU's;
-//! 3. before it comes back, the processor does its queued work, with the big lock: the card takes its sample, the line rises;
-//! 4. the processor takes the interrupt where it stands: at the boundary before the watched instruction, exactly;
+//! 2. it has the processor leave its loop, as if the instruction had not been reached, by a `longjmp` of
+//!    QEMU's;
+//! 3. before it comes back, the processor does its queued work, with the big lock: the card takes its sample,
+//!    the line rises;
+//! 4. the processor takes the interrupt where it stands: at the boundary before the watched instruction,
+//!    exactly;
 //! 5. after the interrupt it executes the instruction again. That second callback is let pass.
 //!
-//! Step 4 has a gap. A processor looks for pending interrupts one at a time; and when another thread has moved the 8259's
-//! output just then, what it finds first is a request to look at its local APIC. Having done that, it goes on with the
-//! instruction, and takes the interrupt a few hundred later. This happened to one interrupt in some thousands. So as long as the
-//! line is still high at the second callback, the processor is made to look again, a few times at most: an interrupt that is
-//! masked, or that another processor is taking, does not hold this one for ever.
+//! Step 4 has a gap. A processor looks for pending interrupts one at a time; and when another thread has
+//! moved the 8259's output just then, what it finds first is a request to look at its local APIC. Having done
+//! that, it goes on with the instruction, and takes the interrupt a few hundred later. This happened to one
+//! interrupt in some thousands. So as long as the line is still high at the second callback, the processor is
+//! made to look again, a few times at most: an interrupt that is masked, or that another processor is taking,
+//! does not hold this one for ever.
 //!
-//! The `longjmp` must not cross a frame of Rust's. What QEMU calls is therefore a few lines of assembly, which ask [`at`] and,
-//! when it has returned, leave by themselves.
+//! The `longjmp` must not cross a frame of Rust's. What QEMU calls is therefore a few lines of assembly,
+//! which ask [`at`] and, when it has returned, leave by themselves.
 //!
-//! A callback is not a retired instruction. Should the watched instruction itself fault and be retried, it is reached twice.
+//! A callback is not a retired instruction. Should the watched instruction itself fault and be retried, it is
+//! reached twice.
 //!
 //! # Watching something else
 //!
-//! Instructions are asked about when they are translated, once. When the watch changes, everything translated so far is thrown
-//! away, by resetting the plugin in a processor's thread, where QEMU can wait until no processor runs translated code.
-//! [`set`] returns when that has happened.
+//! Instructions are asked about when they are translated, once. When the watch changes, everything translated
+//! so far is thrown away, by resetting the plugin in a processor's thread, where QEMU can wait until no
+//! processor runs translated code. [`set`] returns when that has happened.
 
 use std::ffi::c_void;
 use std::ptr::null_mut;
@@ -55,7 +61,8 @@ const LOOKS: u8 = 4;
 /// An instruction that is watched.
 struct Point {
     address: u64,
-    /// A processor was held up here and will come again; and how often it may still be made to look for an interrupt.
+    /// A processor was held up here and will come again; and how often it may still be made to look for an
+    /// interrupt.
     held: Option<u8>,
 }
 
@@ -64,8 +71,8 @@ static POINTS: Mutex<Vec<Point>> = Mutex::new(Vec::new());
 /// What QEMU calls this plugin.
 static PLUGIN_ID: AtomicU64 = AtomicU64::new(0);
 
-/// Whether QEMU's plugin callbacks get the block first and a pointer of ours second, as from interface 7 on; before, the
-/// plugin's number came first and the block second.
+/// Whether QEMU's plugin callbacks get the block first and a pointer of ours second, as from interface 7 on;
+/// before, the plugin's number came first and the block second.
 static BLOCK_COMES_FIRST: AtomicBool = AtomicBool::new(false);
 
 /// `cpu_loop_exit_restore`, for the trampoline.
@@ -78,7 +85,8 @@ pub(crate) fn prepare(plugin_id: u64, block_comes_first: bool) {
     LEAVE_LOOP.store(qemu().cpu_loop_exit_restore as usize, Ordering::Relaxed);
 }
 
-/// Has `device` watch something else, or nothing. The big lock is held; it is let go while the processors are waited for.
+/// Has `device` watch something else, or nothing. The big lock is held; it is let go while the processors are
+/// waited for.
 pub(crate) fn set(device: &Device, watch: Option<Watch>) -> Result<(), WatchError> {
     if watch.is_some() && !is_tcg() {
         return Err(WatchError::NotTcg);
@@ -89,13 +97,21 @@ pub(crate) fn set(device: &Device, watch: Option<Watch>) -> Result<(), WatchErro
     }
     device.set_watch(watch);
     if update_points() {
-        // SAFETY: a processor that exists, whose thread does the work, whether the machine runs or is stopped.
+        // SAFETY: a processor that exists, whose thread does the work, whether the machine runs or is
+        // stopped.
         unsafe { (qemu().run_on_cpu)(cpu, begin_reset, 0) };
         // The reset is more work for the same thread, and work is done in order.
         // SAFETY: as above.
         unsafe { (qemu().run_on_cpu)(cpu, nothing, 0) };
     }
     Ok(())
+}
+
+/// The machine is reset: whoever was held up somewhere does not come again.
+pub(crate) fn release() {
+    for point in points().iter_mut() {
+        point.held = None;
+    }
 }
 
 fn points() -> MutexGuard<'static, Vec<Point>> {
@@ -126,8 +142,8 @@ fn is_tcg() -> bool {
 unsafe extern "C" fn begin_reset(_cpu: *mut CpuState, _data: u64) {
     let id = PLUGIN_ID.load(Ordering::Relaxed);
     let done: extern "C" fn() = after_reset;
-    // SAFETY: our own number; the callback ignores what it is given, which differs between plugin interfaces. The third
-    // argument is that of interface 7; before, nothing looked at it.
+    // SAFETY: our own number; the callback ignores what it is given, which differs between plugin interfaces.
+    // The third argument is that of interface 7; before, nothing looked at it.
     unsafe { (qemu().qemu_plugin_reset)(id, done as *const c_void, null_mut()) };
 }
 
@@ -146,7 +162,8 @@ extern "C" fn after_reset() {
         let callback: unsafe extern "C" fn(u64, *mut PluginTb) = translated_for;
         callback as *const c_void
     };
-    // SAFETY: our own number and a callback of the interface that this QEMU has. As for the third argument, see above.
+    // SAFETY: our own number and a callback of the interface that this QEMU has. As for the third argument,
+    // see above.
     unsafe { (qemu().qemu_plugin_register_vcpu_tb_trans_cb)(id, callback, null_mut()) };
 }
 
@@ -167,8 +184,9 @@ unsafe extern "C" fn translated(block: *mut PluginTb, _userdata: *mut c_void) {
         let address = unsafe { (qemu().qemu_plugin_insn_vaddr)(instruction) };
         if points.iter().any(|point| point.address == address) {
             let register = qemu().qemu_plugin_register_vcpu_insn_exec_cb;
-            // SAFETY: one of its instructions. The trampoline is called with a processor's index and the address, and may
-            // leave the loop, since with these flags the guest's registers are in memory by then.
+            // SAFETY: one of its instructions. The trampoline is called with a processor's index and the
+            // address, and may leave the loop, since with these flags the guest's registers are in memory by
+            // then.
             unsafe { register(instruction, squall_watch_trampoline, CALLBACK_RW_REGS, address) };
         }
     }
@@ -178,8 +196,9 @@ unsafe extern "C" {
     fn squall_watch_trampoline();
 }
 
-// Called from translated code with a processor's index and an address. The return address into the translated block is what
-// QEMU needs to know which instruction it was, so it is kept in rbx; pushing that also aligns the stack for the calls.
+// Called from translated code with a processor's index and an address. The return address into the translated
+// block is what QEMU needs to know which instruction it was, so it is kept in rbx; pushing that also aligns
+// the stack for the calls.
 std::arch::global_asm!(
     ".pushsection .text.squall_watch_trampoline,\"ax\",@progbits",
     ".globl squall_watch_trampoline",
@@ -210,7 +229,8 @@ std::arch::global_asm!(
     leave_loop = sym LEAVE_LOOP,
 );
 
-/// A processor is about to execute a watched instruction. Returns the processor if it is to leave its loop, else null.
+/// A processor is about to execute a watched instruction. Returns the processor if it is to leave its loop,
+/// else null.
 ///
 /// There is no big lock here, and no asking for the time.
 extern "C" fn at(index: u32, address: u64) -> *mut CpuState {
@@ -222,7 +242,8 @@ extern "C" fn at(index: u32, address: u64) -> *mut CpuState {
         None if devices.iter().any(|device| device.awaits(address)) && !cpu.is_null() => {
             point.held = Some(LOOKS);
             drop(points);
-            // SAFETY: the processor that is calling, which does the work in this thread once it has left its loop.
+            // SAFETY: the processor that is calling, which does the work in this thread once it has left its
+            // loop.
             unsafe { (qemu().async_run_on_cpu)(cpu, arrived, address) };
             cpu
         }

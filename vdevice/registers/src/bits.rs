@@ -2,8 +2,8 @@
 
 use core::ops::{BitAnd, BitOr, BitOrAssign, Not};
 
-/// Declares a register's value as a set of named bits. Bits without a name are kept as they are: a driver that writes
-/// back what it read must not change what it does not know.
+/// Declares a register's value as a set of named bits. Bits without a name are kept as they are: a driver
+/// that writes back what it read must not change what it does not know.
 macro_rules! register_bits {
     ($(#[$doc:meta])* $name:ident { $($(#[$bit_doc:meta])* $bit:ident = $value:expr;)* }) => {
         $(#[$doc])*

@@ -16,8 +16,8 @@ pub enum Register {
     FifoData = 0x0C,
     /// How many samples wait.
     FifoLevel = 0x10,
-    /// How many samples were produced since reset, modulo 2^32. The n-th sample has the value n, so that a consumer can
-    /// tell a lost one.
+    /// How many samples were produced since reset, modulo 2^32. The n-th sample has the value n, so that a
+    /// consumer can tell a lost one.
     Sequence = 0x14,
 }
 

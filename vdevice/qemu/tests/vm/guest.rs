@@ -1,6 +1,8 @@
-//! A guest for the tests of `watch`: a ROM that calls two functions in turn, for ever, and counts what interrupts it where.
+//! A guest for the tests of `watch`: a ROM that calls two functions in turn, for ever, and counts what
+//! interrupts it where.
 //!
-//! It runs in real mode at F000:0000, which is linear 0xF0000. What it has counted is in the first page of memory.
+//! It runs in real mode at F000:0000, which is linear 0xF0000. What it has counted is in the first page of
+//! memory.
 
 use std::arch::global_asm;
 use std::ptr::addr_of;
@@ -42,8 +44,8 @@ global_asm!(
     "outb %al, $0x21",
     "movb $0xFF, %al",
     "outb %al, $0xA1",
-    // The local APIC lets the 8259s through once told so. It is far beyond what real mode reaches, except through a segment
-    // that has been to protected mode.
+    // The local APIC lets the 8259s through once told so. It is far beyond what real mode reaches, except
+    // through a segment that has been to protected mode.
     "lgdtl %cs:(squall_test_gdtr - squall_test_rom)",
     "movl %cr0, %eax",
     "orb $1, %al",

@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use crate::machine::Machine;
+use crate::guest;
+use crate::machine::{Machine, Setup};
 
 #[test]
 fn a_storm_is_paced_by_acknowledgement() {
@@ -49,4 +50,34 @@ fn a_storm_rests_while_interrupts_are_disabled_and_stops_when_told() {
     machine.set("fire", 1).unwrap();
     assert_eq!(machine.counter("/fired"), 3);
     assert_eq!(machine.get("storm"), json!(""));
+}
+
+/// A guest takes a storm to its end: nothing is lost, nothing is taken twice.
+fn a_guest_takes_them_all(arguments: &[&'static str], storm: &str, count: u64) {
+    let mut machine =
+        Machine::with(Setup { rom: guest::rom(), arguments: arguments.to_vec(), ..Setup::default() });
+    // Before the guest has enabled interrupts, or after: the storm waits for it.
+    machine.set("storm", storm).unwrap();
+    machine.wait_for("/serviced", count);
+    let stats = machine.stats();
+    let counters = ["fired", "asserted", "serviced"].map(|name| stats[name].as_u64());
+    assert_eq!(counters, [count; 3].map(Some), "{stats}");
+    assert_eq!(stats["line"], json!(false), "{stats}");
+    assert_eq!(u64::from(machine.memory(guest::INTERRUPTS)), count);
+}
+
+#[test]
+fn a_guest_takes_every_interrupt_of_a_storm_without_a_gap() {
+    a_guest_takes_them_all(&[], r#"{"pace":"ack","gap_ns":0,"count":20000}"#, 20_000);
+}
+
+#[test]
+fn a_guest_takes_every_interrupt_of_a_storm_in_virtual_time() {
+    a_guest_takes_them_all(&[], r#"{"pace":"ack","gap_ns":20000,"jitter_ns":5000,"count":2000}"#, 2000);
+}
+
+#[test]
+fn a_guest_takes_every_interrupt_of_a_storm_when_instructions_are_counted() {
+    let storm = r#"{"pace":"ack","gap_ns":20000,"jitter_ns":5000,"count":2000}"#;
+    a_guest_takes_them_all(&["-icount", "shift=1"], storm, 2000);
 }
