@@ -25,11 +25,16 @@ impl Failure {
         Self { code: 3, message: message.to_string() }
     }
 
+    /// What went wrong, in one line.
+    pub(crate) fn message(&self) -> String {
+        // An error of some library may have line breaks in it.
+        let lines = self.message.split('\n').map(str::trim).filter(|part| !part.is_empty());
+        lines.collect::<Vec<_>>().join(": ")
+    }
+
     /// Says it, and gives the exit code.
     pub(crate) fn report(self) -> ExitCode {
-        // An error of some library may have line breaks in it.
-        let line = self.message.split('\n').map(str::trim).filter(|part| !part.is_empty());
-        eprintln!("error: {}", line.collect::<Vec<_>>().join(": "));
+        eprintln!("error: {}", self.message());
         ExitCode::from(self.code)
     }
 }

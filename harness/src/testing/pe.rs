@@ -2,7 +2,7 @@
 //!
 //! Shared between the unit tests and the tests that boot a guest.
 
-/// A PE image with one section, `.text`, that returns STATUS_SUCCESS; each field can be made wrong.
+/// A PE image with one section, `.text`; each field can be made wrong.
 #[derive(Clone, Debug)]
 pub(crate) struct PeBuilder {
     /// COFF machine.
@@ -15,6 +15,8 @@ pub(crate) struct PeBuilder {
     pub(crate) section_file_offset: u32,
     /// A function to import from ntoskrnl.exe.
     pub(crate) import: Option<&'static str>,
+    /// What DriverEntry, at the section's beginning, does; at most 64 bytes.
+    pub(crate) code: Vec<u8>,
 }
 
 const HEADERS: u32 = 0x200;
@@ -30,7 +32,18 @@ impl PeBuilder {
             sections_claimed: 1,
             section_file_offset: HEADERS,
             import: None,
+            // xor eax, eax; ret
+            code: vec![0x31, 0xC0, 0xC3],
         }
+    }
+
+    /// A driver whose Unload is this code.
+    #[allow(dead_code, reason = "this file is shared by two test crates, and one of them runs no drivers")]
+    pub(crate) fn with_unload(unload: &[u8]) -> Self {
+        // lea rax, [rip + 7]; mov [rcx + 0x68], rax; xor eax, eax; ret
+        let mut code = vec![0x48, 0x8D, 0x05, 7, 0, 0, 0, 0x48, 0x89, 0x41, 0x68, 0x31, 0xC0, 0xC3];
+        code.extend_from_slice(unload);
+        Self { code, ..Self::driver() }
     }
 
     /// The file's bytes.
@@ -63,8 +76,8 @@ impl PeBuilder {
         put(section + 16, &TEXT_SIZE.to_le_bytes());
         put(section + 20, &self.section_file_offset.to_le_bytes());
         put(section + 36, &0x6000_0020_u32.to_le_bytes());
-        // xor eax, eax; ret
-        put(HEADERS as usize, &[0x31, 0xC0, 0xC3]);
+        assert!(self.code.len() <= 0x40, "the import table begins there");
+        put(HEADERS as usize, &self.code);
         if let Some(name) = self.import {
             // One descriptor and its terminator at 0x40 of the section, then thunks, then names.
             put(optional + 112 + 8, &(TEXT + 0x40).to_le_bytes());

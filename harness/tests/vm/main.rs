@@ -1,0 +1,17 @@
+//! The whole chain: our device in the real QEMU, the embedded guest, the real driver, a verdict.
+//!
+//! `cargo xtask test` builds what these tests need and names it in `SQUALL_ARTIFACTS`.
+
+// A test says what it expects; what else can happen ends it. clippy knows that of functions marked as tests, not of
+// their helpers.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
+
+mod bad_input;
+mod bench;
+mod built_driver;
+mod halting_kernel;
+mod killed;
+mod other_drivers;
+#[path = "../../src/testing/pe.rs"]
+mod pe;
+mod selftest;

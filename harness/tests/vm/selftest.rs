@@ -1,0 +1,49 @@
+//! The embedded guest's own tests, which run inside it.
+
+use std::{path::Path, time::Duration};
+
+use squall_harness::{profile::GuestProfile, qemu::Machine, run_dir::RunDir, scenario::Scenario};
+
+use crate::bench::Bench;
+
+/// What the guest writes to the port becomes an exit status that no other end of QEMU has: twice the value, plus one.
+const EXIT_DEVICE: &str = "isa-debug-exit,iobase=0xf4,iosize=4";
+
+async fn selftest(processors: u8) {
+    let bench = Bench::new();
+    let run = RunDir::create(&bench.runs(), 1).unwrap();
+    let mut profile = GuestProfile::named("testkernel").unwrap();
+    profile.boot.command_line = "selftest".to_owned();
+    profile.machine.devices.push(EXIT_DEVICE.to_owned());
+    let scenario = Scenario { processors, ..Scenario::default() };
+    let (kernel, device_library): (&Path, &Path) = (&bench.artifacts.kernel, &bench.artifacts.device_library);
+    let machine = Machine {
+        qemu: &bench.artifacts.qemu,
+        profile: &profile,
+        scenario: &scenario,
+        kernel,
+        device_library,
+        run: &run,
+    };
+    let mut process = machine.start().unwrap();
+    let status = process.ended_within(Duration::from_secs(60)).await;
+    let console = std::fs::read_to_string(run.file("console.log")).unwrap_or_default();
+    let crash = std::fs::read_to_string(run.file("crash.jsonl")).unwrap_or_default();
+    let status =
+        status.unwrap_or_else(|| panic!("the guest did not end; console:\n{console}\ncrash:\n{crash}"));
+    assert!(status.code().is_some_and(|code| code % 2 == 1), "{status}; console:\n{console}\n{crash}");
+    let summary = console.lines().find(|line| line.starts_with("selftest: ") && line.contains(" passed, "));
+    let summary = summary.unwrap_or_else(|| panic!("no summary; console:\n{console}"));
+    println!("{summary}");
+    assert!(summary.ends_with(" 0 failed") && !summary.starts_with("selftest: 0 passed"), "{console}");
+}
+
+#[tokio::test]
+async fn passes_on_one_processor() {
+    selftest(1).await;
+}
+
+#[tokio::test]
+async fn passes_on_four_processors() {
+    selftest(4).await;
+}

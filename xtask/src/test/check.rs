@@ -1,0 +1,146 @@
+//! One check: a command whose output is kept, or a piece of work of ours.
+
+use std::{
+    collections::VecDeque,
+    fs::File,
+    io::{self, BufRead, BufReader, Write},
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use crate::failure::Failure;
+
+/// Lines of a failed check that are shown at once; all of them are in its log.
+const SHOWN: usize = 100;
+
+/// What a check came to.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    failure: Option<String>,
+    /// What the tests themselves say at their end.
+    pub(super) summary: Vec<String>,
+}
+
+impl Outcome {
+    /// Why it failed, where it did.
+    pub(super) fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
+    }
+
+    fn failed(why: impl Into<String>) -> Self {
+        Self { failure: Some(why.into()), summary: Vec::new() }
+    }
+}
+
+/// Something that is checked.
+pub(super) struct Check {
+    /// Its name in the table.
+    pub(super) name: &'static str,
+    work: Work,
+}
+
+enum Work {
+    /// Quiet unless it fails.
+    Commands(Vec<Command>),
+    /// Runs tests: shown as it runs, and its summary is kept.
+    Tests(Box<dyn FnMut() -> Result<Command, String>>),
+    /// Anything else.
+    Own(Box<dyn FnMut() -> Result<(), Failure>>),
+}
+
+impl Check {
+    /// Commands that must all succeed.
+    pub(super) fn commands(name: &'static str, commands: impl IntoIterator<Item = Command>) -> Self {
+        Self { name, work: Work::Commands(commands.into_iter().collect()) }
+    }
+
+    /// A command that runs tests; what it needs may turn out to be missing.
+    pub(super) fn tests(
+        name: &'static str,
+        command: impl FnMut() -> Result<Command, String> + 'static,
+    ) -> Self {
+        Self { name, work: Work::Tests(Box::new(command)) }
+    }
+
+    /// Work of ours.
+    pub(super) fn own(name: &'static str, work: impl FnMut() -> Result<(), Failure> + 'static) -> Self {
+        Self { name, work: Work::Own(Box::new(work)) }
+    }
+
+    /// Does it; its output goes into a log of its name.
+    pub(super) fn run(&mut self, logs: &Path) -> Outcome {
+        let file = logs.join(self.name.replace([' ', ':'], "-") + ".log");
+        let mut log = match File::create(&file) {
+            Ok(log) => log,
+            Err(error) => return Outcome::failed(format!("cannot create {}: {error}", file.display())),
+        };
+        match &mut self.work {
+            Work::Own(work) => match work() {
+                Ok(()) => Outcome::default(),
+                Err(failure) => Outcome::failed(failure.message()),
+            },
+            Work::Commands(commands) => {
+                for command in commands {
+                    if let Err(outcome) = execute(command, &mut log, &file, false) {
+                        return outcome;
+                    }
+                }
+                Outcome::default()
+            }
+            Work::Tests(command) => match command() {
+                Ok(mut command) => match execute(&mut command, &mut log, &file, true) {
+                    Ok(outcome) | Err(outcome) => outcome,
+                },
+                Err(why) => Outcome::failed(why),
+            },
+        }
+    }
+}
+
+/// Runs a command, both of its outputs in one; the error is the outcome of one that failed.
+fn execute(command: &mut Command, log: &mut File, place: &Path, shown: bool) -> Result<Outcome, Outcome> {
+    let mut last = VecDeque::new();
+    let mut summary = Vec::new();
+    let mut run = || -> io::Result<_> {
+        let (output, input) = io::pipe()?;
+        let mut child = command.stdin(Stdio::null()).stdout(input.try_clone()?).stderr(input).spawn()?;
+        // This process's copies of the pipe's end would keep it open for ever.
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut output = BufReader::new(output);
+        let mut line = Vec::new();
+        while output.read_until(b'\n', &mut line)? > 0 {
+            log.write_all(&line)?;
+            let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+            line.clear();
+            if shown {
+                eprintln!("{text}");
+            }
+            if is_summary(&text) {
+                summary.push(text.trim().to_owned());
+            }
+            last.push_back(text);
+            if last.len() > SHOWN {
+                last.pop_front();
+            }
+        }
+        child.wait()
+    };
+    let failure = match run() {
+        Ok(status) if status.success() => None,
+        Ok(status) => Some(format!("{status}; all of its output is in {}", place.display())),
+        Err(error) => Some(format!("cannot run {}: {error}", command.get_program().display())),
+    };
+    if failure.is_some() && !shown {
+        for line in last {
+            eprintln!("{line}");
+        }
+    }
+    let outcome = Outcome { failure, summary };
+    if outcome.failure.is_none() { Ok(outcome) } else { Err(outcome) }
+}
+
+/// nextest's last line, or those of cargo's own test runner.
+fn is_summary(line: &str) -> bool {
+    let line = line.trim_start();
+    line.starts_with("Summary [") || line.starts_with("test result: ")
+}

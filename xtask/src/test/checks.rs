@@ -1,0 +1,178 @@
+//! The list of checks.
+
+use std::{
+    cell::RefCell,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+    rc::Rc,
+};
+
+use squall_harness::{
+    artifacts::{Artifacts, VARIABLE},
+    run_dir::write_json,
+    toolbox::Qemu,
+    wdk::{DriverBuild, Image},
+};
+
+use super::check::Check;
+use crate::{
+    build::{Builder, cargo},
+    failure::Failure,
+    progress::Stages,
+};
+
+/// Every check, in the order in which a newcomer wants to hear of its failure.
+pub(super) fn all(root: &Path, logs: &Path, qemu: Option<&Path>) -> Vec<Check> {
+    let driver = root.join("driver");
+    let guest = root.join("vm-images/testkernel");
+    let nextest = has_nextest();
+    let host = |arguments: &[&str]| command(root, arguments);
+    let in_guest = |arguments: &[&str]| command(&guest, arguments);
+    let pure = ["-p", "squall-testkernel-pure", "--target", host_target()];
+    let built = Rc::new(RefCell::new(None));
+
+    let build = {
+        let (built, logs, qemu) = (built.clone(), logs.to_owned(), qemu.map(Path::to_owned));
+        move || {
+            *built.borrow_mut() = Some(Built::make(&logs, qemu.as_deref())?);
+            Ok(())
+        }
+    };
+    let workspace = {
+        let root = root.to_owned();
+        move || match &*built.borrow() {
+            Some(built) => Ok(built.environment(tests(&root, nextest, &["--workspace"]))),
+            None => Err("not run: what they need was not built".to_owned()),
+        }
+    };
+    let guest_tests = {
+        let guest = guest.clone();
+        move || Ok(tests(&guest, nextest, &pure))
+    };
+    let driver_tests = {
+        let driver = driver.clone();
+        move || Ok(tests(&driver, nextest, &["-p", "squall-samples", "--target", host_target()]))
+    };
+    vec![
+        Check::commands(
+            "formatting",
+            [root, &driver, &guest].map(|folder| command(folder, &["fmt", "--all", "--check"])),
+        ),
+        Check::commands(
+            "clippy: host",
+            [host(&["clippy", "--workspace", "--all-targets", "--", "-Dwarnings"])],
+        ),
+        Check::commands(
+            "clippy: guest",
+            [
+                in_guest(&["clippy", "--release", "--", "-Dwarnings"]),
+                in_guest(&[
+                    "clippy",
+                    "--all-targets",
+                    pure[0],
+                    pure[1],
+                    pure[2],
+                    pure[3],
+                    "--",
+                    "-Dwarnings",
+                ]),
+            ],
+        ),
+        Check::commands("documentation: host", [documentation(host(&["doc", "--workspace", "--no-deps"]))]),
+        Check::commands("documentation: guest", [documentation(in_guest(&["doc", "--no-deps"]))]),
+        Check::own("clippy and documentation: driver", lint(&driver)),
+        Check::own("building", build),
+        Check::tests("tests: guest's logic", guest_tests),
+        Check::tests("tests: driver's logic", driver_tests),
+        Check::commands("examples in documentation", [host(&["test", "--workspace", "--doc", "--quiet"])]),
+        Check::tests("tests", workspace),
+    ]
+}
+
+fn command(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = cargo(folder);
+    command.args(arguments);
+    command
+}
+
+fn documentation(mut command: Command) -> Command {
+    command.env("RUSTDOCFLAGS", "-Dwarnings");
+    command
+}
+
+/// Every test of these packages, all failures reported.
+fn tests(folder: &Path, nextest: bool, arguments: &[&str]) -> Command {
+    let runner: &[&str] = if nextest { &["nextest", "run"] } else { &["test", "--tests"] };
+    let mut command = command(folder, runner);
+    command.args(arguments).arg("--no-fail-fast");
+    command
+}
+
+/// Lints both of the driver's images; the wdk crates need an environment that only the harness knows.
+fn lint(driver: &Path) -> impl FnMut() -> Result<(), Failure> + use<> {
+    let driver = driver.to_owned();
+    move || {
+        let stages = Stages::new();
+        let builder = Builder::new(&stages)?;
+        for image in [Image::Product, Image::Defects] {
+            DriverBuild::new(&driver, image)?.check(&builder.toolbox, &mut |line| eprintln!("{line}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// What the tests in guests are told.
+struct Built {
+    list: PathBuf,
+    qemu: PathBuf,
+    device_library: PathBuf,
+}
+
+impl Built {
+    fn make(folder: &Path, qemu: Option<&Path>) -> Result<Self, Failure> {
+        let stages = Stages::new();
+        let builder = Builder::new(&stages)?;
+        let artifacts = Artifacts {
+            qemu: builder.qemu(qemu)?,
+            device_library: builder.device_library()?,
+            kernel: builder.kernel()?,
+            driver: builder.driver(Image::Product)?,
+            defects: builder.driver(Image::Defects)?,
+        };
+        let list = folder.join("artifacts.json");
+        write_json(&list, &artifacts)?;
+        let qemu = one_program(folder, &artifacts.qemu)
+            .map_err(|error| Failure::infrastructure(format!("cannot write a script: {error}")))?;
+        Ok(Self { list, qemu, device_library: artifacts.device_library })
+    }
+
+    fn environment(&self, mut command: Command) -> Command {
+        command
+            .env(VARIABLE, &self.list)
+            .env("SQUALL_QEMU_COMMAND", &self.qemu)
+            .env("SQUALL_DEVICE_LIBRARY", &self.device_library);
+        command
+    }
+}
+
+/// A script that is a QEMU: a fetched one is started through its own dynamic linker, with arguments before ours.
+fn one_program(folder: &Path, qemu: &Qemu) -> std::io::Result<PathBuf> {
+    let script = folder.join("qemu");
+    let words = qemu.argv::<&str>([]);
+    let quoted = words.iter().map(|word| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''")));
+    let text = format!("#!/bin/sh\nexec {} \"$@\"\n", quoted.collect::<Vec<_>>().join(" "));
+    std::fs::write(&script, text)?;
+    std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755))?;
+    Ok(script)
+}
+
+fn has_nextest() -> bool {
+    let mut nextest = cargo(Path::new("."));
+    nextest.args(["nextest", "--version"]).output().is_ok_and(|output| output.status.success())
+}
+
+/// The host's own target, for crates that live in a workspace of another one.
+fn host_target() -> &'static str {
+    env!("SQUALL_HOST_TARGET")
+}
