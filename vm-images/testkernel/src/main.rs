@@ -20,6 +20,7 @@ mod ke;
 mod ldr;
 mod mm;
 mod nt;
+mod selftest;
 
 use arch::boot::BootInfo;
 use console::println;
@@ -48,6 +49,10 @@ fn kernel_main(boot: &BootInfo) -> ! {
         boot.memory_bytes() >> 20,
         hal::clock::now_ns() / 1000
     );
+    if selftest::is_wanted(boot) {
+        let run = selftest::provoke::wanted(boot).unwrap_or(selftest::run);
+        assert!(ke::thread::spawn("selftest", 8, run).is_ok(), "not enough memory for the first thread");
+    }
     arch::processors::idle()
 }
 

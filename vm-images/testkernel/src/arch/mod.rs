@@ -6,6 +6,7 @@ pub mod context;
 pub mod descriptors;
 pub mod port;
 pub mod processors;
+pub mod serial;
 pub mod trap;
 
 /// Stops this processor for good: interrupts off, asleep.

@@ -8,6 +8,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::apic;
 use crate::arch::port;
+use crate::ldr::export::export;
+use crate::selftest::{check, kernel_test};
 
 /// Counts per second of the 8254 interval timer.
 const PIT_HZ: u64 = 1_193_182;
@@ -143,4 +145,30 @@ pub fn wall_clock_seconds() -> u64 {
     let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let days = y * 365 + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1 - 719_468;
     ((days * 24 + hour) * 60 + minute) * 60 + second
+}
+
+export! { in HAL;
+    /// *KeStallExecutionProcessor function (wdm.h)*: waits without giving the processor away.
+    pub unsafe extern "win64" fn KeStallExecutionProcessor(microseconds: u32) {
+        stall_ns(u64::from(microseconds) * 1000);
+    }
+
+    /// *KeQueryPerformanceCounter function (wdm.h)*: counts since the start, and counts per second.
+    pub unsafe extern "win64" fn KeQueryPerformanceCounter(frequency: *mut i64) -> i64 {
+        if !frequency.is_null() {
+            // SAFETY: the caller's.
+            unsafe { frequency.write(counter_frequency().cast_signed()) };
+        }
+        counter().saturating_sub(BOOT_COUNT.load(Ordering::Relaxed)).cast_signed()
+    }
+}
+
+kernel_test! {
+    fn the_two_clocks_agree() {
+        let (start, timer) = (now_ns(), timer_frequency());
+        stall_ns(2_000_000);
+        check!(now_ns() - start >= 2_000_000);
+        // Every emulated local APIC counts at 1 GHz.
+        check!((900_000_000..1_100_000_000).contains(&timer));
+    }
 }

@@ -3,5 +3,6 @@
 pub mod apic;
 pub mod clock;
 pub mod firmware;
+pub mod interrupt;
 pub mod ioapic;
 pub mod pic;

@@ -45,6 +45,13 @@ pub fn bugcheck(code: u32, [p1, p2, p3, p4]: [u64; 4]) -> ! {
     unsafe { KeBugCheckEx(code, p1, p2, p3, p4) }
 }
 
+/// Raises an exception in the calling thread. Nobody handles it: the guest has no structured exception handling.
+pub fn raise(status: u32) -> ! {
+    let BugCheck { code, parameters } =
+        codes::unhandled_exception(status, raise as *const () as u64, irql::current().0, [0, 0], 0);
+    bugcheck(code, parameters)
+}
+
 /// The guest kernel itself went wrong; what is said is on the console.
 pub fn kernel_fault(what: core::fmt::Arguments<'_>, line: u32) -> ! {
     crate::console::print_unlocked(format_args!("\nsquall-testkernel fault: {what}\n"));

@@ -15,6 +15,7 @@ use super::processor::{self, Processor};
 use super::shared_data;
 use crate::hal;
 use crate::hal::apic;
+use crate::ldr::export::export;
 
 /// Between two ticks, in 100 ns: `KeQueryTimeIncrement`.
 pub const TICK: u64 = 156_250;
@@ -88,4 +89,29 @@ pub fn slice_over(processor: &Processor) -> bool {
     }
     processor.next_tick.store(now + TICK_NS, Ordering::Relaxed);
     true
+}
+
+export! {
+    /// *KeQueryTimeIncrement function (wdm.h)*: 100 ns units to a tick.
+    pub unsafe extern "win64" fn KeQueryTimeIncrement() -> u32 {
+        TICK as u32
+    }
+
+    /// *KeQuerySystemTimePrecise function (wdm.h)*: 100 ns units since 1601.
+    pub unsafe extern "win64" fn KeQuerySystemTimePrecise(time: *mut i64) {
+        // SAFETY: the caller's.
+        unsafe { time.write(system_time().cast_signed()) };
+    }
+
+    /// *KeQueryInterruptTimePrecise function (wdm.h)*: 100 ns units since the start, and the performance counter then.
+    pub unsafe extern "win64" fn KeQueryInterruptTimePrecise(counter: *mut u64) -> u64 {
+        // SAFETY: the caller's.
+        unsafe { counter.write(hal::clock::counter()) };
+        interrupt_time()
+    }
+
+    /// *KeQueryUnbiasedInterruptTime*: 100 ns units since the start; the guest never sleeps.
+    pub unsafe extern "win64" fn KeQueryUnbiasedInterruptTime() -> u64 {
+        interrupt_time()
+    }
 }

@@ -12,9 +12,12 @@ use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use super::event::Event;
-use super::processor::{self, Processor};
+use super::processor::{self, PROCESSOR_NUMBER, Processor};
 use super::{clock, dispatcher, timer};
-use crate::nt::{DeferredRoutine, KDPC, SINGLE_LIST_ENTRY, object_type};
+use crate::ldr::export::export;
+use crate::nt::{BOOLEAN, DeferredRoutine, KDPC, NTSTATUS, PVOID, SINGLE_LIST_ENTRY, object_type};
+use crate::nt::{STATUS_INVALID_PARAMETER, STATUS_SUCCESS};
+use crate::selftest::{check, kernel_test};
 
 /// `KDPC_IMPORTANCE`: high ones go to the front.
 pub mod importance {
@@ -28,6 +31,20 @@ pub mod importance {
 
 /// What is added to a target processor's number, so that 0 means that none is set.
 const TARGET_BIAS: u16 = 0x500;
+
+/// A DPC that was never initialized.
+pub const UNUSED: KDPC = KDPC {
+    Type: object_type::DPC,
+    Importance: importance::MEDIUM,
+    Number: 0,
+    DpcListEntry: SINGLE_LIST_ENTRY { Next: ptr::null_mut() },
+    ProcessorHistory: 0,
+    DeferredRoutine: None,
+    DeferredContext: ptr::null_mut(),
+    SystemArgument1: ptr::null_mut(),
+    SystemArgument2: ptr::null_mut(),
+    DpcData: ptr::null_mut(),
+};
 
 /// One processor's DPCs.
 #[derive(Debug)]
@@ -125,20 +142,8 @@ impl DpcQueue {
 /// # Safety
 /// `dpc` is writable. Everywhere below: it is a DPC that was initialized, and alive while it is queued.
 pub unsafe fn initialize(dpc: *mut KDPC, routine: Option<DeferredRoutine>, context: *mut c_void) {
-    let fresh = KDPC {
-        Type: object_type::DPC,
-        Importance: importance::MEDIUM,
-        Number: 0,
-        DpcListEntry: SINGLE_LIST_ENTRY { Next: ptr::null_mut() },
-        ProcessorHistory: 0,
-        DeferredRoutine: routine,
-        DeferredContext: context,
-        SystemArgument1: ptr::null_mut(),
-        SystemArgument2: ptr::null_mut(),
-        DpcData: ptr::null_mut(),
-    };
     // SAFETY: the caller's.
-    unsafe { dpc.write(fresh) };
+    unsafe { dpc.write(KDPC { DeferredRoutine: routine, DeferredContext: context, ..UNUSED }) };
 }
 
 fn claim(dpc: *mut KDPC, from: *mut c_void, to: *mut c_void) -> bool {
@@ -272,4 +277,147 @@ pub fn flush_all() {
         }
     }
     flush.done.wait(None);
+}
+
+export! {
+    /// *KeInitializeDpc function (wdm.h)*.
+    pub unsafe extern "win64" fn KeInitializeDpc(dpc: *mut KDPC, routine: Option<DeferredRoutine>, context: PVOID) {
+        // SAFETY: the caller's storage.
+        unsafe { initialize(dpc, routine, context) };
+    }
+
+    /// *KeInitializeThreadedDpc function (wdm.h)*: an ordinary DPC here; its documentation has drivers expect
+    /// DISPATCH_LEVEL, since threaded DPCs can be turned off.
+    pub unsafe extern "win64" fn KeInitializeThreadedDpc(
+        dpc: *mut KDPC,
+        routine: Option<DeferredRoutine>,
+        context: PVOID,
+    ) {
+        // SAFETY: the caller's storage.
+        unsafe { initialize(dpc, routine, context) };
+    }
+
+    /// *KeInsertQueueDpc function (wdm.h)*: FALSE where it is queued already. At any IRQL.
+    pub unsafe extern "win64" fn KeInsertQueueDpc(dpc: *mut KDPC, argument1: PVOID, argument2: PVOID) -> BOOLEAN {
+        // SAFETY: the caller's DPC.
+        BOOLEAN::from(unsafe { insert(dpc, argument1, argument2) })
+    }
+
+    /// *KeRemoveQueueDpc function (wdm.h)*: FALSE where it is not queued; it may be running then.
+    pub unsafe extern "win64" fn KeRemoveQueueDpc(dpc: *mut KDPC) -> BOOLEAN {
+        // SAFETY: the caller's DPC.
+        BOOLEAN::from(unsafe { remove(dpc) })
+    }
+
+    /// *KeFlushQueuedDpcs function (wdm.h)*: returns when what was queued before the call has run. At PASSIVE_LEVEL.
+    pub unsafe extern "win64" fn KeFlushQueuedDpcs() {
+        flush_all();
+    }
+
+    /// *KeSetImportanceDpc function (wdm.h)*.
+    pub unsafe extern "win64" fn KeSetImportanceDpc(dpc: *mut KDPC, importance: u32) {
+        // SAFETY: the caller's DPC.
+        unsafe { (*dpc).Importance = importance as u8 };
+    }
+
+    /// *KeSetTargetProcessorDpc function (wdm.h)*.
+    pub unsafe extern "win64" fn KeSetTargetProcessorDpc(dpc: *mut KDPC, number: i8) {
+        // SAFETY: the caller's DPC.
+        unsafe { set_target(dpc, u16::from(number.unsigned_abs())) };
+    }
+
+    /// *KeSetTargetProcessorDpcEx function (wdm.h)*: STATUS_INVALID_PARAMETER where there is no such processor.
+    pub unsafe extern "win64" fn KeSetTargetProcessorDpcEx(dpc: *mut KDPC, number: *const PROCESSOR_NUMBER) -> NTSTATUS {
+        // SAFETY: the caller's.
+        let PROCESSOR_NUMBER { group, number, .. } = unsafe { number.read() };
+        if group != 0 || usize::from(number) >= processor::count() {
+            return STATUS_INVALID_PARAMETER;
+        }
+        // SAFETY: the caller's DPC.
+        unsafe { set_target(dpc, number.into()) };
+        STATUS_SUCCESS
+    }
+
+    /// *KeIsExecutingDpc*: whether this processor runs a DPC.
+    pub unsafe extern "win64" fn KeIsExecutingDpc() -> BOOLEAN {
+        BOOLEAN::from(processor::current().dpc_active.load(Ordering::Relaxed) != 0)
+    }
+}
+
+mod recorder {
+    //! DPC routines that say when and where they ran.
+    use super::{KDPC, c_void};
+    use crate::ke::{irql, processor};
+    use core::sync::atomic::{AtomicU32, Ordering};
+
+    pub static RUNS: AtomicU32 = AtomicU32::new(0);
+    pub static IRQL: AtomicU32 = AtomicU32::new(0);
+    pub static PROCESSOR: AtomicU32 = AtomicU32::new(0);
+    /// The contexts of the DPCs that ran, a decimal digit each.
+    pub static ORDER: AtomicU32 = AtomicU32::new(0);
+
+    pub unsafe extern "win64" fn record(_: *mut KDPC, context: *mut c_void, _: *mut c_void, _: *mut c_void) {
+        RUNS.fetch_add(1, Ordering::Relaxed);
+        IRQL.store(irql::current().0.into(), Ordering::Relaxed);
+        PROCESSOR.store(processor::current().number() as u32, Ordering::Relaxed);
+        ORDER.store(ORDER.load(Ordering::Relaxed) * 10 + context.addr() as u32, Ordering::Relaxed);
+    }
+}
+
+/// A DPC that records, with a number.
+fn recording(number: usize) -> KDPC {
+    let mut dpc = UNUSED;
+    // SAFETY: in no queue.
+    unsafe { initialize(&raw mut dpc, Some(recorder::record), number as *mut c_void) };
+    dpc
+}
+
+kernel_test! {
+    fn a_dpc_runs_before_the_irql_is_low_again() {
+        use super::irql::{self, Irql};
+        let mut dpc = recording(1);
+        recorder::RUNS.store(0, Ordering::Relaxed);
+        let old = irql::raise(Irql::DISPATCH);
+        // SAFETY: it runs before this returns.
+        unsafe {
+            check!(insert(&raw mut dpc, ptr::null_mut(), ptr::null_mut()));
+            check!(!insert(&raw mut dpc, ptr::null_mut(), ptr::null_mut()));
+        }
+        check!(recorder::RUNS.load(Ordering::Relaxed) == 0);
+        irql::lower(old);
+        check!(recorder::RUNS.load(Ordering::Relaxed) == 1);
+        check!(recorder::IRQL.load(Ordering::Relaxed) == u32::from(Irql::DISPATCH.0));
+        check!(irql::current() == Irql::PASSIVE);
+    }
+
+    fn important_dpcs_go_first_and_removed_ones_not_at_all() {
+        use super::irql::{self, Irql};
+        let mut dpcs = [recording(1), recording(2), recording(3), recording(4)];
+        recorder::ORDER.store(0, Ordering::Relaxed);
+        dpcs[2].Importance = importance::HIGH;
+        let old = irql::raise(Irql::DISPATCH);
+        // SAFETY: they run before this returns.
+        unsafe {
+            dpcs.each_mut().map(|dpc| insert(dpc, ptr::null_mut(), ptr::null_mut()));
+            check!(remove(&raw mut dpcs[3]));
+            check!(!remove(&raw mut dpcs[3]));
+        }
+        irql::lower(old);
+        check!(recorder::ORDER.load(Ordering::Relaxed) == 312);
+    }
+
+    fn a_targeted_dpc_runs_on_its_processor_and_is_flushed() {
+        for number in 0..processor::count() {
+            let mut dpc = recording(1);
+            recorder::RUNS.store(0, Ordering::Relaxed);
+            // SAFETY: it has run when it is flushed.
+            unsafe {
+                set_target(&raw mut dpc, number as u16);
+                insert(&raw mut dpc, ptr::null_mut(), ptr::null_mut());
+            }
+            flush_all();
+            check!(recorder::RUNS.load(Ordering::Relaxed) == 1);
+            check!(recorder::PROCESSOR.load(Ordering::Relaxed) == number as u32);
+        }
+    }
 }

@@ -5,7 +5,9 @@ use core::cell::UnsafeCell;
 
 use super::wait::{self, Deadline, Wakeup};
 use super::{dispatcher, list};
-use crate::nt::{DISPATCHER_HEADER, KEVENT, object_type};
+use crate::ldr::export::export;
+use crate::nt::{BOOLEAN, DISPATCHER_HEADER, KEVENT, object_type};
+use crate::selftest::{check, kernel_test};
 
 /// Fills in a KEVENT that nobody waits for.
 ///
@@ -106,5 +108,78 @@ impl Event {
     /// The KEVENT inside, for code that shares it with a driver.
     pub fn as_ptr(&self) -> *mut KEVENT {
         self.0.get()
+    }
+}
+
+export! {
+    /// *KeInitializeEvent function (wdm.h)*: a notification or synchronization event, signalled or not.
+    pub unsafe extern "win64" fn KeInitializeEvent(event: *mut KEVENT, kind: u32, state: BOOLEAN) {
+        let kind =
+            if kind == 0 { object_type::EVENT_NOTIFICATION } else { object_type::EVENT_SYNCHRONIZATION };
+        // SAFETY: the caller's storage.
+        unsafe { initialize(event, kind, state != 0) };
+    }
+
+    /// *KeSetEvent function (wdm.h)*: returns the state before. No thread's priority is raised by it here, and `wait` is
+    /// only a hint that the caller waits next.
+    pub unsafe extern "win64" fn KeSetEvent(event: *mut KEVENT, _increment: i32, _wait: BOOLEAN) -> i32 {
+        // SAFETY: the caller's event.
+        unsafe { set(event) }
+    }
+
+    /// *KeResetEvent function (wdm.h)*: not signalled any more; returns the state before.
+    pub unsafe extern "win64" fn KeResetEvent(event: *mut KEVENT) -> i32 {
+        // SAFETY: the caller's event.
+        unsafe { reset(event) }
+    }
+
+    /// *KeClearEvent function (wdm.h)*: KeResetEvent without the answer.
+    pub unsafe extern "win64" fn KeClearEvent(event: *mut KEVENT) {
+        // SAFETY: the caller's event.
+        unsafe { reset(event) };
+    }
+
+    /// *KeReadStateEvent function (wdm.h)*: not 0 where it is signalled.
+    pub unsafe extern "win64" fn KeReadStateEvent(event: *mut KEVENT) -> i32 {
+        // SAFETY: the caller's event.
+        unsafe { (&raw const (*event).Header.SignalState).read_volatile() }
+    }
+}
+
+kernel_test! {
+    fn a_synchronization_event_lets_one_waiter_go_each_time() {
+        use alloc::sync::Arc;
+        use core::sync::atomic::{AtomicU32, Ordering};
+        let event = Arc::new(Event::new_synchronization());
+        let gone = Arc::new(AtomicU32::new(0));
+        let waiters: alloc::vec::Vec<_> = (0..3)
+            .filter_map(|_| {
+                let (event, gone) = (Arc::clone(&event), Arc::clone(&gone));
+                super::thread::spawn("waiter", 8, move || {
+                    event.wait(None);
+                    gone.fetch_add(1, Ordering::Relaxed);
+                })
+                .ok()
+            })
+            .collect();
+        check!(waiters.len() == 3);
+        for expected in 1..=3 {
+            super::thread::sleep_ns(5_000_000);
+            check!(gone.load(Ordering::Relaxed) == expected - 1);
+            event.set();
+            super::thread::sleep_ns(5_000_000);
+            check!(gone.load(Ordering::Relaxed) == expected);
+        }
+        check!(waiters.iter().all(|waiter| waiter.join(Some(1_000_000_000))));
+        check!(!event.wait(Some(0)));
+    }
+
+    fn a_notification_event_stays_until_it_is_reset() {
+        let event = Event::new_notification();
+        check!(!event.wait(Some(0)));
+        event.set();
+        check!(event.wait(Some(0)) && event.wait(None));
+        event.reset();
+        check!(!event.wait(Some(1_000_000)));
     }
 }

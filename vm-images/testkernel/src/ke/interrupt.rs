@@ -26,6 +26,7 @@ use super::lock::InterruptLock;
 use super::{clock, dpc, processor, rendezvous, spinlock};
 use crate::hal::{apic, ioapic};
 use crate::nt::{KINTERRUPT, KSPIN_LOCK, ServiceRoutine};
+use crate::selftest::{check, kernel_test};
 
 /// Objects that may share one vector.
 const MAX_SHARED: usize = 8;
@@ -330,4 +331,127 @@ pub fn take(vector: u8) {
     }
     // What was held back comes in after the return, before the interrupted code's next instruction.
     irql::set(old);
+}
+
+mod probe {
+    //! An ISR that records, and a DPC that it queues.
+    use super::{Irql, KINTERRUPT, c_void, irql};
+    use crate::ke::dpc;
+    use crate::nt::{BOOLEAN, KDPC};
+    use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+
+    pub static TAKEN: AtomicU32 = AtomicU32::new(0);
+    pub static LEVEL: AtomicU32 = AtomicU32::new(0);
+    pub static DEFERRED: AtomicU32 = AtomicU32::new(0);
+    pub static DPC: AtomicPtr<KDPC> = AtomicPtr::new(core::ptr::null_mut());
+
+    pub unsafe extern "win64" fn service(_: *mut KINTERRUPT, _: *mut c_void) -> BOOLEAN {
+        TAKEN.fetch_add(1, Ordering::Relaxed);
+        LEVEL.store(irql::current().0.into(), Ordering::Relaxed);
+        // SAFETY: the kernel itself uses no XMM register.
+        unsafe { core::arch::asm!("pcmpeqd xmm0, xmm0", "pcmpeqd xmm7, xmm7") };
+        let dpc = DPC.load(Ordering::Relaxed);
+        if !dpc.is_null() {
+            // SAFETY: the test's DPC outlives its interrupts.
+            unsafe { dpc::insert(dpc, core::ptr::null_mut(), core::ptr::null_mut()) };
+        }
+        1
+    }
+
+    pub unsafe extern "win64" fn deferred(_: *mut KDPC, _: *mut c_void, _: *mut c_void, _: *mut c_void) {
+        if irql::current() == Irql::DISPATCH {
+            DEFERRED.fetch_add(1, Ordering::Relaxed);
+        }
+        // SAFETY: as above.
+        unsafe { core::arch::asm!("pcmpeqd xmm1, xmm1") };
+    }
+}
+
+fn probe_on(line: u32) -> Connection {
+    let vector = crate::hal::interrupt::vector_of_isa_line(line).unwrap_or(0);
+    Connection {
+        routine: probe::service,
+        context: ptr::null_mut(),
+        lock: ptr::null_mut(),
+        vector,
+        synchronize_irql: Irql::of_vector(vector),
+        trigger: Trigger::Edge,
+        shared: false,
+        affinity: u64::MAX,
+    }
+}
+
+kernel_test! {
+    fn an_isr_runs_at_its_dirql_and_its_dpc_before_the_thread_goes_on() {
+        use crate::ke::thread;
+        let old = thread::set_affinity(1);
+        let connection = probe_on(11);
+        let mut dpc = dpc::UNUSED;
+        // SAFETY: the DPC is in no queue, and stays here until the test's end.
+        unsafe { dpc::initialize(&raw mut dpc, Some(probe::deferred), ptr::null_mut()) };
+        probe::DPC.store(&raw mut dpc, Ordering::Relaxed);
+        let object = connect(connection);
+        check!(object.is_ok());
+        check!(connect(connection) == Err(Refused::InUse));
+        check!(connected_in(0..u64::MAX).len() >= 1);
+        let before = probe::TAKEN.load(Ordering::Relaxed);
+        let (mut kept_0, mut kept_7): (u64, u64);
+        // SAFETY: the kernel itself uses no XMM register. The interrupt is requested between the two halves.
+        unsafe { core::arch::asm!("movq xmm0, {0}", "movq xmm7, {0}", in(reg) 0x0123_4567_89AB_CDEF_u64) };
+        apic::interrupt_self(connection.vector);
+        // By now everything has happened: taking it is the next instruction's business.
+        let (taken, deferred) = (probe::TAKEN.load(Ordering::SeqCst), probe::DEFERRED.load(Ordering::SeqCst));
+        // SAFETY: as above.
+        unsafe { core::arch::asm!("movq {}, xmm0", "movq {}, xmm7", out(reg) kept_0, out(reg) kept_7) };
+        check!(taken == before + 1);
+        check!(deferred > 0);
+        check!(probe::LEVEL.load(Ordering::Relaxed) == u32::from(connection.vector >> 4));
+        check!(kept_0 == 0x0123_4567_89AB_CDEF && kept_7 == 0x0123_4567_89AB_CDEF);
+        probe::DPC.store(ptr::null_mut(), Ordering::Relaxed);
+        check!(object.is_ok_and(disconnect));
+        check!(object.is_ok_and(|object| !disconnect(object)));
+        thread::set_affinity(old);
+    }
+
+    fn an_interrupt_waits_for_the_irql_to_fall() {
+        let old_affinity = super::thread::set_affinity(1);
+        let connection = probe_on(11);
+        let object = connect(connection);
+        check!(object.is_ok());
+        let before = probe::TAKEN.load(Ordering::Relaxed);
+        let old = irql::raise(connection.synchronize_irql);
+        apic::interrupt_self(connection.vector);
+        let held = probe::TAKEN.load(Ordering::SeqCst);
+        irql::lower(old);
+        let taken = probe::TAKEN.load(Ordering::SeqCst);
+        check!(object.is_ok_and(disconnect));
+        super::thread::set_affinity(old_affinity);
+        check!(held == before && taken == before + 1);
+    }
+
+    fn synchronized_code_keeps_the_isr_out() {
+        let old_affinity = super::thread::set_affinity(1);
+        let connection = probe_on(11);
+        let object = connect(connection);
+        let Ok(object) = object else { return Err(super::super::selftest::Failed { condition: "connect", file: file!(), line: line!() }) };
+        let before = probe::TAKEN.load(Ordering::Relaxed);
+        // SAFETY: connected.
+        let inside = unsafe {
+            synchronize(object, || {
+                apic::interrupt_self(connection.vector);
+                (probe::TAKEN.load(Ordering::SeqCst), irql::current())
+            })
+        };
+        let after = probe::TAKEN.load(Ordering::SeqCst);
+        check!(disconnect(object));
+        super::thread::set_affinity(old_affinity);
+        check!(inside == (before, connection.synchronize_irql) && after == before + 1);
+    }
+
+    fn impossible_connections_are_refused() {
+        let connection = probe_on(11);
+        check!(connect(Connection { vector: CLOCK_VECTOR, ..connection }) == Err(Refused::NoSuchVector));
+        check!(connect(Connection { synchronize_irql: Irql::DISPATCH, ..connection }) == Err(Refused::WrongIrql));
+        check!(connect(Connection { affinity: 0, ..connection }) == Err(Refused::NoProcessor));
+    }
 }

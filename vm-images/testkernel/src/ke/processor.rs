@@ -14,6 +14,8 @@ use super::dpc::DpcQueue;
 use super::lock::InterruptLock;
 use super::thread::Thread;
 use super::timer::TimerQueue;
+use crate::ldr::export::{export, export_data};
+use crate::nt::KAFFINITY;
 
 /// More processors than this are not started.
 pub const MAX_PROCESSORS: usize = 8;
@@ -121,7 +123,8 @@ pub fn create(number: usize, apic_id: u32) -> &'static Processor {
 /// Makes `processor` the one that runs this, from now on.
 pub fn enter(processor: &'static Processor) {
     x86_64::registers::model_specific::GsBase::write(x86_64::VirtAddr::from_ptr(processor));
-    COUNT.fetch_add(1, Ordering::AcqRel);
+    let before = COUNT.fetch_add(1, Ordering::AcqRel);
+    NUMBER_PROCESSORS.store(before as u32 + 1, Ordering::Release);
 }
 
 /// How many processors run.
@@ -189,5 +192,77 @@ impl Processor {
     /// Whether it runs its idle thread and has nothing to run next. Under the dispatcher's lock.
     pub fn is_idle(&self) -> bool {
         self.thread() == self.idle.load(Ordering::Acquire) && self.next.get().is_null()
+    }
+}
+
+/// A processor in a machine with groups of them; this one has group 0.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct PROCESSOR_NUMBER {
+    /// The group.
+    pub group: u16,
+    /// The number in it.
+    pub number: u8,
+    /// 0.
+    pub reserved: u8,
+}
+
+/// What drivers import as `KeNumberProcessors`.
+static NUMBER_PROCESSORS: AtomicU32 = AtomicU32::new(0);
+
+export_data! {
+    KeNumberProcessors => NUMBER_PROCESSORS;
+}
+
+/// Stands for every group: `ALL_PROCESSOR_GROUPS`.
+const ALL_GROUPS: u16 = 0xFFFF;
+
+fn count_in(group: u16, count: usize) -> u32 {
+    if group == 0 || group == ALL_GROUPS { count as u32 } else { 0 }
+}
+
+export! {
+    /// *KeGetCurrentProcessorNumberEx function (wdm.h)*: the number, also where `number` is not null.
+    pub unsafe extern "win64" fn KeGetCurrentProcessorNumberEx(number: *mut PROCESSOR_NUMBER) -> u32 {
+        let current = current().number() as u32;
+        if !number.is_null() {
+            // SAFETY: the caller's.
+            unsafe { number.write(PROCESSOR_NUMBER { group: 0, number: current as u8, reserved: 0 }) };
+        }
+        current
+    }
+
+    /// *KeQueryActiveProcessorCount function (wdm.h)*: how many, and their set where `set` is not null.
+    pub unsafe extern "win64" fn KeQueryActiveProcessorCount(set: *mut KAFFINITY) -> u32 {
+        if !set.is_null() {
+            // SAFETY: the caller's.
+            unsafe { set.write(all_mask()) };
+        }
+        count() as u32
+    }
+
+    /// *KeQueryActiveProcessorCountEx function (wdm.h)*: of a group; 0 where there is no such group.
+    pub unsafe extern "win64" fn KeQueryActiveProcessorCountEx(group: u16) -> u32 {
+        count_in(group, count())
+    }
+
+    /// *KeQueryActiveProcessors function (wdm.h)*: the set of them.
+    pub unsafe extern "win64" fn KeQueryActiveProcessors() -> KAFFINITY {
+        all_mask()
+    }
+
+    /// *KeQueryMaximumProcessorCount function (wdm.h)*: none is ever added.
+    pub unsafe extern "win64" fn KeQueryMaximumProcessorCount() -> u32 {
+        count() as u32
+    }
+
+    /// *KeQueryMaximumProcessorCountEx function (wdm.h)*.
+    pub unsafe extern "win64" fn KeQueryMaximumProcessorCountEx(group: u16) -> u32 {
+        count_in(group, count())
+    }
+
+    /// *KeQueryActiveGroupCount function (wdm.h)*: 1.
+    pub unsafe extern "win64" fn KeQueryActiveGroupCount() -> u16 {
+        1
     }
 }

@@ -15,6 +15,7 @@ use super::lock::SpinLock;
 use super::processor;
 use crate::hal::apic;
 use crate::mm::paging;
+use crate::selftest::{check, kernel_test};
 
 /// One initiator at a time. Those who wait for it do so at DISPATCH_LEVEL and can still be called together.
 static INITIATOR: SpinLock<()> = SpinLock::new(());
@@ -54,4 +55,39 @@ pub fn interrupt() {
     }
     paging::flush_this_processor();
     DEPARTED.fetch_add(1, Ordering::AcqRel);
+}
+
+kernel_test! {
+    fn nobody_else_moves_while_the_others_are_parked() {
+        use crate::ke::thread;
+        use core::sync::atomic::AtomicU32;
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        static STOP: AtomicU32 = AtomicU32::new(0);
+        STOP.store(0, Ordering::Relaxed);
+        let mut threads = alloc::vec::Vec::new();
+        for number in 1..processor::count() {
+            let spinner = thread::spawn("spinner", 8, move || {
+                thread::set_affinity(1 << number);
+                while STOP.load(Ordering::Relaxed) == 0 {
+                    COUNT.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            threads.extend(spinner);
+        }
+        thread::set_affinity(1);
+        thread::sleep_ns(20_000_000);
+        let mut still = true;
+        for _ in 0..100 {
+            with_others_parked(|| {
+                let seen = COUNT.load(Ordering::SeqCst);
+                (0..1000).for_each(|_| core::hint::spin_loop());
+                still &= COUNT.load(Ordering::SeqCst) == seen;
+            });
+        }
+        thread::set_affinity(u64::MAX);
+        STOP.store(1, Ordering::Relaxed);
+        check!(still);
+        check!(threads.iter().all(|thread| thread.join(Some(5_000_000_000))));
+        check!(processor::count() == 1 || COUNT.load(Ordering::Relaxed) > 0);
+    }
 }

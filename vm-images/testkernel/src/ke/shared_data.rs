@@ -9,6 +9,7 @@ use super::clock::{self, TICK};
 use super::lock::InterruptLock;
 use crate::mm::frame;
 use crate::mm::paging::{self, OutOfMemory, Protection};
+use crate::selftest::{check, kernel_test};
 
 /// Where every x64 Windows has it.
 const ADDRESS: u64 = 0xffff_f780_0000_0000;
@@ -67,4 +68,23 @@ pub fn update() {
     write_time(page, SYSTEM_TIME, clock::system_time_at_boot() + now);
     // SAFETY: as in `word`; the tick count is eight aligned bytes, read whole on x64.
     unsafe { &*page.add(TICK_COUNT).cast::<AtomicU64>() }.store(now / TICK, Ordering::Release);
+}
+
+kernel_test! {
+    fn drivers_can_read_the_time_from_the_page() {
+        update();
+        // SAFETY: the page is mapped, readable, for ever.
+        let (low, high, ticks) = unsafe {
+            (
+                ((ADDRESS + SYSTEM_TIME as u64) as *const u32).read_volatile(),
+                ((ADDRESS + SYSTEM_TIME as u64 + 4) as *const u32).read_volatile(),
+                ((ADDRESS + TICK_COUNT as u64) as *const u64).read_volatile(),
+            )
+        };
+        let shown = u64::from(high) << 32 | u64::from(low);
+        check!(clock::system_time() - shown < 10_000_000);
+        check!(ticks <= clock::interrupt_time() / TICK);
+        // This was written in 2026: 1601 is far away.
+        check!(shown > 130_000_000_000_000_000);
+    }
 }

@@ -12,8 +12,11 @@ use core::ptr;
 
 use super::dispatcher::Guard;
 use super::processor::{self, Processor};
-use super::{clock, dpc, list};
-use crate::nt::{DISPATCHER_HEADER, KTIMER, LIST_ENTRY, object_type};
+use super::wait::Deadline;
+use super::{clock, dispatcher, dpc, list};
+use crate::ldr::export::export;
+use crate::nt::{BOOLEAN, DISPATCHER_HEADER, KDPC, KTIMER, LIST_ENTRY, object_type};
+use crate::selftest::{check, kernel_test};
 
 /// 100 ns units in a millisecond.
 const UNITS_PER_MS: u64 = 10_000;
@@ -192,6 +195,104 @@ pub fn expire(guard: &mut Guard, processor: &Processor) {
             }
             remove(timer);
             fire(guard, timer);
+        }
+    }
+}
+
+export! {
+    /// *KeInitializeTimer function (wdm.h)*: a notification timer.
+    pub unsafe extern "win64" fn KeInitializeTimer(timer: *mut KTIMER) {
+        // SAFETY: the caller's storage.
+        unsafe { initialize(timer, object_type::TIMER_NOTIFICATION) };
+    }
+
+    /// *KeInitializeTimerEx function (wdm.h)*: a notification or synchronization timer.
+    pub unsafe extern "win64" fn KeInitializeTimerEx(timer: *mut KTIMER, kind: u32) {
+        let kind =
+            if kind == 0 { object_type::TIMER_NOTIFICATION } else { object_type::TIMER_SYNCHRONIZATION };
+        // SAFETY: the caller's storage.
+        unsafe { initialize(timer, kind) };
+    }
+
+    /// *KeSetTimer function (wdm.h)*: once, `due` relative where negative; TRUE where it was running, which it is not
+    /// any longer with its old time.
+    pub unsafe extern "win64" fn KeSetTimer(timer: *mut KTIMER, due: i64, dpc: *mut KDPC) -> BOOLEAN {
+        // SAFETY: the caller's timer and DPC, under the lock.
+        BOOLEAN::from(unsafe { set(&mut dispatcher::lock(), timer, Deadline::from_driver(due).0, 0, dpc) })
+    }
+
+    /// *KeSetTimerEx function (wdm.h)*: again and again every `period` milliseconds, where that is not 0.
+    pub unsafe extern "win64" fn KeSetTimerEx(timer: *mut KTIMER, due: i64, period: i32, dpc: *mut KDPC) -> BOOLEAN {
+        let period = u32::try_from(period).unwrap_or(0);
+        // SAFETY: as above.
+        BOOLEAN::from(unsafe { set(&mut dispatcher::lock(), timer, Deadline::from_driver(due).0, period, dpc) })
+    }
+
+    /// *KeSetCoalescableTimer function (wdm.h)*: as KeSetTimerEx; the tolerance is not made use of.
+    pub unsafe extern "win64" fn KeSetCoalescableTimer(
+        timer: *mut KTIMER,
+        due: i64,
+        period: u32,
+        _tolerable_delay: u32,
+        dpc: *mut KDPC,
+    ) -> BOOLEAN {
+        // SAFETY: as above.
+        BOOLEAN::from(unsafe { set(&mut dispatcher::lock(), timer, Deadline::from_driver(due).0, period, dpc) })
+    }
+
+    /// *KeCancelTimer function (wdm.h)*: TRUE where it was running. A DPC that it has queued already is queued still.
+    pub unsafe extern "win64" fn KeCancelTimer(timer: *mut KTIMER) -> BOOLEAN {
+        let _guard = dispatcher::lock();
+        // SAFETY: the caller's timer, under the lock.
+        BOOLEAN::from(unsafe { remove(timer) })
+    }
+
+    /// *KeReadStateTimer function (wdm.h)*: TRUE where it is signalled.
+    pub unsafe extern "win64" fn KeReadStateTimer(timer: *mut KTIMER) -> BOOLEAN {
+        // SAFETY: the caller's timer.
+        BOOLEAN::from(unsafe { (&raw const (*timer).Header.SignalState).read_volatile() } > 0)
+    }
+}
+
+kernel_test! {
+    fn a_timer_queues_its_dpc_and_is_signalled() {
+        use super::wait::{self, Wakeup};
+        use core::sync::atomic::{AtomicU32, Ordering};
+        static FIRED: AtomicU32 = AtomicU32::new(0);
+        unsafe extern "win64" fn fired(
+            _: *mut KDPC,
+            _: *mut core::ffi::c_void,
+            _: *mut core::ffi::c_void,
+            _: *mut core::ffi::c_void,
+        ) {
+            FIRED.fetch_add(1, Ordering::Relaxed);
+        }
+        FIRED.store(0, Ordering::Relaxed);
+        let mut timer = UNUSED;
+        let mut dpc = dpc::UNUSED;
+        let (timer, dpc) = (&raw mut timer, &raw mut dpc);
+        // SAFETY: both live until the timer is cancelled and the DPCs are flushed.
+        unsafe {
+            dpc::initialize(dpc, Some(fired), ptr::null_mut());
+            KeInitializeTimer(timer);
+            check!(KeSetTimer(timer, -20_000, dpc) == 0);
+            check!(wait::for_one(timer.cast(), None) == Wakeup::Object(0));
+            dpc::flush_all();
+            check!(FIRED.load(Ordering::Relaxed) == 1);
+
+            KeSetTimerEx(timer, -10_000, 2, dpc);
+            super::thread::sleep_ns(50_000_000);
+            check!(KeCancelTimer(timer) == 1);
+            check!(KeCancelTimer(timer) == 0);
+            dpc::flush_all();
+            let often = FIRED.load(Ordering::Relaxed);
+            check!(often >= 4);
+            super::thread::sleep_ns(10_000_000);
+            check!(FIRED.load(Ordering::Relaxed) == often);
+
+            check!(KeSetTimer(timer, -10_000_000, ptr::null_mut()) == 0);
+            check!(KeSetTimer(timer, -10_000, ptr::null_mut()) == 1);
+            check!(wait::for_one(timer.cast(), Some(Deadline::after_ns(500_000_000))) == Wakeup::Object(0));
         }
     }
 }

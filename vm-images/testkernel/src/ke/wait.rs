@@ -10,13 +10,18 @@
 use core::ffi::c_void;
 use core::ptr;
 
-use squall_testkernel_pure::bugcheck::ATTEMPTED_SWITCH_FROM_DPC;
+use squall_testkernel_pure::bugcheck::{ATTEMPTED_SWITCH_FROM_DPC, MAXIMUM_WAIT_OBJECTS_EXCEEDED};
 
 use super::dispatcher::{self, Guard, State};
 use super::irql::{self, Irql};
 use super::thread::{Scheduling, Thread};
 use super::{bugcheck, clock, list, processor, timer};
-use crate::nt::{DISPATCHER_HEADER, KMUTANT, LIST_ENTRY, object_type};
+use crate::ldr::export::export;
+use crate::nt::{
+    BOOLEAN, DISPATCHER_HEADER, KMUTANT, KPROCESSOR_MODE, LIST_ENTRY, NTSTATUS, PVOID, object_type,
+};
+use crate::nt::{STATUS_SUCCESS, STATUS_TIMEOUT};
+use crate::selftest::{check, kernel_test};
 
 /// Blocks in each thread's record: `THREAD_WAIT_OBJECTS`.
 pub const BUILT_IN_BLOCKS: usize = 3;
@@ -261,4 +266,146 @@ pub fn delay(deadline: Deadline) {
     }
     // SAFETY: there are no objects.
     unsafe { for_objects(&[], false, Some(deadline), ptr::null_mut()) };
+}
+
+fn status_of(wakeup: Wakeup) -> NTSTATUS {
+    match wakeup {
+        // STATUS_WAIT_0 and what follows it.
+        Wakeup::Object(index) => NTSTATUS::from_bits(u32::from(index)),
+        Wakeup::Timeout => STATUS_TIMEOUT,
+    }
+}
+
+/// A driver's pointer to a timeout; null waits for ever.
+///
+/// # Safety
+/// The pointer is null or readable.
+unsafe fn deadline_from(timeout: *const i64) -> Option<Deadline> {
+    // SAFETY: the caller's.
+    unsafe { timeout.as_ref() }.map(|&value| Deadline::from_driver(value))
+}
+
+export! {
+    /// *KeWaitForSingleObject function (wdm.h)*: 0 where the object let the thread go, STATUS_TIMEOUT where time did. Not
+    /// alertable: there is nobody to alert.
+    pub unsafe extern "win64" fn KeWaitForSingleObject(
+        object: PVOID,
+        _reason: u32,
+        _mode: KPROCESSOR_MODE,
+        _alertable: BOOLEAN,
+        timeout: *const i64,
+    ) -> NTSTATUS {
+        // SAFETY: the caller's object and timeout.
+        status_of(unsafe { for_one(object, deadline_from(timeout)) })
+    }
+
+    /// *KeWaitForMultipleObjects function (wdm.h)*: any or all of up to 64 objects; more than three need the caller's
+    /// array of wait blocks. Beyond that NT stops with 0xC, and so does this.
+    pub unsafe extern "win64" fn KeWaitForMultipleObjects(
+        count: u32,
+        objects: *const PVOID,
+        wait_type: u32,
+        _reason: u32,
+        _mode: KPROCESSOR_MODE,
+        _alertable: BOOLEAN,
+        timeout: *const i64,
+        blocks: *mut WaitBlock,
+    ) -> NTSTATUS {
+        const WAIT_ALL: u32 = 0;
+        let count = count as usize;
+        if count == 0 || count > MAX_OBJECTS || (count > BUILT_IN_BLOCKS && blocks.is_null()) {
+            bugcheck::bugcheck(MAXIMUM_WAIT_OBJECTS_EXCEEDED, [0; 4]);
+        }
+        // SAFETY: the caller's objects, blocks and timeout.
+        status_of(unsafe {
+            let objects = core::slice::from_raw_parts(objects.cast::<*mut DISPATCHER_HEADER>(), count);
+            for_objects(objects, wait_type == WAIT_ALL, deadline_from(timeout), blocks)
+        })
+    }
+
+    /// *KeDelayExecutionThread function (wdm.h)*.
+    pub unsafe extern "win64" fn KeDelayExecutionThread(
+        _mode: KPROCESSOR_MODE,
+        _alertable: BOOLEAN,
+        interval: *const i64,
+    ) -> NTSTATUS {
+        // SAFETY: the caller's interval.
+        if let Some(deadline) = unsafe { deadline_from(interval) } {
+            delay(deadline);
+        }
+        STATUS_SUCCESS
+    }
+}
+
+kernel_test! {
+    fn a_timeout_takes_its_time_and_not_much_more() {
+        let start = clock::interrupt_time();
+        delay(Deadline::after_ns(20_000_000));
+        let slept = clock::interrupt_time() - start;
+        check!(slept >= 200_000);
+        // The host may be busy; a lost wake-up would be for ever.
+        check!(slept < 10_000_000);
+    }
+
+    fn a_wait_for_all_takes_nothing_before_it_takes_all() {
+        let [first, second] = [(); 2].map(|()| super::event::Event::new_synchronization());
+        let objects = [first.as_ptr().cast(), second.as_ptr().cast()];
+        let all = |timeout| {
+            // SAFETY: the events live until the end of the test.
+            unsafe { for_objects(&objects, true, Some(Deadline::after_ns(timeout)), ptr::null_mut()) }
+        };
+        first.set();
+        check!(all(1_000_000) == Wakeup::Timeout);
+        second.set();
+        check!(all(1_000_000) == Wakeup::Object(0));
+        check!(!first.wait(Some(0)) && !second.wait(Some(0)));
+    }
+
+    fn a_wait_for_any_says_which() {
+        let [first, second] = [(); 2].map(|()| super::event::Event::new_synchronization());
+        let objects = [first.as_ptr().cast(), second.as_ptr().cast()];
+        let shared = alloc::sync::Arc::new(second);
+        let setter = alloc::sync::Arc::clone(&shared);
+        let thread = super::thread::spawn("setter", 8, move || {
+            super::thread::sleep_ns(5_000_000);
+            setter.set();
+        });
+        // SAFETY: the events live until the end of the test (the second one's KEVENT did not move with it).
+        let wakeup = unsafe { for_objects(&objects, false, None, ptr::null_mut()) };
+        check!(wakeup == Wakeup::Object(1));
+        check!(thread.is_ok_and(|thread| thread.join(Some(1_000_000_000))));
+    }
+
+    fn a_mutex_is_its_owners_as_often_as_it_likes() {
+        let mut storage = core::mem::MaybeUninit::<KMUTANT>::uninit();
+        let mutex = storage.as_mut_ptr();
+        // SAFETY: the mutex lives until the end of the test.
+        unsafe {
+            super::mutex::KeInitializeMutex(mutex, 0);
+            check!(for_one(mutex.cast(), Some(Deadline::NOW)) == Wakeup::Object(0));
+            check!(for_one(mutex.cast(), Some(Deadline::NOW)) == Wakeup::Object(0));
+            super::mutex::KeReleaseMutex(mutex, 0);
+            let address = mutex.addr();
+            let try_it = move || {
+                let wakeup = for_one(address as *mut c_void, Some(Deadline::NOW));
+                super::thread::exit(u32::from(wakeup == Wakeup::Timeout));
+            };
+            let other = super::thread::spawn("other", 8, try_it);
+            check!(other.is_ok_and(|other| other.join(None) && other.exit_status() == 1));
+            check!(super::mutex::KeReleaseMutex(mutex, 0) == 0);
+            check!((*mutex).Header.SignalState == 1);
+        }
+    }
+
+    fn a_semaphore_lets_as_many_go_as_it_counts() {
+        let mut storage = core::mem::MaybeUninit::<crate::nt::KSEMAPHORE>::uninit();
+        let semaphore = storage.as_mut_ptr();
+        // SAFETY: the semaphore lives until the end of the test.
+        unsafe {
+            super::semaphore::KeInitializeSemaphore(semaphore, 1, 3);
+            check!(super::semaphore::KeReleaseSemaphore(semaphore, 0, 1, 0) == 1);
+            let once = || for_one(semaphore.cast(), Some(Deadline::NOW));
+            check!(once() == Wakeup::Object(0) && once() == Wakeup::Object(0) && once() == Wakeup::Timeout);
+        }
+    }
 }

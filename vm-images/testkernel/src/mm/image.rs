@@ -10,6 +10,7 @@ use core::ptr::NonNull;
 use super::frame::PAGE_SIZE;
 use super::paging::Protection;
 use super::region::{Region, Window};
+use crate::selftest::{check, kernel_test};
 
 /// The memory of one driver image. Dropping it is unmapping it.
 #[derive(Debug)]
@@ -49,4 +50,32 @@ pub fn map(size: usize) -> Option<ImageRegion> {
 /// Takes the image away from every processor at once.
 pub fn unmap(image: ImageRegion) {
     drop(image);
+}
+
+kernel_test! {
+    fn an_image_appears_with_its_protections_and_goes_for_good() {
+        use super::paging;
+        let free = super::frame::free_count();
+        let Some(image) = map(0x2800) else { return Err(crate::selftest::Failed { condition: "map", file: file!(), line: line!() }) };
+        let base = image.base();
+        check!(image.bytes() == 0x3000 && base % 0x10000 == 0);
+        // mov eax, 42; ret
+        let code = [0xB8, 42, 0, 0, 0, 0xC3];
+        // SAFETY: the image is mapped, writable and longer than that.
+        unsafe { image.pointer().as_ptr().copy_from_nonoverlapping(code.as_ptr(), code.len()) };
+        image.protect(0, 6, Protection::ReadExecute);
+        // SAFETY: the code just written is such a function, and executable now.
+        let answer = unsafe { core::mem::transmute::<u64, extern "C" fn() -> u32>(base)() };
+        check!(answer == 42);
+        const WRITABLE: u64 = 2;
+        const NO_EXECUTE: u64 = 1 << 63;
+        check!(paging::entry(base) & (WRITABLE | NO_EXECUTE) == 0);
+        check!(paging::entry(base + 0x1000) & (WRITABLE | NO_EXECUTE) == WRITABLE | NO_EXECUTE);
+        unmap(image);
+        check!((0..3).all(|page| !paging::is_present(base + page * 0x1000)));
+        let again = map(0x2800);
+        check!(again.is_some_and(|again| again.base() != base));
+        // Tables that had to be made stay.
+        check!(super::frame::free_count() + 4 >= free);
+    }
 }

@@ -7,6 +7,7 @@ use super::frame::PAGE_SIZE;
 use super::paging::Protection;
 use super::region::Region;
 use crate::ke::lock::SpinLock;
+use crate::selftest::{check, kernel_test};
 
 /// What is mapped, by the address handed out, page-aligned.
 static MAPPED: SpinLock<BTreeMap<usize, Region>> = SpinLock::new(BTreeMap::new());
@@ -34,4 +35,19 @@ pub fn map(physical: u64, size: usize, cached: bool) -> *mut u8 {
 pub fn unmap(address: *mut u8) -> bool {
     let region = MAPPED.lock().remove(&(address.addr() & !(PAGE_SIZE - 1)));
     region.is_some()
+}
+
+kernel_test! {
+    fn device_memory_appears_at_its_offset_and_goes() {
+        // The I/O APIC's registers; the offset within the page has to be kept.
+        let mapped = map(0xFEC0_0010, 4, false);
+        check!(!mapped.is_null() && mapped.addr() % PAGE_SIZE == 0x10);
+        check!(super::paging::physical(mapped.addr() as u64) == Some(0xFEC0_0010));
+        check!(unmap(mapped));
+        check!(!super::paging::is_present(mapped.addr() as u64));
+        check!(!unmap(mapped));
+        check!(map(0, 0, false).is_null());
+        check!(map(u64::MAX - 10, 100, false).is_null());
+        check!(map(0, usize::MAX, false).is_null());
+    }
 }

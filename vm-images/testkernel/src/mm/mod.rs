@@ -10,6 +10,7 @@
 //! | `0xffff_f800_0000_0000` | driver images, each section with its own protection |
 //! | `0xffff_ffff_8000_0000` | the kernel |
 
+pub mod contiguous;
 pub mod frame;
 pub mod heap;
 pub mod image;

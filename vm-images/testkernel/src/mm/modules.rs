@@ -8,6 +8,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use crate::ke::lock::SpinLock;
+use crate::selftest::{check, kernel_test};
 
 /// How many images are remembered, loaded and unloaded together.
 const CAPACITY: usize = 64;
@@ -136,5 +137,24 @@ pub fn unloaded(base: u64) {
         *count += 1;
         slot.unloaded_at.store(*count, Ordering::Relaxed);
         slot.state.store(UNLOADED, Ordering::Release);
+    }
+}
+
+kernel_test! {
+    fn images_are_found_while_loaded_and_remembered_after() {
+        const BASE: u64 = 0xffff_f8ff_0000_0000;
+        check!(lookup(BASE).is_none());
+        check!(loaded("a name that is longer than the forty-eight bytes kept.sys", BASE, 0x2000));
+        check!(lookup(BASE + 0x1FFF).is_some_and(|(module, offset)| offset == 0x1FFF && !module.unloaded));
+        check!(lookup(BASE + 0x2000).is_none());
+        unloaded(BASE);
+        check!(lookup(BASE).is_some_and(|(module, _)| module.unloaded && module.name().len() == 48));
+        // As many more make the list forget it, and none of them is lost before.
+        for index in 1..=CAPACITY as u64 {
+            check!(loaded("next.sys", BASE + index * 0x10000, 0x1000));
+            unloaded(BASE + index * 0x10000);
+        }
+        check!(lookup(BASE).is_none());
+        check!(lookup(BASE + CAPACITY as u64 * 0x10000).is_some());
     }
 }

@@ -1,0 +1,60 @@
+//! Mutexes: owned by a thread, which may acquire one again and again, and releases it as often.
+
+use core::ptr;
+
+use super::bugcheck::raise;
+use super::{dispatcher, list, processor};
+use crate::ldr::export::export;
+use crate::nt::{BOOLEAN, DISPATCHER_HEADER, KMUTANT, object_type};
+
+/// `STATUS_MUTANT_NOT_OWNED`.
+const NOT_OWNED: u32 = 0xC000_0046;
+
+export! {
+    /// *KeInitializeMutex function (wdm.h)*: free.
+    pub unsafe extern "win64" fn KeInitializeMutex(mutex: *mut KMUTANT, _level: u32) {
+        // SAFETY: the caller's storage.
+        unsafe {
+            mutex.write(KMUTANT {
+                Header: DISPATCHER_HEADER {
+                    Type: object_type::MUTANT,
+                    Flags: 0,
+                    Size: (size_of::<KMUTANT>() / 4) as u8,
+                    Inserted: 0,
+                    SignalState: 1,
+                    WaitListHead: list::UNLINKED,
+                },
+                MutantListEntry: list::UNLINKED,
+                OwnerThread: ptr::null_mut(),
+                Abandoned: 0,
+                ApcDisable: 1,
+            });
+            list::initialize(&raw mut (*mutex).Header.WaitListHead);
+        }
+    }
+
+    /// *KeReleaseMutex function (wdm.h)*: returns the state before, 0 where that frees it. By anybody but its owner it
+    /// raises STATUS_MUTANT_NOT_OWNED, which nobody handles.
+    pub unsafe extern "win64" fn KeReleaseMutex(mutex: *mut KMUTANT, _wait: BOOLEAN) -> i32 {
+        let mut guard = dispatcher::lock();
+        // SAFETY: the caller's mutex, under the lock.
+        unsafe {
+            if !ptr::eq((*mutex).OwnerThread.cast(), processor::current().thread()) {
+                raise(NOT_OWNED);
+            }
+            let old = (*mutex).Header.SignalState;
+            (*mutex).Header.SignalState = old + 1;
+            if old == 0 {
+                (*mutex).OwnerThread = ptr::null_mut();
+                guard.signalled(&raw mut (*mutex).Header);
+            }
+            old
+        }
+    }
+
+    /// *KeReadStateMutex function (wdm.h)*: 1 where it is free.
+    pub unsafe extern "win64" fn KeReadStateMutex(mutex: *mut KMUTANT) -> i32 {
+        // SAFETY: the caller's mutex.
+        unsafe { (&raw const (*mutex).Header.SignalState).read_volatile() }
+    }
+}
