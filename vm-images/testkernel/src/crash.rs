@@ -10,6 +10,7 @@ use crate::arch::port;
 use crate::arch::trap::TrapFrame;
 use crate::console::{DebugPort, print_unlocked};
 use crate::ke::processor;
+use crate::mm::frame::PAGE_SIZE;
 use crate::mm::modules::{self, Module};
 use crate::mm::paging;
 
@@ -20,6 +21,8 @@ const PVPANIC_PORT: u16 = 0x505;
 const PVPANIC_PANICKED: u8 = 1;
 
 const MAX_STACK: usize = 32;
+/// How far an overflown stack's pointer may have got beyond its end.
+const MAX_GUARD_PAGES: u64 = 4;
 /// How much of the stack is looked at.
 const STACK_BYTES: u64 = 24 * 1024;
 
@@ -41,14 +44,23 @@ fn read_bytes<const LEN: usize>(address: u64) -> Option<[u8; LEN]> {
 /// Whether a number found on the stack is where some call returns to. Code that is gone cannot be asked, so anything in
 /// it counts.
 fn is_return_address(value: u64) -> bool {
-    let in_code = paging::kernel_text().contains(&value) || modules::lookup(value).is_some();
+    // An image's first page is its headers; numbers like its base are about everywhere.
+    let in_driver = modules::lookup(value).is_some_and(|(_, offset)| offset >= PAGE_SIZE as u64);
+    let in_code = paging::kernel_text().contains(&value) || in_driver;
     in_code && read_bytes::<7>(value.wrapping_sub(7)).is_none_or(|before| follows_call(&before))
 }
 
 /// The return addresses that the stack seems to hold, innermost first.
 fn walk_stack(rsp: u64, found: &mut [u64; MAX_STACK]) -> usize {
     let mut count = 0;
-    let start = rsp & !7;
+    // A stack that overflowed ends in its guard page, and begins behind it.
+    let start =
+        (0..=MAX_GUARD_PAGES)
+            .map(|pages| {
+                if pages == 0 { rsp & !7 } else { (rsp & !(PAGE_SIZE as u64 - 1)) + pages * PAGE_SIZE as u64 }
+            })
+            .find(|&address| paging::is_present(address))
+            .unwrap_or(rsp & !7);
     for address in (start..start.saturating_add(STACK_BYTES)).step_by(8) {
         let Some(bytes) = read_bytes::<8>(address) else { break };
         let value = u64::from_le_bytes(bytes);

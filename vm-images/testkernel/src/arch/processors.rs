@@ -100,7 +100,11 @@ pub fn idle() -> ! {
     // requests wait in the APIC while interrupts are off.
     drop(dispatcher::lock());
     irql::set(irql::Irql::PASSIVE);
+    // The idle thread never moves.
+    let processor = processor::current();
     loop {
+        x86_64::instructions::interrupts::disable();
+        processor.sleep.fall_asleep();
         x86_64::instructions::interrupts::enable_and_hlt();
     }
 }

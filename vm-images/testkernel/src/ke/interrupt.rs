@@ -302,6 +302,7 @@ fn deliver(vector: u8) {
 /// between, above the vector's IRQL.
 pub fn take(vector: u8) {
     use x86_64::instructions::interrupts;
+    processor::current().sleep.wake();
     let old = irql::current();
     irql::set(Irql::of_vector(vector));
     match vector {

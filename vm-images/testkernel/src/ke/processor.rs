@@ -12,6 +12,7 @@ use alloc::boxed::Box;
 
 use super::dpc::DpcQueue;
 use super::lock::InterruptLock;
+use super::rendezvous::Sleep;
 use super::thread::Thread;
 use super::timer::TimerQueue;
 use crate::ldr::export::{export, export_data};
@@ -75,6 +76,8 @@ pub struct Processor {
     pub clock_armed: AtomicU64,
     /// When the next clock tick is due, in ns; `u64::MAX` while idle.
     pub next_tick: AtomicU64,
+    /// Whether it sleeps.
+    pub sleep: Sleep,
     /// Interrupts that nobody was connected for.
     pub unclaimed: AtomicU64,
 }
@@ -112,6 +115,7 @@ pub fn create(number: usize, apic_id: u32) -> &'static Processor {
         dpc_active: AtomicU32::new(0),
         clock_armed: AtomicU64::new(u64::MAX),
         next_tick: AtomicU64::new(u64::MAX),
+        sleep: Sleep::awake(),
         unclaimed: AtomicU64::new(0),
     }));
     processor.kpcr.self_address = &raw const *processor;

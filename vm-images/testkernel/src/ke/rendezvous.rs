@@ -5,9 +5,13 @@
 //! not first the missing data of code that is still there. So the others are called together by an interprocessor
 //! interrupt, wait with interrupts off while the initiator makes its change, forget all translations, and go on.
 //!
+//! A processor that sleeps for want of work need not be called: it is held in its sleep ([`Sleep`]), and forgets when it
+//! wakes, before it takes the interrupt that woke it. On a guest that is mostly idle, and a host with fewer processors than
+//! the guest, that is the difference between microseconds and tens of milliseconds.
+//!
 //! The change itself must take no lock: whoever holds it may be among those who wait.
 
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 use squall_testkernel_pure::vectors::IPI_VECTOR;
 
@@ -23,27 +27,90 @@ static ARRIVED: AtomicUsize = AtomicUsize::new(0);
 static DEPARTED: AtomicUsize = AtomicUsize::new(0);
 static OPEN: AtomicBool = AtomicBool::new(false);
 
-/// Runs `change` while every other processor stands still. No processor remembers an old translation when this returns.
-/// At DISPATCH_LEVEL or below, interrupts on.
-pub fn with_others_parked(change: impl FnOnce()) {
-    let others = processor::count().saturating_sub(1);
-    let _initiator = INITIATOR.lock();
-    if others > 0 {
-        ARRIVED.store(0, Ordering::Relaxed);
-        DEPARTED.store(0, Ordering::Relaxed);
-        OPEN.store(false, Ordering::Release);
-        apic::interrupt_others(IPI_VECTOR);
-        while ARRIVED.load(Ordering::Acquire) < others {
+/// Whether a processor sleeps, and what it missed.
+#[derive(Debug)]
+pub struct Sleep(AtomicU8);
+
+/// It runs: it has to be called.
+const AWAKE: u8 = 0;
+/// It sleeps, or is about to, and runs nothing but the kernel's own code when it wakes.
+const ASLEEP: u8 = 1;
+/// As above, and has translations to forget.
+const STALE: u8 = 2;
+/// As above, and must not wake before an initiator has made its change.
+const HELD: u8 = 3;
+
+impl Sleep {
+    /// Of a processor that runs.
+    pub const fn awake() -> Self {
+        Self(AtomicU8::new(AWAKE))
+    }
+
+    /// This processor is about to halt. Interrupts off until it does.
+    pub fn fall_asleep(&self) {
+        self.0.store(ASLEEP, Ordering::SeqCst);
+    }
+
+    /// This processor took an interrupt. Interrupts off; before anything else but the kernel's own code.
+    #[inline]
+    pub fn wake(&self) {
+        if self.0.load(Ordering::Relaxed) != AWAKE {
+            self.wake_from_sleep();
+        }
+    }
+
+    #[cold]
+    fn wake_from_sleep(&self) {
+        let change = |from| self.0.compare_exchange(from, AWAKE, Ordering::SeqCst, Ordering::Relaxed).is_ok();
+        while !change(ASLEEP) {
+            if change(STALE) {
+                paging::flush_this_processor();
+                return;
+            }
             core::hint::spin_loop();
         }
     }
+
+    /// Keeps another processor asleep; false where it is not.
+    fn hold(&self) -> bool {
+        [ASLEEP, STALE]
+            .into_iter()
+            .any(|from| self.0.compare_exchange(from, HELD, Ordering::SeqCst, Ordering::Relaxed).is_ok())
+    }
+
+    /// Lets it wake again, to forget first.
+    fn let_go(&self) {
+        self.0.store(STALE, Ordering::SeqCst);
+    }
+}
+
+/// Runs `change` while every other processor stands still. No processor remembers an old translation when this returns,
+/// or before it does anything of its own again. At DISPATCH_LEVEL or below, interrupts on.
+pub fn with_others_parked(change: impl FnOnce()) {
+    let _initiator = INITIATOR.lock();
+    let me = processor::current_number();
+    ARRIVED.store(0, Ordering::Relaxed);
+    DEPARTED.store(0, Ordering::Relaxed);
+    OPEN.store(false, Ordering::Release);
+    let mut held = 0_u64;
+    let mut called = 0;
+    for other in processor::all().filter(|other| other.number() != me) {
+        if other.sleep.hold() {
+            held |= other.bit();
+        } else {
+            called += 1;
+            apic::interrupt(other.apic_id, IPI_VECTOR);
+        }
+    }
+    while ARRIVED.load(Ordering::Acquire) < called {
+        core::hint::spin_loop();
+    }
     change();
     paging::flush_this_processor();
-    if others > 0 {
-        OPEN.store(true, Ordering::Release);
-        while DEPARTED.load(Ordering::Acquire) < others {
-            core::hint::spin_loop();
-        }
+    OPEN.store(true, Ordering::Release);
+    processor::all().filter(|other| held & other.bit() != 0).for_each(|other| other.sleep.let_go());
+    while DEPARTED.load(Ordering::Acquire) < called {
+        core::hint::spin_loop();
     }
 }
 

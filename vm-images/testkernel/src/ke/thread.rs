@@ -8,12 +8,14 @@
 //! A thread's record begins with a dispatcher header, so that a driver can wait for it to end.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
 use super::dispatcher::{self, State};
 use super::irql::Irql;
+use super::lock::SpinLock;
 use super::wait::{self, WaitBlock, Wakeup};
 use super::{list, processor};
 use crate::arch::context::Context;
@@ -102,7 +104,8 @@ impl Thread {
         stack: Option<Region>,
     ) -> *mut Self {
         let mut name_bytes = [0; NAME_BYTES];
-        for (kept, byte) in name_bytes.iter_mut().zip(name.bytes().filter(u8::is_ascii_graphic)) {
+        for (kept, byte) in name_bytes.iter_mut().zip(name.bytes().filter(|byte| (b' '..0x7F).contains(byte)))
+        {
             *kept = byte;
         }
         let thread = Box::into_raw(Box::new(Self {
@@ -261,6 +264,25 @@ unsafe fn release(thread: *mut Thread) {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutOfMemory;
 
+/// Stacks of threads that ended, kept mapped: to unmap one would stop every processor for a moment.
+static SPARE_STACKS: SpinLock<Vec<Region>> = SpinLock::new(Vec::new());
+const MAX_SPARE_STACKS: usize = 32;
+
+fn take_stack() -> Option<Region> {
+    let spare = SPARE_STACKS.lock().pop();
+    spare.or_else(|| Region::map(Window::Dynamic, 1, STACK_PAGES, Protection::ReadWrite))
+}
+
+fn give_stack_back(stack: Region) {
+    let mut spare = SPARE_STACKS.lock();
+    if spare.len() < MAX_SPARE_STACKS {
+        spare.push(stack);
+    } else {
+        drop(spare);
+        drop(stack);
+    }
+}
+
 /// Starts a thread that runs `start` at PASSIVE_LEVEL and ends when it returns.
 ///
 /// # Errors
@@ -271,7 +293,7 @@ pub fn spawn(
     start: impl FnOnce() + Send + 'static,
 ) -> Result<ThreadRef, OutOfMemory> {
     reap();
-    let stack = Region::map(Window::Dynamic, 1, STACK_PAGES, Protection::ReadWrite).ok_or(OutOfMemory)?;
+    let stack = take_stack().ok_or(OutOfMemory)?;
     let end = stack.base() + stack.bytes() as u64;
     let thread = Thread::create(name, priority, Context::running(), Some(Box::new(start)), Some(stack));
     // SAFETY: the stack was just mapped, ends at `end`, and lives as long as the thread; nobody else knows either yet.
@@ -316,7 +338,9 @@ pub fn reap() {
         // thread's own.
         unsafe {
             next = (*thread).next_zombie.load(Ordering::Relaxed);
-            drop((*(*thread).stack.get()).take());
+            if let Some(stack) = (*(*thread).stack.get()).take() {
+                give_stack_back(stack);
+            }
             release(thread);
         }
     }
@@ -426,6 +450,8 @@ kernel_test! {
             reap();
             crate::mm::frame::free_count()
         };
+        // The first round makes page tables and the heap grow.
+        stacks();
         let before = stacks();
         check!(stacks() >= before);
     }
