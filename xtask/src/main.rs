@@ -57,7 +57,9 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let verb = match Verb::try_parse() {
         Ok(verb) => verb,
-        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => error.exit(),
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            error.exit()
+        }
         Err(error) => return Failure::usage(one_line(&error)).report(),
     };
     verb.run().unwrap_or_else(|failure| failure.report())

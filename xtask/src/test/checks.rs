@@ -52,7 +52,7 @@ pub(super) fn all(root: &Path, logs: &Path, qemu: Option<&Path>) -> Vec<Check> {
     };
     let driver_tests = {
         let driver = driver.clone();
-        move || Ok(tests(&driver, nextest, &["-p", "squall-samples", "--target", host_target()]))
+        move || Ok(tests(&driver, nextest, &["-p", "squall-driver-pure", "--target", host_target()]))
     };
     vec![
         Check::commands(
