@@ -12,18 +12,28 @@
 
 extern crate alloc;
 
+mod agent;
 mod arch;
+mod cm;
 mod console;
 mod crash;
+mod dbg;
+mod ex;
 mod hal;
+mod io;
 mod ke;
 mod ldr;
 mod mm;
 mod nt;
+mod ob;
+mod ps;
+mod rtl;
 mod selftest;
+mod vf;
 
 use arch::boot::BootInfo;
 use console::println;
+use ke::thread::NORMAL_PRIORITY;
 
 /// The first Rust code: still on the boot stack and the boot page tables, interrupts off, one processor.
 fn kernel_main(boot: &BootInfo) -> ! {
@@ -49,11 +59,27 @@ fn kernel_main(boot: &BootInfo) -> ! {
         boot.memory_bytes() >> 20,
         hal::clock::now_ns() / 1000
     );
+    assert!(ob::init().is_ok(), "not enough memory for the object manager");
     if selftest::is_wanted(boot) {
         let run = selftest::provoke::wanted(boot).unwrap_or(selftest::run);
-        assert!(ke::thread::spawn("selftest", 8, run).is_ok(), "not enough memory for the first thread");
+        assert!(
+            ke::thread::spawn("selftest", NORMAL_PRIORITY, run).is_ok(),
+            "not enough memory for the first thread"
+        );
+    } else {
+        start_agent();
     }
     arch::processors::idle()
+}
+
+/// Starts the thread that answers the host, where there is a line to it.
+fn start_agent() {
+    if let Err(why) = arch::serial::init() {
+        println!("no agent: COM1 is unavailable ({why:?}); start with -device isa-serial");
+        return;
+    }
+    let agent = ke::thread::spawn("agent", agent::PRIORITY, || agent::run());
+    assert!(agent.is_ok(), "not enough memory for the agent's thread");
 }
 
 #[panic_handler]

@@ -283,15 +283,43 @@ fn give_stack_back(stack: Region) {
     }
 }
 
-/// Starts a thread that runs `start` at PASSIVE_LEVEL and ends when it returns.
+/// A thread that was made and not started. Dropped like that, it ends without having run anything.
+#[derive(Debug)]
+pub struct Prepared(Option<ThreadRef>);
+
+impl Prepared {
+    /// Starts it.
+    pub fn start(mut self) -> Option<ThreadRef> {
+        let thread = self.0.take()?;
+        dispatcher::lock().ready(thread.0.as_ptr());
+        Some(thread)
+    }
+
+    /// The thread's record.
+    pub fn pointer(&self) -> *mut Thread {
+        self.0.as_ref().map_or(ptr::null_mut(), |thread| thread.0.as_ptr())
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        if let Some(thread) = &self.0 {
+            // SAFETY: the thread was never started, so its start is still this one's to take.
+            drop(unsafe { (*thread.start.get()).take() });
+            dispatcher::lock().ready(thread.0.as_ptr());
+        }
+    }
+}
+
+/// Makes a thread that will run `start` at PASSIVE_LEVEL and end when that returns.
 ///
 /// # Errors
 /// Where memory is short.
-pub fn spawn(
+pub fn prepare(
     name: &str,
     priority: u8,
     start: impl FnOnce() + Send + 'static,
-) -> Result<ThreadRef, OutOfMemory> {
+) -> Result<Prepared, OutOfMemory> {
     reap();
     let stack = take_stack().ok_or(OutOfMemory)?;
     let end = stack.base() + stack.bytes() as u64;
@@ -301,8 +329,19 @@ pub fn spawn(
         *(*thread).context.get() = Context::starting(end, run, thread as u64);
         reference(NonNull::new_unchecked(thread))
     };
-    dispatcher::lock().ready(thread);
-    Ok(share)
+    Ok(Prepared(Some(share)))
+}
+
+/// Starts a thread that runs `start` at PASSIVE_LEVEL and ends when that returns.
+///
+/// # Errors
+/// Where memory is short.
+pub fn spawn(
+    name: &str,
+    priority: u8,
+    start: impl FnOnce() + Send + 'static,
+) -> Result<ThreadRef, OutOfMemory> {
+    prepare(name, priority, start)?.start().ok_or(OutOfMemory)
 }
 
 /// Where every thread begins: the dispatcher's lock is held, as after any switch.
@@ -373,7 +412,14 @@ pub fn set_affinity(mask: u64) -> u64 {
     dispatcher::lock().set_affinity(mask)
 }
 
-/// Changes the calling thread's priority and returns the one before.
+/// A thread's priority.
+pub fn priority(thread: &Thread) -> u8 {
+    let _dispatcher = dispatcher::lock();
+    // SAFETY: under the dispatcher's lock.
+    unsafe { (*thread.scheduling.get()).priority }
+}
+
+/// Changes a thread's priority and returns the one before.
 pub fn set_priority(thread: &Thread, priority: u8) -> u8 {
     dispatcher::lock().set_priority(thread, priority.min(PRIORITIES as u8 - 1))
 }
