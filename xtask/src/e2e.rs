@@ -57,7 +57,7 @@ pub(crate) struct Args {
     /// What every random choice comes from
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// The interrupts: none, or ack[,gap=20us][,jitter=0us][,count=N]
+    /// The interrupts: none, or ack and after it, by commas, gap=20us, jitter=0us, count=N
     #[arg(long, value_name = "SPEC")]
     storm: Option<Storm>,
     /// A value under the service's Parameters key; a number is a REG_DWORD, sz:TEXT is always text
@@ -132,7 +132,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         Some(defect) => as_expected(&defect, &verdict, args.expect),
         None => verdict.outcome.exit_code(),
     };
-    println!("  more        {}", verdict.run_dir.join("events.jsonl").display());
+    println!("  more        less {}", verdict.run_dir.join("events.jsonl").display());
     Ok(ExitCode::from(code))
 }
 

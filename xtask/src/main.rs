@@ -57,12 +57,15 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let verb = match Verb::try_parse() {
         Ok(verb) => verb,
-        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-            error.exit()
-        }
+        Err(error) if is_help(error.kind()) => error.exit(),
         Err(error) => return Failure::usage(one_line(&error)).report(),
     };
     verb.run().unwrap_or_else(|failure| failure.report())
+}
+
+fn is_help(kind: ErrorKind) -> bool {
+    use ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
+    matches!(kind, DisplayHelp | DisplayVersion | DisplayHelpOnMissingArgumentOrSubcommand)
 }
 
 /// The first paragraph of the parser's message, which says what is wrong; the rest is the help's text.
