@@ -9,6 +9,8 @@ use alloc::collections::{BTreeMap, VecDeque};
 /// Every block begins on such a boundary.
 pub const ALIGNMENT: usize = 16;
 const PAGE: usize = 4096;
+/// In a tag: only a free with the same tag is allowed (`PROTECTED_POOL`).
+const PROTECTED: u32 = 0x8000_0000;
 /// How many freed blocks are remembered, to tell a block freed twice from one that never was.
 const MEMORY: usize = 1024;
 
@@ -36,6 +38,9 @@ pub enum BadFree {
     /// No block begins there.
     #[error("never allocated")]
     NeverAllocated,
+    /// It has a protected tag, this one, and another was given.
+    #[error("another component's, by its tag")]
+    WrongTag(u32),
 }
 
 /// The books of one pool.
@@ -75,13 +80,14 @@ impl Books {
         Some(block)
     }
 
-    /// The block that begins at `address`.
-    pub fn find(&self, address: usize) -> Option<&Block> {
-        self.used.get(&address)
-    }
-
-    /// Gives the block at `address` back.
-    pub fn free(&mut self, address: usize) -> Result<Block, BadFree> {
+    /// Gives the block at `address` back; `tag` matters only to a block whose own is protected.
+    pub fn free(&mut self, address: usize, tag: u32) -> Result<Block, BadFree> {
+        if let Some(block) = self.used.get(&address)
+            && block.tag & PROTECTED != 0
+            && block.tag != tag
+        {
+            return Err(BadFree::WrongTag(block.tag));
+        }
         let Some(block) = self.used.remove(&address) else {
             let before = self.freed.iter().find(|block| block.address == address);
             return Err(before.map_or(BadFree::NeverAllocated, |block| BadFree::AlreadyFreed(*block)));
@@ -161,12 +167,21 @@ mod tests {
     fn a_block_is_freed_once() {
         let mut books = pool();
         let block = books.allocate(100, 1, false, 0).unwrap();
-        assert_eq!(books.free(block.address), Ok(block));
-        assert_eq!(books.free(block.address), Err(BadFree::AlreadyFreed(block)));
-        assert_eq!(books.free(block.address + 16), Err(BadFree::NeverAllocated));
+        assert_eq!(books.free(block.address, 0), Ok(block));
+        assert_eq!(books.free(block.address, 0), Err(BadFree::AlreadyFreed(block)));
+        assert_eq!(books.free(block.address + 16, 0), Err(BadFree::NeverAllocated));
         let again = books.allocate(100, 2, false, 0).unwrap();
         assert_eq!(again.address, block.address, "the hole is used again");
-        assert_eq!(books.free(again.address), Ok(again));
+        assert_eq!(books.free(again.address, 0), Ok(again));
+    }
+
+    #[test]
+    fn a_protected_block_wants_its_own_tag() {
+        let mut books = pool();
+        let mine = 0x8000_0001;
+        let block = books.allocate(100, mine, false, 0).unwrap();
+        assert_eq!(books.free(block.address, 1), Err(BadFree::WrongTag(mine)));
+        assert_eq!(books.free(block.address, mine), Ok(block));
     }
 
     #[test]
@@ -189,7 +204,7 @@ mod tests {
             for (index, size) in sizes.into_iter().enumerate() {
                 if order >> (index % 64) & 1 == 1 && !live.is_empty() {
                     let block = live.swap_remove(index % live.len());
-                    prop_assert_eq!(books.free(block.address), Ok(block));
+                    prop_assert_eq!(books.free(block.address, 0), Ok(block));
                 }
                 if let Some(block) = books.allocate(size, 0, false, 0) {
                     let end = block.address + size;
@@ -199,7 +214,7 @@ mod tests {
                 }
             }
             for block in live {
-                prop_assert_eq!(books.free(block.address), Ok(block));
+                prop_assert_eq!(books.free(block.address, 0), Ok(block));
             }
             prop_assert_eq!(books.free.into_iter().collect::<alloc::vec::Vec<_>>(), [(START, 16 * PAGE)]);
         }

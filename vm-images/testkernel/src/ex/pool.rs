@@ -34,8 +34,6 @@ const SYSTEM_START: usize = 0xFFFF_8000_0000_0000;
 const MAX_BYTES: usize = 24 << 20;
 /// The pool grows by at least this much.
 const GROWTH: usize = 256 << 10;
-/// In a tag: only a free with the same tag is allowed.
-const PROTECTED_POOL: u32 = 0x8000_0000;
 
 struct Pool {
     books: Books,
@@ -98,20 +96,21 @@ pub fn free(address: usize, tag: u32) {
     if address < SYSTEM_START {
         bugcheck(BAD_POOL_CALLER, [0x40, address as u64, SYSTEM_START as u64, 0]);
     }
-    let mut pool = POOL.lock();
-    if let Some(block) = pool.books.find(address)
-        && block.tag & PROTECTED_POOL != 0
-        && block.tag != tag
-    {
-        bugcheck(BAD_POOL_CALLER, [0xA, address as u64, block.tag.into(), tag.into()]);
-    }
-    match pool.books.free(address) {
-        Ok(_) => {}
+    // The lock is free again before any bug check, which reports the IRQL it was raised at.
+    match take_back(address, tag) {
+        Ok(()) => {}
+        Err(BadFree::WrongTag(owner)) => {
+            bugcheck(BAD_POOL_CALLER, [0xA, address as u64, owner.into(), tag.into()]);
+        }
         Err(BadFree::AlreadyFreed(block)) => {
             bugcheck(BAD_POOL_CALLER, [7, 0, pool_header(&block), address as u64]);
         }
         Err(BadFree::NeverAllocated) => bugcheck(BAD_POOL_CALLER, [0x46, address as u64, 0, 0]),
     }
+}
+
+fn take_back(address: usize, tag: u32) -> Result<(), BadFree> {
+    POOL.lock().books.free(address, tag).map(|_| ())
 }
 
 /// The blocks that code in `range` allocated and has not freed.

@@ -18,7 +18,8 @@ use crate::ke::lock::SpinLock;
 use crate::ldr::image::{Image, LoadError};
 use crate::nt::{
     DRIVER_EXTENSION, DRIVER_OBJECT, DRVO_BUILTIN_DRIVER, DRVO_LEGACY_DRIVER, DriverInitialize, DriverUnload,
-    IRP_MJ_COUNT, NTSTATUS, STATUS_INSUFFICIENT_RESOURCES, UNICODE_STRING, io_type,
+    IRP_MJ_COUNT, NTSTATUS, STATUS_IMAGE_ALREADY_LOADED, STATUS_INSUFFICIENT_RESOURCES,
+    STATUS_OBJECT_NAME_COLLISION, UNICODE_STRING, io_type,
 };
 use crate::ob::{self, names};
 
@@ -59,7 +60,7 @@ struct Strings {
 }
 
 impl Strings {
-    /// Copies `text` into the block.
+    /// Copies `text` into the zeroed block, with room for the terminator that Windows leaves there too.
     ///
     /// # Safety
     /// The block must have room for it.
@@ -68,8 +69,8 @@ impl Strings {
         let buffer = self.at;
         // SAFETY: the caller's contract.
         unsafe { text.as_ptr().copy_to_nonoverlapping(buffer, text.len()) };
-        self.at = self.at.wrapping_add(text.len());
-        UNICODE_STRING { Length: bytes, MaximumLength: bytes, Buffer: buffer }
+        self.at = self.at.wrapping_add(text.len() + 1);
+        UNICODE_STRING { Length: bytes, MaximumLength: bytes + 2, Buffer: buffer }
     }
 }
 
@@ -81,7 +82,7 @@ fn create(service: &str, flags: u32) -> Result<*mut DRIVER_OBJECT, NTSTATUS> {
     let extension_at = size_of::<DRIVER_OBJECT>();
     let hardware_at = extension_at + size_of::<DRIVER_EXTENSION>();
     let strings_at = hardware_at + size_of::<UNICODE_STRING>();
-    let size = strings_at + 2 * (name.len() + key.len() + hardware.len());
+    let size = strings_at + 2 * (name.len() + key.len() + hardware.len() + 3);
     let block = pool::allocate_zeroed(size, *b"Driv").ok_or(STATUS_INSUFFICIENT_RESOURCES)?.as_ptr();
     let driver = block.cast::<DRIVER_OBJECT>();
     let extension = block.wrapping_add(extension_at).cast::<DRIVER_EXTENSION>();
@@ -104,7 +105,11 @@ fn create(service: &str, flags: u32) -> Result<*mut DRIVER_OBJECT, NTSTATUS> {
     let address = driver.expose_provenance();
     if let Err(error) = names::with(|names| names.insert(&name, address)) {
         pool::free(address, 0);
-        return Err(names::status_of(error));
+        // The object of an earlier load is still there: loaded, or unloaded and kept by what it left behind.
+        return Err(match names::status_of(error) {
+            STATUS_OBJECT_NAME_COLLISION => STATUS_IMAGE_ALREADY_LOADED,
+            status => status,
+        });
     }
     ob::insert(address, delete);
     Ok(driver)
@@ -151,9 +156,12 @@ pub fn load(service: &str, file_name: &str, file: &[u8]) -> Result<Loaded, Refus
         (*driver).DriverInit = Some(entry);
     }
     IMAGES.lock().insert(driver.addr(), image);
-    // Only lent: the I/O manager takes the path back when DriverEntry returns.
-    let path: Vec<u16> = cm::service_path(service);
-    let mut path_string = UNICODE_STRING::lend(&path);
+    // Only lent: the I/O manager takes the path back when DriverEntry returns. Windows' has a terminator too.
+    let mut path: Vec<u16> = cm::service_path(service);
+    let bytes = (path.len() * 2) as u16;
+    path.push(0);
+    let mut path_string =
+        UNICODE_STRING { Length: bytes, MaximumLength: bytes + 2, Buffer: path.as_mut_ptr() };
     // SAFETY: the driver's entry point, with what its documentation promises.
     let status = unsafe { entry(driver, &raw mut path_string) };
     if !status.is_success() {

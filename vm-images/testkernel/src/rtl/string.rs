@@ -32,12 +32,6 @@ impl UNICODE_STRING {
         // SAFETY: the caller's contract.
         unsafe { core::slice::from_raw_parts(self.Buffer, usize::from(self.Length) / 2) }
     }
-
-    /// A string that lends `units`, which a driver may read but not write.
-    pub fn lend(units: &[u16]) -> Self {
-        let bytes = (units.len() * 2).min(MAX_BYTES) as u16;
-        Self { Length: bytes, MaximumLength: bytes, Buffer: units.as_ptr().cast_mut() }
-    }
 }
 
 /// # Safety
