@@ -142,6 +142,36 @@ impl DriverImage {
     }
 }
 
+/// Whether the code before this relative address is a call: otherwise it is no return address, whatever a stack says.
+pub fn follows_call(image: &[u8], address: u32) -> bool {
+    let Ok(file) = PeFile::<ImageNtHeaders64, _>::parse(image) else { return false };
+    let Some((section, base)) = file.section_table().pe_data_containing(image, address.saturating_sub(1))
+    else {
+        return false;
+    };
+    let Some(before) = section.get(..address.saturating_sub(base) as usize) else { return false };
+    // From the shortest call to the longest; a relative one is E8 and four bytes.
+    (2..=7).filter_map(|length| before.len().checked_sub(length).map(|at| &before[at..])).any(|code| {
+        (code[0] == 0xE8 && code.len() == 5) || indirect_call_length(code[0], code[1]) == Some(code.len())
+    })
+}
+
+/// The length of `call` through a register or memory (FF /2), from its first two bytes.
+fn indirect_call_length(opcode: u8, operands: u8) -> Option<usize> {
+    let (mode, extension, base) = (operands >> 6, operands >> 3 & 7, operands & 7);
+    if opcode != 0xFF || extension != 2 {
+        return None;
+    }
+    // A base of 4 means one more byte, which scales an index; a base of 5 without displacement is RIP and 32 bits.
+    let index = usize::from(mode != 3 && base == 4);
+    let displacement = match (mode, base) {
+        (0, 5) | (2, _) => 4,
+        (1, _) => 1,
+        _ => 0,
+    };
+    Some(2 + index + displacement)
+}
+
 fn read_bounded(path: &Path) -> Result<Vec<u8>, ImageDefect> {
     // Asked before opening: opening a pipe would wait for its writer.
     let about = std::fs::metadata(path).map_err(ImageDefect::Unreadable)?;
@@ -290,6 +320,19 @@ mod tests {
                 let _ = check(&broken);
             }
         }
+    }
+
+    #[test]
+    fn only_what_follows_a_call_is_a_return_address() {
+        // call +0; call rax; call [rip + 0]; nop
+        let code = vec![0xE8, 0, 0, 0, 0, 0xFF, 0xD0, 0xFF, 0x15, 0, 0, 0, 0, 0x90];
+        let image = PeBuilder { code, ..PeBuilder::driver() }.build();
+        let returns: Vec<_> = (0..16).filter(|offset| follows_call(&image, 0x1000 + offset)).collect();
+        assert_eq!(returns, [5, 7, 13]);
+        for address in [0, 1, 0xFFF, 0x2000, u32::MAX] {
+            assert!(!follows_call(&image, address));
+        }
+        assert!(!follows_call(b"no image", 0x1005));
     }
 
     #[test]

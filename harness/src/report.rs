@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use crate::{
-    flight::{Flight, Record},
+    flight::{Flight, Kind, Record},
     run_dir::{FLIGHT, RunDir},
     verdict::{Outcome, Verdict},
 };
@@ -42,10 +42,15 @@ pub fn render(verdict: &Verdict, colour: bool) -> String {
             ),
         );
         let unload = &device.unload;
+        let silence = if unload.silenced {
+            "before the device was silenced"
+        } else {
+            "and the device was not silenced"
+        };
         line(
             "in Unload",
             &format!(
-                "{} asserted, {} serviced, {} before the device was silenced",
+                "{} asserted, {} serviced, {} {silence}",
                 unload.asserted, unload.serviced, unload.before_silence
             ),
         );
@@ -112,8 +117,12 @@ fn event_line(record: &Record, end: u64) -> String {
     let before = end.saturating_sub(record.virtual_ns);
     let before = format!("-{}.{:03} us", before / 1_000, before % 1_000);
     let processor = record.processor.map_or_else(|| "-".to_owned(), |number| number.to_string());
-    let what = match record.size {
-        0 => format!("{:#x}", record.value),
+    let what = match (record.kind, record.size) {
+        (Kind::Fire, _) => ["on demand", "by the storm", "at Unload"]
+            .get(record.value as usize)
+            .map_or_else(|| record.value.to_string(), |word| (*word).to_owned()),
+        (Kind::UnloadEnter | Kind::UnloadLeave, _) => format!("{:#x}", record.value),
+        (_, 0) => String::new(),
         _ => {
             let register = REGISTERS.get(record.offset as usize / 4).copied().unwrap_or("outside");
             format!("{register} {:#x}", record.value)
@@ -137,7 +146,7 @@ mod tests {
             "findings": [{"kind": "k", "object": "evil\u{1b}[2Jname", "detail": "d", "stricter_than_windows": true}],
             "notes": [], "load_status": null, "missing_imports": [], "hang": null,
             "device": {"bus": "isa", "asserted": 1100, "serviced": 1099, "suppressed": 0, "coalesced": 3,
-                "unload": {"asserted": 2, "serviced": 1, "before_silence": 2}},
+                "unload": {"asserted": 2, "serviced": 1, "before_silence": 2, "silenced": true}},
             "driver": {"image": "/a/squall.sys", "name": "squall.sys", "defect": "x"}, "guest": "testkernel",
             "processors": 2, "verifier": false, "seed": 1, "injection": null, "boot_ms": 100, "run_dir": "/nonexistent"
         }))
@@ -174,7 +183,7 @@ mod tests {
             host_ns: 0,
             value: 1,
             offset: 8,
-            kind: crate::flight::Kind::Write,
+            kind: Kind::Write,
             processor: Some(1),
             size: 4,
             level: false,

@@ -18,8 +18,8 @@ const LARGEST_PDB: u64 = 1 << 30;
 /// Where an address lies in the source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Frame {
-    /// The function.
-    pub function: String,
+    /// The function, where its name is known.
+    pub function: Option<String>,
     /// `file:line`, where it is known.
     pub source: Option<String>,
 }
@@ -79,7 +79,7 @@ fn frame(frame: pdb_addr2line::Frame<'_>) -> Frame {
         Some(line) => format!("{file}:{line}"),
         None => file.into_owned(),
     });
-    Frame { function: frame.function.unwrap_or_else(|| "?".to_owned()), source }
+    Frame { function: frame.function, source }
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::{
     device::Stats,
     evidence::{Event, Evidence, EvidenceError},
     hex::{Hex, Status},
-    image::DriverImage,
+    image::{DriverImage, follows_call},
     profile::GuestProfile,
     qmp::MachineEnd,
     run_dir::{CRASH, DRIVER, DRIVER_PDB, RunDir, RunDirError, SCENARIO, VERDICT},
@@ -235,6 +235,8 @@ pub struct UnloadCounts {
     pub serviced: u64,
     /// Outstanding at some time between Unload's entry and the moment the device was silenced.
     pub before_silence: u64,
+    /// Whether it was silenced at all.
+    pub silenced: bool,
 }
 
 /// The driver under test.
@@ -379,6 +381,7 @@ impl Case<'_> {
                     asserted: stats.unload.asserted,
                     serviced: stats.unload.serviced,
                     before_silence: stats.unload.before_silence,
+                    silenced: stats.unload.silenced,
                 },
             },
         }
@@ -548,6 +551,7 @@ impl Case<'_> {
             let what = format!("guest stopped with {name} ({:#x}) before a driver was loaded", record.code);
             return infrastructure(verdict, what);
         }
+        let image = std::fs::read(self.run.file(DRIVER)).unwrap_or_default();
         let mut offsets = Vec::new();
         let ours = |module: &str| module.eq_ignore_ascii_case(&verdict.driver.name);
         let fault = record.module.as_ref().filter(|module| ours(&module.name));
@@ -559,6 +563,7 @@ impl Case<'_> {
             .filter_map(|address| record.locate(address.0))
             .filter(|(module, _)| ours(&module.name))
             .filter_map(|(module, offset)| Some((module.name.clone(), u32::try_from(offset).ok()?)))
+            .filter(|(_, offset)| follows_call(&image, *offset))
             .collect();
         // A return address is after the call; the call's line is what is wanted.
         offsets.extend(stack.iter().map(|(_, offset)| offset.saturating_sub(1)));
@@ -601,7 +606,7 @@ impl Case<'_> {
 
 fn split(frame: Option<Frame>) -> (Option<String>, Option<String>) {
     match frame {
-        Some(Frame { function, source }) => (Some(function), source),
+        Some(Frame { function, source }) => (function, source),
         None => (None, None),
     }
 }
@@ -722,6 +727,15 @@ mod tests {
         Event::MachineEnded { end: how }
     }
 
+    /// An image in which a call ends at 0x1005.
+    fn image() -> Vec<u8> {
+        crate::testing::pe::PeBuilder {
+            code: vec![0xE8, 0, 0, 0, 0, 0xC3],
+            ..crate::testing::pe::PeBuilder::driver()
+        }
+        .build()
+    }
+
     /// A run directory with these events behind the first one, and this crash file.
     fn judge(events: impl IntoIterator<Item = Event>, crash: &str) -> Verdict {
         let folder = tempfile::tempdir().unwrap();
@@ -729,6 +743,7 @@ mod tests {
         let scenario = Scenario { seed: 9, ..Scenario::default() };
         run.write(SCENARIO, scenario.to_toml().unwrap().as_bytes()).unwrap();
         run.write(CRASH, crash.as_bytes()).unwrap();
+        run.write(DRIVER, &image()).unwrap();
         let recorder = Recorder::create(&run).unwrap();
         let first =
             Event::RunStarted { run_dir: "/r".into(), driver: "squall.sys".into(), squall: "0".into() };
@@ -748,10 +763,11 @@ mod tests {
         let fault = BASE + 0x1120;
         format!(
             "{{\"schema\":\"squall.crash/1\",\"code\":{code},\"name\":\"NAME\",\"parameters\":[\"{fault:#x}\",\"0x5\",\
-             \"{access:#x}\",\"{fault:#x}\"],\"processor\":0,\"irql\":5,\"rip\":\"{fault:#x}\",\"stack\":[\"{:#x}\",\"0x10\"],\
+             \"{access:#x}\",\"{fault:#x}\"],\"processor\":0,\"irql\":5,\"rip\":\"{fault:#x}\",\"stack\":[\"{:#x}\",\"{:#x}\",\"0x10\"],\
              \"module\":{{\"name\":\"squall.sys\",\"offset\":\"0x1120\",\"state\":\"{state}\"}},\"modules\":[{{\"name\":\
              \"squall.sys\",\"base\":\"{BASE:#x}\",\"size\":24576,\"state\":\"{state}\"}}],\"verifier\":false}}\n",
-            BASE + 0x2000
+            BASE + 0x1006,
+            BASE + 0x1005
         )
     }
 
@@ -796,7 +812,7 @@ mod tests {
         assert_eq!((bugcheck.code, bugcheck.access), (0xD1, Some(Access::Execute)));
         assert_eq!(bugcheck.module_state, Some(ModuleState::Unloaded));
         assert_eq!(bugcheck.offset, Some(Hex(0x1120)));
-        assert_eq!((bugcheck.stack.len(), bugcheck.stack[0].offset), (1, Hex(0x2000)));
+        assert_eq!((bugcheck.stack.len(), bugcheck.stack[0].offset), (1, Hex(0x1005)));
         assert!(
             verdict.summary.contains("executing squall.sys+0x1120, which is unloaded"),
             "{}",
