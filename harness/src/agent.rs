@@ -51,7 +51,7 @@ pub enum AgentError {
         /// What is wrong with it.
         why: String,
     },
-    /// An earlier command was given up before its answer came: the next answer would be taken for another's.
-    #[error("agent: an earlier command was abandoned, the conversation cannot go on")]
+    /// An earlier command was given up before its answer came, or could not be sent.
+    #[error("agent: an earlier command got no answer, the conversation cannot go on")]
     Abandoned,
 }

@@ -16,6 +16,7 @@
 pub mod agent;
 pub mod artifacts;
 pub mod catalogue;
+mod conversation;
 pub mod crash;
 pub mod device;
 pub mod evidence;

@@ -6,8 +6,9 @@
 
 use std::{io, sync::Arc, time::Instant};
 
+use futures_util::StreamExt;
 use qapi::{
-    futures::{QapiEvents, QapiService, QmpStreamTokio},
+    futures::{QapiEvents, QmpStreamTokio},
     qmp,
 };
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,10 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-use crate::line_limit::LineLimit;
+use crate::{
+    conversation::{CommandError, Conversation},
+    line_limit::LineLimit,
+};
 
 /// The longest line that QEMU is believed to send.
 const LONGEST_LINE: usize = 4 << 20;
@@ -38,11 +42,12 @@ pub enum QmpError {
     Connection(#[source] io::Error),
 }
 
-impl From<qapi::ExecuteError> for QmpError {
-    fn from(error: qapi::ExecuteError) -> Self {
+impl From<CommandError> for QmpError {
+    fn from(error: CommandError) -> Self {
         match error {
-            qapi::ExecuteError::Qapi(error) => Self::Refused(error.desc),
-            qapi::ExecuteError::Io(error) => Self::Connection(error),
+            CommandError::Refused(why) => Self::Refused(why),
+            CommandError::Connection(error) => Self::Connection(error),
+            CommandError::Over => Self::Connection(io::ErrorKind::NotConnected.into()),
         }
     }
 }
@@ -106,7 +111,7 @@ pub struct QmpEvent {
 /// A negotiated connection; clones share it.
 #[derive(Clone)]
 pub struct Qmp {
-    service: Arc<QapiService<Writer>>,
+    conversation: Arc<Conversation<Writer>>,
     end: watch::Receiver<Option<MachineEnd>>,
     /// QEMU's version, as it introduced itself.
     pub version: String,
@@ -129,7 +134,7 @@ impl Qmp {
         let (end_sender, end) = watch::channel(None);
         let (event_sender, event_receiver) = mpsc::unbounded_channel();
         tokio::spawn(pump(events, end_sender, event_sender));
-        Ok((Self { service: Arc::new(service), end, version }, event_receiver))
+        Ok((Self { conversation: Arc::new(Conversation::new(service)), end, version }, event_receiver))
     }
 
     /// Waits for whatever ends the machine. The first thing that did counts.
@@ -146,39 +151,48 @@ impl Qmp {
         self.end.borrow().clone()
     }
 
+    /// Sends a command and waits for its answer. The command is finished even where the caller stops waiting for it:
+    /// QEMU goes on answering after whatever ended the wait.
+    async fn execute<C>(&self, command: C) -> Result<C::Ok, QmpError>
+    where
+        C: qmp::QmpCommand + 'static,
+        C::Ok: Send,
+    {
+        let conversation = self.conversation.clone();
+        let command = tokio::spawn(async move { conversation.execute(command).await });
+        command.await.map_err(|error| QmpError::Connection(error.into()))?.map_err(QmpError::from)
+    }
+
     /// `qom-get`.
     pub async fn qom_get(&self, path: &str, property: &str) -> Result<Value, QmpError> {
         let command = qmp::qom_get { path: path.to_owned(), property: property.to_owned() };
-        Ok(self.service.execute(command).await?)
+        self.execute(command).await
     }
 
     /// `qom-set`.
     pub async fn qom_set(&self, path: &str, property: &str, value: Value) -> Result<(), QmpError> {
         let command = qmp::qom_set { path: path.to_owned(), property: property.to_owned(), value };
-        self.service.execute(command).await?;
-        Ok(())
+        self.execute(command).await.map(drop)
     }
 
     /// A line of the human monitor: for people's eyes only, nothing is decided by it.
     pub async fn human(&self, line: &str) -> Result<String, QmpError> {
         let command = qmp::human_monitor_command { command_line: line.to_owned(), cpu_index: None };
-        Ok(self.service.execute(command).await?)
+        self.execute(command).await
     }
 
     /// Ends QEMU. The answer may get lost in its end, so none is waited for longer than that takes.
     pub async fn quit(&self) -> Result<(), QmpError> {
-        self.service.execute(qmp::quit {}).await?;
-        Ok(())
+        self.execute(qmp::quit {}).await.map(drop)
     }
 }
 
 /// Reads until the connection ends; commands' answers are routed on the way.
 async fn pump(
-    events: QapiEvents<QmpStreamTokio<Reader>>,
+    mut events: QapiEvents<QmpStreamTokio<Reader>>,
     end: watch::Sender<Option<MachineEnd>>,
     sink: mpsc::UnboundedSender<QmpEvent>,
 ) {
-    let mut events = std::pin::pin!(events);
     let first = |candidate: MachineEnd| {
         end.send_if_modified(|end| {
             let news = end.is_none();
@@ -187,7 +201,7 @@ async fn pump(
         });
     };
     let why = loop {
-        let event = match futures_next(&mut events).await {
+        let event = match events.next().await {
             None => break "QEMU closed the connection".to_owned(),
             Some(Err(error)) => break error.to_string(),
             Some(Ok(event)) => event,
@@ -213,13 +227,6 @@ async fn pump(
         }
     };
     first(MachineEnd::Gone { why });
-}
-
-/// One item of a stream, without a dependency on a whole crate of combinators.
-async fn futures_next(
-    events: &mut std::pin::Pin<&mut QapiEvents<QmpStreamTokio<Reader>>>,
-) -> Option<io::Result<qmp::Event>> {
-    std::future::poll_fn(|context| futures_core::Stream::poll_next(events.as_mut(), context)).await
 }
 
 fn describe(event: &qmp::Event) -> (String, Value) {
@@ -260,10 +267,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_command_that_nobody_waits_for_any_more_does_not_disturb_the_next() {
+        let (_fake, qmp) = FakeQmp::start(|_, arguments| Ok(arguments["property"].clone())).await;
+        for _ in 0..10 {
+            let first = qmp.qom_get("/", "first");
+            tokio::select! { biased; _ = first => {}, () = std::future::ready(()) => {} }
+            assert_eq!(qmp.qom_get("/", "second").await.unwrap(), "second");
+        }
+    }
+
+    #[tokio::test]
     async fn a_closed_connection_ends_every_wait() {
         let (fake, qmp) = FakeQmp::start(|_, _| Ok(serde_json::json!({}))).await;
         drop(fake);
         assert!(matches!(qmp.ended().await, MachineEnd::Gone { .. }));
-        assert!(matches!(qmp.quit().await, Err(QmpError::Connection(_))));
+        for _ in 0..3 {
+            assert!(matches!(qmp.quit().await, Err(QmpError::Connection(_))));
+        }
     }
 }

@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use qapi::{
-    futures::{QapiService, QgaStreamTokio},
-    qga,
-};
+use qapi::{futures::QgaStreamTokio, qga};
 use serde::de::DeserializeOwned;
 use tokio::{io::WriteHalf, net::UnixStream};
 
@@ -14,7 +11,12 @@ use super::{
     answers::{InstallAnswer, LONGEST_ANSWER},
     sync::synchronise,
 };
-use crate::{hex::Status, line_limit::LineLimit, scenario::Parameter};
+use crate::{
+    conversation::{CommandError, Conversation},
+    hex::Status,
+    line_limit::LineLimit,
+    scenario::Parameter,
+};
 
 /// The longest line that an agent may send: an answer in base64 and its envelope.
 const LONGEST_LINE: usize = 2 * LONGEST_ANSWER;
@@ -25,18 +27,15 @@ const PROGRAM: &str = "squall-agent";
 const FIRST_POLL: Duration = Duration::from_micros(500);
 const LONGEST_POLL: Duration = Duration::from_millis(20);
 
-/// A conversation with a guest's agent.
-///
-/// The protocol has no numbers on its answers, so a command that was given up leaves its answer to the next one. A
-/// conversation in which that happened refuses to go on.
+/// A conversation with a guest's agent. One in which a command was given up does not go on: the protocol has no
+/// numbers on its answers.
 pub struct Agent {
-    service: QapiService<QgaStreamTokio<WriteHalf<UnixStream>>>,
-    awaiting: bool,
+    conversation: Conversation<QgaStreamTokio<WriteHalf<UnixStream>>>,
 }
 
 impl std::fmt::Debug for Agent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Agent").field("awaiting", &self.awaiting).finish_non_exhaustive()
+        f.debug_struct("Agent").finish_non_exhaustive()
     }
 }
 
@@ -47,20 +46,14 @@ impl Agent {
         let (read, write) = tokio::io::split(socket);
         let (service, _reader) =
             QgaStreamTokio::open_split(LineLimit::new(read, LONGEST_LINE), write).spawn_tokio();
-        Ok(Self { service, awaiting: false })
+        Ok(Self { conversation: Conversation::new(service) })
     }
 
     async fn execute<C: qga::QgaCommand>(&mut self, command: C) -> Result<C::Ok, AgentError> {
-        if self.awaiting {
-            return Err(AgentError::Abandoned);
-        }
-        self.awaiting = true;
-        let answer = self.service.execute(command).await;
-        // Not reached where the future was dropped: then the conversation is over.
-        self.awaiting = false;
-        answer.map_err(|error| match error {
-            qapi::ExecuteError::Qapi(error) => AgentError::Refused { command: C::NAME, why: error.desc },
-            qapi::ExecuteError::Io(error) => AgentError::Connection(error),
+        self.conversation.execute(command).await.map_err(|error| match error {
+            CommandError::Refused(why) => AgentError::Refused { command: C::NAME, why },
+            CommandError::Connection(error) => AgentError::Connection(error),
+            CommandError::Over => AgentError::Abandoned,
         })
     }
 

@@ -59,7 +59,8 @@ async fn defective(processors: u8) {
     assert_eq!(bugcheck.parameters[2].0, 8);
     assert_eq!(bugcheck.module.as_deref(), Some("squall.sys"));
     assert_eq!(bugcheck.module_state, Some(ModuleState::Unloaded));
-    assert!(bugcheck.irql > 2, "an interrupt comes at the device's level: {bugcheck:?}");
+    // The ISR at the device's level, or the DPC that its last run queued.
+    assert!(bugcheck.irql >= 2, "{bugcheck:?}");
     assert!(bugcheck.symbol.is_some(), "{bugcheck:#?}");
     assert!(bugcheck.source.as_deref().is_some_and(|source| source.contains("driver/src/")), "{bugcheck:#?}");
     assert!(Defect::named(DEFECT).unwrap().matches(&verdict));
