@@ -1,9 +1,11 @@
 //! COM1: the agent's line to the host.
 //!
-//! A 16550A with its FIFOs on. Received bytes come by interrupt: the ISR empties the FIFO into a ring, and a DPC wakes the
-//! reader. Where the ring is full the ISR leaves bytes in the FIFO and turns its interrupts off until somebody has read;
+//! A 16550A. Received bytes come by interrupt: the ISR empties the chip into a ring, and a DPC wakes the reader. Where the ring is full the ISR leaves bytes in the FIFO and turns its interrupts off until somebody has read;
 //! the host waits then, and nothing is lost. Transmitting is rare and short, and an emulated transmitter empties at once,
 //! so the writer looks for room itself and sleeps where the host does not read.
+//!
+//! Turning the FIFOs on loses whatever the chip holds, and a host that has been sending since before the kernel ran always
+//! has something there. So they stay off until the first answer is about to be sent: the host is waiting for that.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -49,6 +51,8 @@ struct Ring {
     bytes: VecDeque<u8>,
     /// The ISR found no room and turned itself off.
     stalled: bool,
+    /// The FIFOs are on.
+    fifo: bool,
 }
 
 struct Serial {
@@ -78,7 +82,7 @@ pub enum Unavailable {
     Interrupt(Refused),
 }
 
-/// Sets the port up: 115200 baud, 8N1, FIFOs on.
+/// Sets the port up: 115200 baud, 8N1.
 ///
 /// # Errors
 /// See [`Unavailable`].
@@ -92,11 +96,14 @@ pub fn init() -> Result<(), Unavailable> {
     port::write_u8(DATA, 1);
     port::write_u8(INTERRUPT_ENABLE, 0);
     port::write_u8(LINE_CONTROL, 0x03);
-    port::write_u8(FIFO_CONTROL, 0xC7); // on, emptied, interrupt at 14 bytes or when the sender pauses
     port::write_u8(MODEM_CONTROL, 0x0B); // DTR, RTS, and OUT2, which gates the interrupt
 
     let serial: &'static Serial = Box::leak(Box::new(Serial {
-        ring: InterruptLock::new(Ring { bytes: VecDeque::with_capacity(RING_BYTES), stalled: false }),
+        ring: InterruptLock::new(Ring {
+            bytes: VecDeque::with_capacity(RING_BYTES),
+            stalled: false,
+            fifo: false,
+        }),
         readable: Event::new_synchronization(),
         writable: Event::new_synchronization(),
         dpc: UnsafeCell::new(dpc::UNUSED),
@@ -137,6 +144,16 @@ impl Ring {
             self.bytes.push_back(port::read_u8(DATA));
         }
     }
+
+    /// Turns the FIFOs on, unless that would lose something; whether they are.
+    fn turn_fifo_on(&mut self) -> bool {
+        if !self.fifo && port::read_u8(LINE_STATUS) & STATUS_RECEIVED == 0 {
+            // Emptied, and an interrupt at 14 bytes or when the sender pauses.
+            port::write_u8(FIFO_CONTROL, 0xC7);
+            self.fifo = true;
+        }
+        self.fifo
+    }
 }
 
 /// The ISR. The line is edge-triggered: it must not return while the chip still wants something.
@@ -168,6 +185,8 @@ pub fn read(buffer: &mut [u8]) -> usize {
     loop {
         {
             let mut ring = serial.ring.lock();
+            // What has not come to 14 bytes yet would only interrupt when the sender pauses.
+            ring.receive();
             let count = buffer.len().min(ring.bytes.len());
             if count > 0 {
                 for (place, byte) in buffer.iter_mut().zip(ring.bytes.drain(..count)) {
@@ -187,7 +206,8 @@ pub fn read(buffer: &mut [u8]) -> usize {
 pub fn write(bytes: &[u8]) {
     let Some(serial) = serial() else { return };
     serial.writable.wait(None);
-    for chunk in bytes.chunks(FIFO_BYTES) {
+    let room = if serial.ring.lock().turn_fifo_on() { FIFO_BYTES } else { 1 };
+    for chunk in bytes.chunks(room) {
         while !(0..PATIENCE).any(|_| port::read_u8(LINE_STATUS) & STATUS_CAN_TRANSMIT != 0) {
             thread::sleep_ns(NAP_NS);
         }

@@ -101,11 +101,6 @@ pub fn interrupt(apic_id: u32, vector: u8) {
     command(apic_id, u32::from(vector) | ASSERT);
 }
 
-/// Interrupts every other processor.
-pub fn interrupt_others(vector: u8) {
-    command(0, u32::from(vector) | ASSERT | TO_OTHERS);
-}
-
 /// Sends an NMI to every other processor.
 pub fn nmi_others() {
     command(0, DELIVER_NMI | ASSERT | TO_OTHERS);

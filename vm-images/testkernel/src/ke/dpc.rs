@@ -19,11 +19,9 @@ use crate::nt::{BOOLEAN, DeferredRoutine, KDPC, NTSTATUS, PVOID, SINGLE_LIST_ENT
 use crate::nt::{STATUS_INVALID_PARAMETER, STATUS_SUCCESS};
 use crate::selftest::{check, kernel_test};
 
-/// `KDPC_IMPORTANCE`: high ones go to the front.
+/// `KDPC_IMPORTANCE`: high ones go to the front, low and medium ones to the end.
 pub mod importance {
-    /// At the end; no hurry on another processor.
-    pub const LOW: u8 = 0;
-    /// At the end.
+    /// What a DPC is initialized with.
     pub const MEDIUM: u8 = 1;
     /// At the front.
     pub const HIGH: u8 = 2;
@@ -398,7 +396,7 @@ kernel_test! {
         let old = irql::raise(Irql::DISPATCH);
         // SAFETY: they run before this returns.
         unsafe {
-            dpcs.each_mut().map(|dpc| insert(dpc, ptr::null_mut(), ptr::null_mut()));
+            check!(dpcs.each_mut().map(|dpc| insert(dpc, ptr::null_mut(), ptr::null_mut())) == [true; 4]);
             check!(remove(&raw mut dpcs[3]));
             check!(!remove(&raw mut dpcs[3]));
         }

@@ -26,18 +26,8 @@ pub struct Irql(pub u8);
 impl Irql {
     /// Threads.
     pub const PASSIVE: Self = Self(0);
-    /// Threads without APCs.
-    pub const APC: Self = Self(1);
     /// No thread switch: DPCs and spin locks.
     pub const DISPATCH: Self = Self(2);
-    /// The lowest device level.
-    pub const DEVICE_LOWEST: Self = Self(3);
-    /// The highest device level.
-    pub const DEVICE_HIGHEST: Self = Self(11);
-    /// The clock.
-    pub const CLOCK: Self = Self(13);
-    /// Interprocessor interrupts.
-    pub const IPI: Self = Self(14);
     /// Everything masked.
     pub const HIGH: Self = Self(15);
 

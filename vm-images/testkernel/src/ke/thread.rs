@@ -24,8 +24,6 @@ use crate::mm::region::{Region, Window};
 use crate::nt::{DISPATCHER_HEADER, KTIMER, LIST_ENTRY, object_type};
 use crate::selftest::{check, kernel_test};
 
-/// The lowest of the priorities that never decay, which drivers call LOW_REALTIME_PRIORITY.
-pub const LOW_REALTIME_PRIORITY: u8 = 16;
 /// What a system thread gets unless somebody says otherwise.
 pub const NORMAL_PRIORITY: u8 = 8;
 /// Number of priorities.
@@ -168,13 +166,6 @@ impl Thread {
     /// Its number; no two threads ever share one.
     pub fn id(&self) -> u32 {
         self.id
-    }
-
-    /// The stack's addresses, where it is the thread's own.
-    pub fn stack_range(&self) -> Option<core::ops::Range<u64>> {
-        // SAFETY: the stack is set when the thread is made and taken away only after it has ended.
-        let stack = unsafe { (*self.stack.get()).as_ref() }?;
-        Some(stack.base()..stack.base() + stack.bytes() as u64)
     }
 }
 

@@ -29,8 +29,6 @@ pub enum Protection {
     ReadWriteExecute,
     /// Read and write, past the caches: device registers.
     Device,
-    /// Reserved address without memory behind it: any access faults.
-    None,
 }
 
 impl Protection {
@@ -41,7 +39,6 @@ impl Protection {
             Self::ReadExecute => Flags::PRESENT,
             Self::ReadWriteExecute => Flags::PRESENT | Flags::WRITABLE,
             Self::Device => Self::ReadWrite.flags() | Flags::NO_CACHE | Flags::WRITE_THROUGH,
-            Self::None => Flags::empty(),
         }
     }
 }
@@ -163,8 +160,7 @@ impl Tables {
         Ok(())
     }
 
-    /// Changes what may be done with `count` pages from `address`. The frames stay theirs, even under
-    /// [`Protection::None`]. Every processor knows when this returns.
+    /// Changes what may be done with `count` pages from `address`. Every processor knows when this returns.
     pub fn protect(&mut self, address: u64, count: usize, protection: Protection) {
         rendezvous::with_others_parked(|| {
             for page in 0..count {

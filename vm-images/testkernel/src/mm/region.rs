@@ -33,11 +33,6 @@ impl Window {
         }
     }
 
-    /// Whether the window holds `address`.
-    pub fn contains(self, address: u64) -> bool {
-        (self.base()..self.base() + (WINDOW_PAGES * PAGE_SIZE) as u64).contains(&address)
-    }
-
     fn pages(self) -> &'static SpinLock<AddressWindow> {
         static DYNAMIC: SpinLock<AddressWindow> = SpinLock::new(AddressWindow::new(WINDOW_PAGES));
         static IMAGES: SpinLock<AddressWindow> = SpinLock::new(AddressWindow::new(WINDOW_PAGES));

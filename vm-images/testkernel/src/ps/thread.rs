@@ -2,7 +2,7 @@
 
 use core::ffi::c_void;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::AtomicPtr;
 
 use crate::ke::thread::{self, NORMAL_PRIORITY, Thread, ThreadRef};
 use crate::ldr::export::{export, export_data};
