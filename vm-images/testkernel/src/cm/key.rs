@@ -12,6 +12,7 @@ use crate::nt::{
     UNICODE_STRING,
 };
 use crate::ob::handle::{self, Target};
+use crate::selftest::{check, kernel_test};
 
 /// The key behind a handle.
 pub fn of_handle(key: HANDLE) -> Result<KeyId, NTSTATUS> {
@@ -223,5 +224,49 @@ export! {
     /// *ZwClose function (wdm.h)*.
     pub unsafe extern "win64" fn ZwClose(handle: HANDLE) -> NTSTATUS {
         handle::close(handle)
+    }
+}
+
+kernel_test! {
+    fn a_value_is_set_and_read_back_through_handles() {
+        let path: alloc::vec::Vec<u16> = r"\Registry\Machine\Selftest".encode_utf16().collect();
+        let name: alloc::vec::Vec<u16> = "Number".encode_utf16().collect();
+        let counted = |units: &[u16]| UNICODE_STRING {
+            Length: (units.len() * 2) as u16,
+            MaximumLength: (units.len() * 2) as u16,
+            Buffer: units.as_ptr().cast_mut(),
+        };
+        let (mut path, mut name) = (counted(&path), counted(&name));
+        let attributes = OBJECT_ATTRIBUTES {
+            Length: size_of::<OBJECT_ATTRIBUTES>() as u32,
+            RootDirectory: core::ptr::null_mut(),
+            ObjectName: &raw mut path,
+            Attributes: 0x40,
+            SecurityDescriptor: core::ptr::null_mut(),
+            SecurityQualityOfService: core::ptr::null_mut(),
+        };
+        let mut key = core::ptr::null_mut();
+        let mut disposition = 0;
+        let mut number = 0x300u32;
+        let mut buffer = [0u32; 8];
+        let mut length = 0;
+        // SAFETY: every pointer leads to a local of the right kind.
+        unsafe {
+            check!(ZwOpenKey(&raw mut key, 0, &raw const attributes) == STATUS_OBJECT_NAME_NOT_FOUND);
+            let made = ZwCreateKey(
+                &raw mut key, 0, &raw const attributes, 0, core::ptr::null(), 0, &raw mut disposition,
+            );
+            check!(made == STATUS_SUCCESS && disposition == REG_CREATED_NEW_KEY);
+            let data = (&raw mut number).cast();
+            check!(ZwSetValueKey(key, &raw mut name, 0, 4, data, 4) == STATUS_SUCCESS);
+            let class = KEY_VALUE_PARTIAL_INFORMATION_CLASS;
+            let to = (&raw mut buffer).cast();
+            let mut query = |room| ZwQueryValueKey(key, &raw mut name, class, to, room, &raw mut length);
+            check!(query(8) == STATUS_BUFFER_TOO_SMALL);
+            check!(query(12) == STATUS_BUFFER_OVERFLOW);
+            check!(query(32) == STATUS_SUCCESS);
+            check!(length == 16 && buffer[1..4] == [4, 4, 0x300]);
+            check!(ZwClose(key) == STATUS_SUCCESS && ZwClose(key) == STATUS_INVALID_HANDLE);
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! The executive's services to drivers: pool and interlocked lists.
+//! The executive's services to drivers: pool, fast mutexes and interlocked lists.
 
+pub mod fast_mutex;
 pub mod pool;
 pub mod slist;

@@ -26,6 +26,7 @@ use crate::nt::{
     POOL_FLAG_CACHE_ALIGNED, POOL_FLAG_NON_PAGED, POOL_FLAG_NON_PAGED_EXECUTE, POOL_FLAG_PAGED,
     POOL_FLAG_RAISE_ON_FAILURE, POOL_FLAG_SESSION, POOL_FLAG_UNINITIALIZED, PVOID,
 };
+use crate::selftest::{check, kernel_test};
 
 const BAD_POOL_CALLER: u32 = 0xC2;
 /// Where system addresses begin.
@@ -201,5 +202,41 @@ export! {
     /// *ExFreePool function (wdm.h)*.
     pub unsafe extern "win64" fn ExFreePool(block: PVOID) {
         free(block.addr(), 0);
+    }
+}
+
+kernel_test! {
+    fn a_block_is_zeroed_and_remembers_who_asked() {
+        // SAFETY: plain allocations, freed below.
+        unsafe {
+            let block = ExAllocatePool2(POOL_FLAG_NON_PAGED, 40, u32::from_le_bytes(*b"test"));
+            check!(!block.is_null() && block.addr().is_multiple_of(16));
+            check!((0..40).all(|index| block.cast::<u8>().add(index).read() == 0));
+            let here = crate::mm::paging::kernel_text();
+            check!(allocated_by(&here).iter().any(|found| found.address == block.addr() && found.size == 40));
+            ExFreePoolWithTag(block, u32::from_le_bytes(*b"test"));
+            check!(!allocated_by(&here).iter().any(|found| found.address == block.addr()));
+        }
+    }
+
+    fn freed_memory_keeps_its_contents() {
+        // SAFETY: the block is read once after it was freed, while nobody allocates: that is the point.
+        unsafe {
+            let block = ExAllocatePoolWithTag(0, 64, 1).cast::<u64>();
+            check!(!block.is_null());
+            block.add(3).write(0x0123_4567_89AB_CDEF);
+            ExFreePool(block.cast());
+            check!(block.add(3).read_volatile() == 0x0123_4567_89AB_CDEF);
+        }
+    }
+
+    fn flags_that_contradict_each_other_are_refused() {
+        // SAFETY: nothing is allocated.
+        unsafe {
+            check!(ExAllocatePool2(POOL_FLAG_NON_PAGED | POOL_FLAG_PAGED, 16, 1).is_null());
+            check!(ExAllocatePool2(0, 16, 1).is_null());
+            check!(ExAllocatePool2(POOL_FLAG_NON_PAGED | 1 << 20, 16, 1).is_null());
+            check!(ExAllocatePool2(POOL_FLAG_NON_PAGED, usize::MAX / 2, 1).is_null());
+        }
     }
 }

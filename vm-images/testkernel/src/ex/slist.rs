@@ -6,6 +6,7 @@
 use crate::ke::lock::InterruptLock;
 use crate::ldr::export::export;
 use crate::nt::{SLIST_ENTRY, SLIST_HEADER};
+use crate::selftest::{check, kernel_test};
 
 static LISTS: InterruptLock<()> = InterruptLock::new(());
 
@@ -74,5 +75,25 @@ export! {
     pub unsafe extern "win64" fn ExQueryDepthSList(head: *mut SLIST_HEADER) -> u16 {
         // SAFETY: as above; the depth is read in one piece.
         depth(unsafe { &*head })
+    }
+}
+
+kernel_test! {
+    fn entries_come_back_in_the_reverse_of_their_order() {
+        let mut head = SLIST_HEADER { Alignment: 0, Region: 0 };
+        let head = &raw mut head;
+        let mut entries = [SLIST_ENTRY { Next: core::ptr::null_mut() }; 2];
+        let [first, second] = &mut entries;
+        let (first, second) = (&raw mut *first, &raw mut *second);
+        // SAFETY: head and entries outlive the test.
+        unsafe {
+            InitializeSListHead(head);
+            check!(ExpInterlockedPushEntrySList(head, first).is_null());
+            check!(ExpInterlockedPushEntrySList(head, second) == first);
+            check!(ExQueryDepthSList(head) == 2);
+            check!(ExpInterlockedPopEntrySList(head) == second);
+            check!(ExpInterlockedFlushSList(head) == first);
+            check!(ExpInterlockedPopEntrySList(head).is_null() && ExQueryDepthSList(head) == 0);
+        }
     }
 }

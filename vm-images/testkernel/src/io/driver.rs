@@ -14,6 +14,7 @@ use squall_testkernel_pure::utf16;
 use super::{device, irp};
 use crate::cm;
 use crate::ex::pool;
+use crate::ke::dpc;
 use crate::ke::lock::SpinLock;
 use crate::ldr::image::{Image, LoadError};
 use crate::nt::{
@@ -75,7 +76,7 @@ impl Strings {
 }
 
 /// Makes a driver object named `\Driver\service`.
-fn create(service: &str, flags: u32) -> Result<*mut DRIVER_OBJECT, NTSTATUS> {
+pub fn create(service: &str, flags: u32) -> Result<*mut DRIVER_OBJECT, NTSTATUS> {
     let name = utf16::encode(&alloc::format!("\\Driver\\{service}"));
     let key = utf16::encode(service);
     let hardware = utf16::encode(HARDWARE);
@@ -120,6 +121,8 @@ fn delete(address: usize) {
     names::with(|names| names.remove(|object| object == address));
     let image = IMAGES.lock().remove(&address);
     if let Some(image) = image {
+        // As Windows does: a DPC of the driver's that is queued or running is let out of the image first.
+        dpc::flush_all();
         image.unload();
     }
     pool::free(address, 0);

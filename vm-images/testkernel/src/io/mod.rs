@@ -11,4 +11,5 @@ pub mod link;
 pub mod pnp;
 pub mod request;
 pub mod resource;
+mod selftest;
 pub mod unload;

@@ -7,8 +7,16 @@
 //! guest's own to use and may differ from Windows.
 //!
 //! Nothing in here does anything; the rooms of the kernel (`ke`, `io`, `ob`, ...) do.
-#![allow(non_snake_case, non_camel_case_types, clippy::upper_case_acronyms, reason = "the public headers' own names")]
-#![allow(dead_code, reason = "a vocabulary: families of flags and statuses are kept whole where a reader expects them")]
+#![allow(
+    non_snake_case,
+    non_camel_case_types,
+    clippy::upper_case_acronyms,
+    reason = "the public headers' own names"
+)]
+#![allow(
+    dead_code,
+    reason = "a vocabulary: families of flags and statuses are kept whole where a reader expects them"
+)]
 
 pub mod dispatcher;
 pub mod file;

@@ -19,6 +19,7 @@ use crate::ke::lock::SpinLock;
 use crate::ke::thread::{self, OutOfMemory};
 use crate::ldr::export::export;
 use crate::nt::{HANDLE, NTSTATUS, PVOID, STATUS_INVALID_HANDLE, STATUS_INVALID_PARAMETER, STATUS_SUCCESS};
+use crate::selftest::{check, kernel_test};
 
 const REFERENCE_BY_POINTER: u32 = 0x18;
 const REAPER_PRIORITY: u8 = 16;
@@ -147,5 +148,43 @@ export! {
             }
             _ => STATUS_INVALID_HANDLE,
         }
+    }
+}
+
+kernel_test! {
+    fn the_last_reference_deletes_and_never_above_passive_level() {
+        use core::sync::atomic::{AtomicUsize, Ordering};
+        static DELETED: AtomicUsize = AtomicUsize::new(0);
+        let delete: Delete = |address| {
+            if irql::current() == Irql::PASSIVE {
+                DELETED.store(address, Ordering::Release);
+            }
+        };
+        insert(0x10, delete);
+        check!(reference(0x10) && references(0x10) == Some(2));
+        check!(dereference(0x10) == Some(1) && DELETED.load(Ordering::Acquire) == 0);
+        let old = irql::raise(Irql::DISPATCH);
+        let left = dereference(0x10);
+        irql::lower(old);
+        check!(left == Some(0) && !reference(0x10) && dereference(0x10).is_none());
+        let mut patience = 1000;
+        while DELETED.load(Ordering::Acquire) == 0 && patience > 0 {
+            thread::sleep_ns(1_000_000);
+            patience -= 1;
+        }
+        check!(DELETED.load(Ordering::Acquire) == 0x10);
+    }
+
+    fn a_handle_holds_a_reference_until_it_is_closed() {
+        insert(0x20, |_| {});
+        let Ok(handle) = handle::create(handle::Target::Object(0x20)) else { return Ok(()) };
+        let mut object = core::ptr::null_mut();
+        // SAFETY: the pointer has room for the answer.
+        let status =
+            unsafe { ObReferenceObjectByHandle(handle, 0, core::ptr::null_mut(), 0, &raw mut object, object) };
+        check!(status == STATUS_SUCCESS && object.addr() == 0x20 && references(0x20) == Some(2));
+        check!(handle::close(handle) == STATUS_SUCCESS && references(0x20) == Some(1));
+        check!(handle::close(handle) == STATUS_INVALID_HANDLE);
+        check!(dereference(0x20) == Some(0));
     }
 }

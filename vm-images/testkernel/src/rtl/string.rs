@@ -13,6 +13,7 @@ use crate::nt::{
     ANSI_STRING, BOOLEAN, NTSTATUS, STATUS_BUFFER_OVERFLOW, STATUS_BUFFER_TOO_SMALL,
     STATUS_INVALID_PARAMETER, STATUS_NAME_TOO_LONG, STATUS_NO_MEMORY, STATUS_SUCCESS, STRING, UNICODE_STRING,
 };
+use crate::selftest::{check, kernel_test};
 
 /// The longest counted string with room for a terminator, in bytes.
 const MAX_BYTES: usize = 0xFFFE;
@@ -284,6 +285,46 @@ export! {
         if !string.Buffer.is_null() {
             pool::free(string.Buffer.addr(), 0);
             *string = STRING { Length: 0, MaximumLength: 0, Buffer: core::ptr::null_mut() };
+        }
+    }
+}
+
+kernel_test! {
+    fn strings_grow_within_their_buffer_and_no_further() {
+        let mut buffer = [0xFFFFu16; 8];
+        let mut text = UNICODE_STRING { Length: 0, MaximumLength: 16, Buffer: buffer.as_mut_ptr() };
+        let mut source = UNICODE_STRING::EMPTY;
+        let hello: alloc::vec::Vec<u16> = "Hello\0".encode_utf16().collect();
+        // SAFETY: every pointer leads to a local of the right kind.
+        unsafe {
+            RtlInitUnicodeString(&raw mut source, hello.as_ptr());
+            check!(source.Length == 10 && source.MaximumLength == 12);
+            RtlCopyUnicodeString(&raw mut text, &raw const source);
+            check!(text.units() == &hello[..5] && text.Buffer.add(5).read() == 0);
+            check!(RtlAppendUnicodeStringToString(&raw mut text, &raw const source) == STATUS_BUFFER_TOO_SMALL);
+            check!(text.Length == 10);
+            check!(RtlIntegerToUnicodeString(0xBEEF, 16, &raw mut text) == STATUS_SUCCESS);
+            check!(text.units().iter().eq("BEEF".encode_utf16().collect::<alloc::vec::Vec<_>>().iter()));
+            check!(RtlIntegerToUnicodeString(u32::MAX, 2, &raw mut text) == STATUS_BUFFER_OVERFLOW);
+        }
+    }
+
+    fn strings_convert_both_ways() {
+        let mut wide = UNICODE_STRING::EMPTY;
+        let mut narrow = STRING { Length: 0, MaximumLength: 0, Buffer: core::ptr::null_mut() };
+        let mut again = UNICODE_STRING::EMPTY;
+        // SAFETY: every pointer leads to a local of the right kind; what is allocated is freed.
+        unsafe {
+            RtlInitAnsiString(&raw mut narrow, c"caf\xE9".as_ptr().cast());
+            check!(RtlAnsiStringToUnicodeString(&raw mut wide, &raw const narrow, 1) == STATUS_SUCCESS);
+            check!(wide.units() == [0x63, 0x61, 0x66, 0xE9]);
+            check!(RtlUnicodeStringToAnsiString(&raw mut narrow, &raw const wide, 1) == STATUS_SUCCESS);
+            check!(RtlAnsiStringToUnicodeString(&raw mut again, &raw const narrow, 1) == STATUS_SUCCESS);
+            check!(RtlEqualUnicodeString(&raw const wide, &raw const again, 0) == 1);
+            RtlFreeAnsiString(&raw mut narrow);
+            RtlFreeUnicodeString(&raw mut wide);
+            RtlFreeUnicodeString(&raw mut again);
+            check!(wide.Buffer.is_null());
         }
     }
 }

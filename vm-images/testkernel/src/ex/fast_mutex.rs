@@ -1,0 +1,140 @@
+//! Fast mutexes and guarded mutexes: a count, and an event for whoever has to wait.
+//!
+//! The count is 1 when free; each that comes takes one off, and waits unless it found 1. A fast mutex raises its owner to
+//! APC_LEVEL; a guarded one, and the `Unsafe` forms, leave the IRQL to the caller. Neither may be acquired twice.
+
+use core::sync::atomic::{AtomicI32, Ordering};
+
+use crate::ke::irql::{self, Irql};
+use crate::ke::thread;
+use crate::ke::{event, wait};
+use crate::ldr::export::export;
+use crate::nt::{BOOLEAN, FALSE, FAST_MUTEX, TRUE, object_type};
+
+/// Where normal kernel APCs are kept out; this guest delivers none, but drivers look.
+const APC_LEVEL: Irql = Irql(1);
+
+/// # Safety
+/// Everywhere below: `mutex` was initialized, and is alive.
+unsafe fn count<'a>(mutex: *mut FAST_MUTEX) -> &'a AtomicI32 {
+    // SAFETY: the caller's; the field only changes atomically.
+    unsafe { AtomicI32::from_ptr(&raw mut (*mutex).Count) }
+}
+
+/// # Safety
+/// See [`count`].
+unsafe fn take(mutex: *mut FAST_MUTEX) {
+    // SAFETY: the caller's; owner and contention are only written by whoever has the mutex.
+    unsafe {
+        let waited = count(mutex).fetch_sub(1, Ordering::Acquire) != 1;
+        if waited {
+            let _ = wait::for_one((&raw mut (*mutex).Event).cast(), None);
+            (*mutex).Contention = (*mutex).Contention.wrapping_add(1);
+        }
+        (*mutex).Owner = thread::current().as_ptr().cast();
+    }
+}
+
+/// # Safety
+/// See [`count`].
+unsafe fn try_take(mutex: *mut FAST_MUTEX) -> bool {
+    // SAFETY: the caller's.
+    unsafe {
+        let free = count(mutex).compare_exchange(1, 0, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        if free {
+            (*mutex).Owner = thread::current().as_ptr().cast();
+        }
+        free
+    }
+}
+
+/// # Safety
+/// See [`count`]; the caller has the mutex.
+unsafe fn give_back(mutex: *mut FAST_MUTEX) {
+    // SAFETY: the caller's.
+    unsafe {
+        (*mutex).Owner = core::ptr::null_mut();
+        if count(mutex).fetch_add(1, Ordering::Release) != 0 {
+            event::set(&raw mut (*mutex).Event);
+        }
+    }
+}
+
+export! {
+    /// *ExAcquireFastMutex function (wdm.h)*: returns at APC_LEVEL.
+    pub unsafe extern "win64" fn ExAcquireFastMutex(mutex: *mut FAST_MUTEX) {
+        let old = irql::raise(APC_LEVEL);
+        // SAFETY: the caller's mutex.
+        unsafe {
+            take(mutex);
+            (*mutex).OldIrql = old.0.into();
+        }
+    }
+
+    /// *ExTryToAcquireFastMutex function (wdm.h)*: at APC_LEVEL where it got it.
+    pub unsafe extern "win64" fn ExTryToAcquireFastMutex(mutex: *mut FAST_MUTEX) -> BOOLEAN {
+        let old = irql::raise(APC_LEVEL);
+        // SAFETY: the caller's mutex.
+        unsafe {
+            if try_take(mutex) {
+                (*mutex).OldIrql = old.0.into();
+                return TRUE;
+            }
+        }
+        irql::lower(old);
+        FALSE
+    }
+
+    /// *ExReleaseFastMutex function (wdm.h)*: back to the IRQL before.
+    pub unsafe extern "win64" fn ExReleaseFastMutex(mutex: *mut FAST_MUTEX) {
+        // SAFETY: the caller's mutex, which it has.
+        let old = unsafe {
+            let old = (*mutex).OldIrql;
+            give_back(mutex);
+            old
+        };
+        irql::lower(Irql(old as u8));
+    }
+
+    /// *ExAcquireFastMutexUnsafe function (wdm.h)*: the caller is at APC_LEVEL or in a critical region.
+    pub unsafe extern "win64" fn ExAcquireFastMutexUnsafe(mutex: *mut FAST_MUTEX) {
+        // SAFETY: the caller's mutex.
+        unsafe { take(mutex) };
+    }
+
+    /// *ExReleaseFastMutexUnsafe function (wdm.h)*.
+    pub unsafe extern "win64" fn ExReleaseFastMutexUnsafe(mutex: *mut FAST_MUTEX) {
+        // SAFETY: the caller's mutex, which it has.
+        unsafe { give_back(mutex) };
+    }
+
+    /// *KeInitializeGuardedMutex function (wdm.h)*: free.
+    pub unsafe extern "win64" fn KeInitializeGuardedMutex(mutex: *mut FAST_MUTEX) {
+        // SAFETY: the caller's storage.
+        unsafe {
+            (*mutex).Count = 1;
+            (*mutex).Owner = core::ptr::null_mut();
+            (*mutex).Contention = 0;
+            (*mutex).OldIrql = 0;
+            event::initialize(&raw mut (*mutex).Event, object_type::EVENT_SYNCHRONIZATION, false);
+        }
+    }
+
+    /// *KeAcquireGuardedMutex function (wdm.h)*: there are no APCs to keep out, so the IRQL stays.
+    pub unsafe extern "win64" fn KeAcquireGuardedMutex(mutex: *mut FAST_MUTEX) {
+        // SAFETY: the caller's mutex.
+        unsafe { take(mutex) };
+    }
+
+    /// *KeTryToAcquireGuardedMutex function (wdm.h)*.
+    pub unsafe extern "win64" fn KeTryToAcquireGuardedMutex(mutex: *mut FAST_MUTEX) -> BOOLEAN {
+        // SAFETY: the caller's mutex.
+        unsafe { try_take(mutex) }.into()
+    }
+
+    /// *KeReleaseGuardedMutex function (wdm.h)*.
+    pub unsafe extern "win64" fn KeReleaseGuardedMutex(mutex: *mut FAST_MUTEX) {
+        // SAFETY: the caller's mutex, which it has.
+        unsafe { give_back(mutex) };
+    }
+}
