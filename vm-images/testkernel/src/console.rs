@@ -1,7 +1,8 @@
 //! The console: plain text out of the ISA debug port 0xE9, which the harness keeps as `console.log`.
 //!
-//! One line is one critical section, at every IRQL: DbgPrint may be called from an ISR. Interrupts are off while a
-//! line goes out, so that no interrupt on the same processor can find the lock taken by the code it interrupted.
+//! One line is one critical section, at every IRQL: DbgPrint may be called from an ISR. Interrupts are off
+//! while a line goes out, so that no interrupt on the same processor can find the lock taken by the code it
+//! interrupted.
 
 use core::fmt::{self, Write};
 

@@ -1,6 +1,9 @@
-//! What a bug check leaves behind: the crash record on port 0x402, a few lines on the console, and a word to the host.
+//! What a bug check leaves behind: the crash record on port 0x402, a few lines on the console, and a word to
+//! the host.
 //!
 //! Runs with every other processor stopped and nothing to be trusted. See [`crate::ke::bugcheck`].
+
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use squall_testkernel_pure::bugcheck::{self as codes, BugCheck};
 use squall_testkernel_pure::crash_record::{CrashRecord, Image, follows_call};
@@ -26,6 +29,9 @@ const MAX_GUARD_PAGES: u64 = 4;
 /// How much of the stack is looked at.
 const STACK_BYTES: u64 = 24 * 1024;
 
+/// The port has part of a record, perhaps all of it.
+static RECORD_BEGUN: AtomicBool = AtomicBool::new(false);
+
 fn image(module: &Module) -> Image<'_> {
     Image { name: module.name(), base: module.base, size: module.size, unloaded: module.unloaded }
 }
@@ -36,13 +42,13 @@ fn read_bytes<const LEN: usize>(address: u64) -> Option<[u8; LEN]> {
     if !paging::is_present(address) || !paging::is_present(last) {
         return None;
     }
-    // SAFETY: both ends are present, and LEN is less than a page; every other processor is stopped, so that nothing
-    // goes away meanwhile.
+    // SAFETY: both ends are present, and LEN is less than a page; every other processor is stopped, so that
+    // nothing goes away meanwhile.
     Some(unsafe { (address as *const [u8; LEN]).read_unaligned() })
 }
 
-/// Whether a number found on the stack is where some call returns to. Code that is gone cannot be asked, so anything in
-/// it counts.
+/// Whether a number found on the stack is where some call returns to. Code that is gone cannot be asked, so
+/// anything in it counts.
 fn is_return_address(value: u64) -> bool {
     // An image's first page is its headers; numbers like its base are about everywhere.
     let in_driver = modules::lookup(value).is_some_and(|(_, offset)| offset >= PAGE_SIZE as u64);
@@ -100,10 +106,12 @@ fn registers(frame: &TrapFrame, cr2: u64, irql: u8) -> [(&'static str, u64); 20]
     ]
 }
 
-fn announce(check: BugCheck, frame: &TrapFrame, irql: u8, number: usize) {
+/// Tells people, on the console.
+pub fn announce(check: BugCheck, frame: &TrapFrame, irql: u8, number: usize) {
     let [p1, p2, p3, p4] = check.parameters;
     print_unlocked(format_args!(
-        "\n*** STOP {:#x} {} ({p1:#x}, {p2:#x}, {p3:#x}, {p4:#x})\n*** processor {number}, IRQL {irql}, rip {:#x}\n",
+        "\n*** STOP {:#x} {} ({p1:#x}, {p2:#x}, {p3:#x}, {p4:#x})\n\
+         *** processor {number}, IRQL {irql}, rip {:#x}\n",
         check.code,
         codes::name(check.code).unwrap_or(""),
         frame.rip,
@@ -130,18 +138,20 @@ pub fn report(check: BugCheck, frame: &TrapFrame, irql: u8, fault_address: Optio
         module: module.as_ref().map(|(module, offset)| (image(module), *offset)),
         verifier: false,
     };
+    RECORD_BEGUN.store(true, Ordering::Relaxed);
     // A debug port cannot fail.
     let _ = record.write_to(&mut DebugPort::new(CRASH_PORT), |each| {
         modules::all().try_for_each(|module| each(image(&module)))
     });
 }
 
-/// The record without what has to be looked up: the bug check itself faulted, and `check` says how.
+/// The record without what has to be looked up: telling the whole ran into a fault of its own.
 pub fn report_briefly(check: BugCheck, frame: &TrapFrame, irql: u8, number: usize) {
-    announce(check, frame, irql, number);
-    // Whatever was begun ends its line, so that this one is read.
     let mut port = DebugPort::new(CRASH_PORT);
-    let _ = core::fmt::Write::write_str(&mut port, "\n");
+    // Whatever was begun ends its line, so that this one is read.
+    if RECORD_BEGUN.load(Ordering::Relaxed) {
+        let _ = core::fmt::Write::write_str(&mut port, "\n");
+    }
     let record = CrashRecord {
         check,
         processor: number,

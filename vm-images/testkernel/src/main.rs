@@ -1,11 +1,12 @@
 //! Squall's embedded guest: a small kernel with NT's driver ABI.
 //!
-//! It exists so that a legacy driver's Unload can be watched on any machine: no Windows image can be shipped, so this
-//! kernel loads the *unmodified* `.sys`, gives it IRQLs, deferred procedure calls, interrupt objects and the I/O
-//! manager, and raises NT's bug checks with NT's parameters. It is not Windows, and where it is stricter it says so.
+//! It exists so that a legacy driver's Unload can be watched on any machine: no Windows image can be shipped,
+//! so this kernel loads the *unmodified* `.sys`, gives it IRQLs, deferred procedure calls, interrupt objects
+//! and the I/O manager, and raises NT's bug checks with NT's parameters. It is not Windows, and where it is
+//! stricter it says so.
 //!
-//! The rooms are NT's own components, by the prefixes that every driver author knows: `hal`, `ke`, `mm`, `ps`, `io` and
-//! so on; beside them `arch` holds what is the processor's rather than the kernel's.
+//! The rooms are NT's own components, by the prefixes that every driver author knows: `hal`, `ke`, `mm`,
+//! `ps`, `io` and so on; beside them `arch` holds what is the processor's rather than the kernel's.
 
 #![no_std]
 #![no_main]

@@ -1,11 +1,12 @@
 //! The kernel's own tests, run on the machine itself.
 //!
-//! With the word `selftest` on the kernel's command line the kernel runs every [`kernel_test!`] instead of the agent, says
-//! `selftest: N passed, M failed` on the console, and ends QEMU through isa-debug-exit where that is present (status 33:
-//! all passed, 35: not). A test stands beside the code that it tests, and returns [`Failed`] through [`check!`].
+//! With the word `selftest` on the kernel's command line the kernel runs every [`kernel_test!`] instead of
+//! the agent, says `selftest: N passed, M failed` on the console, and ends QEMU through isa-debug-exit where
+//! that is present (status 33: all passed, 35: not). A test stands beside the code that it tests, and returns
+//! [`Failed`] through [`check!`].
 //!
-//! What must *end* the system cannot be a test of that kind. The words of [`provoke`] make it end, each in its own way; the
-//! harness's tests compare the crash record.
+//! What must *end* the system cannot be a test of that kind. The words of [`provoke`] make it end, each in
+//! its own way; the harness's tests compare the crash record.
 
 use core::fmt;
 

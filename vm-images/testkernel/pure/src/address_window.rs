@@ -1,7 +1,8 @@
 //! Handing out ranges of addresses from a window, those long unused first.
 //!
-//! A driver that is called after it was unloaded must fault. It only does where nothing else has been mapped at its old
-//! addresses meanwhile, so a window is walked round and round: an address freed comes back only after all others.
+//! A driver that is called after it was unloaded must fault. It only does where nothing else has been mapped
+//! at its old addresses meanwhile, so a window is walked round and round: an address freed comes back only
+//! after all others.
 
 use alloc::collections::BTreeMap;
 

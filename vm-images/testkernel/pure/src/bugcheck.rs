@@ -1,13 +1,13 @@
 //! Which bug check a fault becomes.
 //!
-//! NT does not have one stop code for "bad pointer": the code says who did it, where and at which IRQL, and that is most
-//! of what it is worth. The order of the decisions is NT's:
+//! NT does not have one stop code for "bad pointer": the code says who did it, where and at which IRQL, and
+//! that is most of what it is worth. The order of the decisions is NT's:
 //!
-//! 1. At IRQL >= DISPATCH_LEVEL a page fault cannot be resolved. It begins as 0xA; with the instruction pointer outside
-//!    the kernel it becomes 0xD1; with the kernel's own instruction pointer it becomes 0xD3 where the address lies in a
-//!    loaded image and 0xD4 where it lies in an unloaded one.
-//! 2. Below that a bad system address begins as 0x50 and becomes 0xCE where it lies in an unloaded image. A bad user
-//!    address is an access violation, which no handler takes: 0x7E in a system thread.
+//! 1. At IRQL >= DISPATCH_LEVEL a page fault cannot be resolved. It begins as 0xA; with the instruction
+//!    pointer outside the kernel it becomes 0xD1; with the kernel's own instruction pointer it becomes 0xD3
+//!    where the address lies in a loaded image and 0xD4 where it lies in an unloaded one.
+//! 2. Below that a bad system address begins as 0x50 and becomes 0xCE where it lies in an unloaded image. A
+//!    bad user address is an access violation, which no handler takes: 0x7E in a system thread.
 //! 3. Present pages that forbid the access are 0xBE (written, read-only) and 0xFC (executed, no-execute).
 //! 4. Other exceptions are 0x7E in a system thread and 0x1E above it, where no thread can be blamed.
 
@@ -193,8 +193,8 @@ impl PageFault {
     }
 }
 
-/// The bug check of an exception that nobody handles. A system thread is to blame below DISPATCH_LEVEL (inferred: NT
-/// finds its thread-startup handler there); above, only the exception itself is known.
+/// The bug check of an exception that nobody handles. A system thread is to blame below DISPATCH_LEVEL
+/// (inferred: NT finds its thread-startup handler there); above, only the exception itself is known.
 #[must_use]
 pub fn unhandled_exception(
     status: u32,

@@ -1,7 +1,8 @@
 //! The crash record: one line of JSON that says how the system ended.
 //!
-//! It is written by a system that has just broken, so it is put together piece by piece, without memory of its own, from
-//! whatever can still be read. The form is part of the contract with the harness (schema `squall.crash/1`).
+//! It is written by a system that has just broken, so it is put together piece by piece, without memory of
+//! its own, from whatever can still be read. The form is part of the contract with the harness (schema
+//! `squall.crash/1`).
 
 use core::fmt::{self, Write};
 
@@ -129,8 +130,8 @@ impl CrashRecord<'_> {
     }
 }
 
-/// Whether the code bytes that end just before a return address are a call, as they are for a true one. Most numbers on
-/// a stack that look like code addresses are left-overs; this tells nearly all of those apart.
+/// Whether the code bytes that end just before a return address are a call, as they are for a true one. Most
+/// numbers on a stack that look like code addresses are left-overs; this tells nearly all of those apart.
 #[must_use]
 pub fn follows_call(before: &[u8]) -> bool {
     let back = |bytes: usize| before.len().checked_sub(bytes).map(|start| &before[start..]);

@@ -1,9 +1,11 @@
 //! Which page frames are free: a bitmap, one bit a frame.
 //!
-//! The guest has at most a few hundred thousand frames, so a bitmap with a moving start is fast enough and, unlike a
-//! list threaded through the free frames themselves, cannot be corrupted by a driver that writes where it should not.
+//! The guest has at most a few hundred thousand frames, so a bitmap with a moving start is fast enough and,
+//! unlike a list threaded through the free frames themselves, cannot be corrupted by a driver that writes
+//! where it should not.
 
-/// A frame was given back that was not given out: a bug of the caller's, told apart from running out of memory.
+/// A frame was given back that was not given out: a bug of the caller's, told apart from running out of
+/// memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotAllocated(pub usize);
 

@@ -1,8 +1,8 @@
 //! The embedded guest's thinking, apart from its hardware.
 //!
-//! Whatever the kernel decides from plain values (which bug check a fault becomes, which vector a line gets, what a
-//! protocol message means) is decided here, so that it can be unit-tested on the host in milliseconds. Nothing in this
-//! crate touches a processor, a port or raw memory.
+//! Whatever the kernel decides from plain values (which bug check a fault becomes, which vector a line gets,
+//! what a protocol message means) is decided here, so that it can be unit-tested on the host in milliseconds.
+//! Nothing in this crate touches a processor, a port or raw memory.
 
 #![no_std]
 #![forbid(unsafe_code)]

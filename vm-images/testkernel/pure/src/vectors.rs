@@ -1,8 +1,9 @@
 //! Which interrupt gets which vector, and so which IRQL.
 //!
-//! On x64 the upper four bits of a vector are its IRQL: the local APIC compares them with CR8. To choose a vector for a
-//! line is therefore to choose the device's DIRQL. Lines keep the order of precedence that the PC gave them (8 to 15
-//! before 3 to 7), two lines to a level, so that of two ISA devices the same one wins as always.
+//! On x64 the upper four bits of a vector are its IRQL: the local APIC compares them with CR8. To choose a
+//! vector for a line is therefore to choose the device's DIRQL. Lines keep the order of precedence that the
+//! PC gave them (8 to 15 before 3 to 7), two lines to a level, so that of two ISA devices the same one wins
+//! as always.
 
 /// The software interrupt that runs DPCs and switches threads: level 2.
 pub const DISPATCH_VECTOR: u8 = 0x2F;

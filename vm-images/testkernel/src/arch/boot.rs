@@ -1,9 +1,9 @@
 //! The way into Rust, and what the boot loader said.
 //!
-//! QEMU's `-kernel` finds the PVH note in the image, loads the segments and jumps to the 32-bit entry. `boot.s` turns
-//! on long mode and calls [`kernel_entry`] with the physical address of an `hvm_start_info`, which tells where memory
-//! is and what the command line says. Everything of interest is copied here, since that structure may lie in memory
-//! that the kernel is about to hand out.
+//! QEMU's `-kernel` finds the PVH note in the image, loads the segments and jumps to the 32-bit entry.
+//! `boot.s` turns on long mode and calls [`kernel_entry`] with the physical address of an `hvm_start_info`,
+//! which tells where memory is and what the command line says. Everything of interest is copied here, since
+//! that structure may lie in memory that the kernel is about to hand out.
 
 use core::arch::global_asm;
 use core::mem::size_of;
@@ -93,8 +93,8 @@ fn read_physical<T: Copy>(address: u64) -> Option<T> {
         return None;
     }
     let pointer = (DIRECT_MAP_BASE + address) as *const T;
-    // SAFETY: the range lies in the first GiB, which the boot page tables map at DIRECT_MAP_BASE, and every `T` used
-    // here is made of integers, for which any bytes are a value.
+    // SAFETY: the range lies in the first GiB, which the boot page tables map at DIRECT_MAP_BASE, and every
+    // `T` used here is made of integers, for which any bytes are a value.
     Some(unsafe { pointer.read_unaligned() })
 }
 

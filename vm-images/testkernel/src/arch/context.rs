@@ -1,8 +1,8 @@
 //! The context switch.
 //!
-//! A thread that does not run is a stack pointer: what it must find again is on its stack. Only what a called function has
-//! to preserve is pushed, since to the compiler the switch is a call that takes a while. The SSE state is saved beside
-//! it: drivers' code keeps values in XMM6 to XMM15 across calls.
+//! A thread that does not run is a stack pointer: what it must find again is on its stack. Only what a called
+//! function has to preserve is pushed, since to the compiler the switch is a call that takes a while. The SSE
+//! state is saved beside it: drivers' code keeps values in XMM6 to XMM15 across calls.
 
 use core::arch::naked_asm;
 
@@ -62,8 +62,8 @@ extern "C" fn start() -> ! {
 /// Saves the running code in `from` and continues `to`. Returns when somebody switches back to `from`.
 ///
 /// # Safety
-/// At DISPATCH_LEVEL or above with the dispatcher's lock held, which the code continued has to release. `to` holds a
-/// context that no processor runs.
+/// At DISPATCH_LEVEL or above with the dispatcher's lock held, which the code continued has to release. `to`
+/// holds a context that no processor runs.
 #[unsafe(naked)]
 pub unsafe extern "C" fn switch(from: *mut Context, to: *const Context) {
     naked_asm!(

@@ -1,9 +1,9 @@
 //! Descriptor tables, one set for each processor.
 //!
-//! Long mode needs little of them: a code and a data segment, gates for the vectors, and the task state segment for its
-//! interrupt stack table. Two exceptions get a known good stack from it. The double fault, because the most likely reason
-//! for one is a thread that ran over the end of its stack into the guard page: the page fault finds no stack to run on.
-//! And the NMI, because it may come at any instruction whatever.
+//! Long mode needs little of them: a code and a data segment, gates for the vectors, and the task state
+//! segment for its interrupt stack table. Two exceptions get a known good stack from it. The double fault,
+//! because the most likely reason for one is a thread that ran over the end of its stack into the guard page:
+//! the page fault finds no stack to run on. And the NMI, because it may come at any instruction whatever.
 
 use alloc::boxed::Box;
 

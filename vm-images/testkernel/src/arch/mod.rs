@@ -1,5 +1,5 @@
-//! What belongs to the processor rather than to the kernel: the way from reset into Rust, descriptor tables, traps,
-//! the context switch, and the starting of the other processors.
+//! What belongs to the processor rather than to the kernel: the way from reset into Rust, descriptor tables,
+//! traps, the context switch, and the starting of the other processors.
 
 pub mod boot;
 pub mod context;

@@ -1,7 +1,7 @@
 //! x86 I/O ports.
 //!
-//! The functions are safe to call: a port access cannot break Rust's rules by itself. What a device does in answer is
-//! the business of the code that knows the device.
+//! The functions are safe to call: a port access cannot break Rust's rules by itself. What a device does in
+//! answer is the business of the code that knows the device.
 
 use x86_64::instructions::port::Port;
 

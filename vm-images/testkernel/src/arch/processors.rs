@@ -1,8 +1,9 @@
 //! Starting the other processors.
 //!
-//! A PC starts with one processor; the others wait for a start-up interrupt that names a page below 1 MiB, at which they
-//! begin in real mode. `boot.s` has the way from there: a few words in known places tell the newcomer its page tables, its
-//! stack and its number. They are started one after the other, since those words exist once.
+//! A PC starts with one processor; the others wait for a start-up interrupt that names a page below 1 MiB, at
+//! which they begin in real mode. `boot.s` has the way from there: a few words in known places tell the
+//! newcomer its page tables, its stack and its number. They are started one after the other, since those
+//! words exist once.
 
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -58,12 +59,14 @@ pub fn start_others(wanted: usize) -> Result<(), usize> {
     let page = DIRECT_MAP_BASE + (u64::from(TRAMPOLINE_PAGE) << 12);
     // The trampoline is linked at its physical address.
     let code = (DIRECT_MAP_BASE + trampoline.start as u64) as *const u8;
-    // SAFETY: the page lies below 1 MiB, which no allocator hands out, and the trampoline is shorter than a page.
+    // SAFETY: the page lies below 1 MiB, which no allocator hands out, and the trampoline is shorter than a
+    // page.
     unsafe { core::ptr::copy_nonoverlapping(code, page as *mut u8, trampoline.len()) };
 
     for number in 1..wanted.min(MAX_PROCESSORS) {
         let stack = Region::map(Window::Dynamic, 1, STACK_PAGES, Protection::ReadWrite).ok_or(number)?;
-        // SAFETY: the words are atomics' size and alignment, and only accessed here and, one at a time, by newcomers.
+        // SAFETY: the words are atomics' size and alignment, and only accessed here and, one at a time, by
+        // newcomers.
         unsafe {
             ap_cr3.store(paging::root(), Ordering::Release);
             ap_stack.store(stack.base() + stack.bytes() as u64, Ordering::Release);
@@ -96,8 +99,8 @@ extern "C" fn processor_entry(number: usize) -> ! {
 
 /// What a processor does when there is nothing to do: sleep until an interrupt brings something.
 pub fn idle() -> ! {
-    // A thread made ready before this processor was looking has requested it already; nothing is missed, because
-    // requests wait in the APIC while interrupts are off.
+    // A thread made ready before this processor was looking has requested it already; nothing is missed,
+    // because requests wait in the APIC while interrupts are off.
     drop(dispatcher::lock());
     irql::set(irql::Irql::PASSIVE);
     // The idle thread never moves.

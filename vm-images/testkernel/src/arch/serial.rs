@@ -1,11 +1,14 @@
 //! COM1: the agent's line to the host.
 //!
-//! A 16550A. Received bytes come by interrupt: the ISR empties the chip into a ring, and a DPC wakes the reader. Where the ring is full the ISR leaves bytes in the FIFO and turns its interrupts off until somebody has read;
-//! the host waits then, and nothing is lost. Transmitting is rare and short, and an emulated transmitter empties at once,
-//! so the writer looks for room itself and sleeps where the host does not read.
+//! A 16550A. Received bytes come by interrupt: the ISR empties the chip into a ring, and a DPC wakes the
+//! reader. Where the ring is full the ISR leaves bytes in the FIFO and turns its interrupts off until
+//! somebody has read; the host waits then, and nothing is lost. Transmitting is rare and short, and an
+//! emulated transmitter empties at once, so the writer looks for room itself and sleeps where the host does
+//! not read.
 //!
-//! Turning the FIFOs on loses whatever the chip holds, and a host that has been sending since before the kernel ran always
-//! has something there. So they stay off until the first answer is about to be sent: the host is waiting for that.
+//! Turning the FIFOs on loses whatever the chip holds, and a host that has been sending since before the
+//! kernel ran always has something there. So they stay off until the first answer is about to be sent: the
+//! host is waiting for that.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -178,8 +181,8 @@ unsafe extern "win64" fn wake_reader(_: *mut KDPC, _: *mut c_void, _: *mut c_voi
     }
 }
 
-/// Waits until something was received, and takes as much of it as fits: at least one byte, unless `buffer` is empty or
-/// there is no port. One reader at a time. At PASSIVE_LEVEL.
+/// Waits until something was received, and takes as much of it as fits: at least one byte, unless `buffer` is
+/// empty or there is no port. One reader at a time. At PASSIVE_LEVEL.
 pub fn read(buffer: &mut [u8]) -> usize {
     let Some(serial) = serial().filter(|_| !buffer.is_empty()) else { return 0 };
     loop {

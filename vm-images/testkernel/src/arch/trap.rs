@@ -54,12 +54,13 @@ unsafe extern "C" {
 /// Bytes from one stub to the next.
 const STUB_SIZE: u64 = 16;
 
-/// Points every gate of `table` at its stub. All are interrupt gates: the processor arrives with interrupts off.
+/// Points every gate of `table` at its stub. All are interrupt gates: the processor arrives with interrupts
+/// off.
 pub fn fill(table: &mut InterruptDescriptorTable) {
     let stub =
         |vector: u8| VirtAddr::new((&raw const trap_stubs).addr() as u64 + STUB_SIZE * u64::from(vector));
-    // SAFETY: each stub is written for its vector: it knows whether there is an error code, and returns with IRET or
-    // not at all. The two stacks are this processor's own.
+    // SAFETY: each stub is written for its vector: it knows whether there is an error code, and returns with
+    // IRET or not at all. The two stacks are this processor's own.
     unsafe {
         table.divide_error.set_handler_addr(stub(0));
         table.debug.set_handler_addr(stub(1));

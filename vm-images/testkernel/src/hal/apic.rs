@@ -1,7 +1,8 @@
 //! The local APIC: each processor's own interrupt controller.
 //!
-//! It holds back what CR8 masks, delivers the rest by vector, carries interrupts between processors, and has a timer. All
-//! registers are memory at the same address on each processor, so `this processor` is meant everywhere below.
+//! It holds back what CR8 masks, delivers the rest by vector, carries interrupts between processors, and has
+//! a timer. All registers are memory at the same address on each processor, so `this processor` is meant
+//! everywhere below.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 

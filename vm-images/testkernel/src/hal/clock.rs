@@ -1,8 +1,8 @@
 //! Time: the processor's counter for telling it, the local APIC's timer for being woken.
 //!
-//! Neither says how fast it runs, so both are measured once against the one clock whose speed is known, the PC's interval
-//! timer. A host may take the processor away in the middle of a reading; each reading is therefore bracketed by the
-//! counter itself, and the tightest of several is believed.
+//! Neither says how fast it runs, so both are measured once against the one clock whose speed is known, the
+//! PC's interval timer. A host may take the processor away in the middle of a reading; each reading is
+//! therefore bracketed by the counter itself, and the tightest of several is believed.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 

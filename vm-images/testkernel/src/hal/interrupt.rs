@@ -19,9 +19,9 @@ pub fn vector_of_isa_line(line: u32) -> Option<u8> {
 }
 
 export! { in HAL;
-    /// *HalGetInterruptVector function (ntddk.h)*: the vector, its IRQL and the processors that may take it. For ISA's lines
-    /// (on bus 0); 0 where there is no such line. On x64 Windows the headers hide it; drivers that link it get what the
-    /// documentation of old says.
+    /// *HalGetInterruptVector function (ntddk.h)*: the vector, its IRQL and the processors that may take it.
+    /// For ISA's lines (on bus 0); 0 where there is no such line. On x64 Windows the headers hide it; drivers
+    /// that link it get what the documentation of old says.
     pub unsafe extern "win64" fn HalGetInterruptVector(
         interface_type: u32,
         bus_number: u32,

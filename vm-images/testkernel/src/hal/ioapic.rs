@@ -1,7 +1,7 @@
 //! The I/O APIC: where devices' lines become vectors.
 //!
-//! Each of its 24 pins has an entry that says at which vector and on which processor an interrupt there is delivered, and
-//! whether the line's edge or its level counts. Everything is masked until somebody connects.
+//! Each of its 24 pins has an entry that says at which vector and on which processor an interrupt there is
+//! delivered, and whether the line's edge or its level counts. Everything is masked until somebody connects.
 
 use squall_testkernel_pure::vectors::PINS;
 

@@ -1,4 +1,5 @@
-//! The hardware abstraction layer: the interrupt controllers, the clock and the firmware's configuration of a PC.
+//! The hardware abstraction layer: the interrupt controllers, the clock and the firmware's configuration of a
+//! PC.
 
 pub mod apic;
 pub mod clock;

@@ -1,7 +1,7 @@
 //! Connecting and disconnecting interrupts, as drivers see it.
 //!
-//! What is behind it is in [`crate::ke::interrupt`]; this is the I/O manager's part: the checks, and the shapes that the
-//! documentation gives the parameters.
+//! What is behind it is in [`crate::ke::interrupt`]; this is the I/O manager's part: the checks, and the
+//! shapes that the documentation gives the parameters.
 
 use crate::ke::interrupt::{self, Connection, Refused, Trigger};
 use crate::ke::irql::Irql;
@@ -37,10 +37,12 @@ fn trigger(mode: u32) -> Trigger {
 }
 
 export! {
-    /// *IoConnectInterruptEx function (wdm.h)*: CONNECT_FULLY_SPECIFIED, with or without a group. Of the versions that look
-    /// up a device's resources it says STATUS_NOT_SUPPORTED and, as documented, stores the version that is supported. A
-    /// null PhysicalDeviceObject is refused.
-    pub unsafe extern "win64" fn IoConnectInterruptEx(parameters: *mut IO_CONNECT_INTERRUPT_PARAMETERS) -> NTSTATUS {
+    /// *IoConnectInterruptEx function (wdm.h)*: CONNECT_FULLY_SPECIFIED, with or without a group. Of the
+    /// versions that look up a device's resources it says STATUS_NOT_SUPPORTED and, as documented, stores the
+    /// version that is supported. A null PhysicalDeviceObject is refused.
+    pub unsafe extern "win64" fn IoConnectInterruptEx(
+        parameters: *mut IO_CONNECT_INTERRUPT_PARAMETERS,
+    ) -> NTSTATUS {
         // SAFETY: the caller's parameters; the version says which member of the union they hold.
         unsafe {
             let version = (*parameters).Version;
@@ -52,7 +54,8 @@ export! {
             let (Some(routine), Ok(vector)) = (asked.ServiceRoutine, u8::try_from(asked.Vector)) else {
                 return STATUS_INVALID_PARAMETER;
             };
-            if asked.PhysicalDeviceObject.is_null() || asked.InterruptObject.is_null() || asked.FloatingSave != 0 {
+            let nowhere = asked.PhysicalDeviceObject.is_null() || asked.InterruptObject.is_null();
+            if nowhere || asked.FloatingSave != 0 {
                 return STATUS_INVALID_PARAMETER;
             }
             if version == CONNECT_FULLY_SPECIFIED_GROUP && asked.Group != 0 {
@@ -76,7 +79,9 @@ export! {
     }
 
     /// *IoDisconnectInterruptEx function (wdm.h)*: when it returns, the ISR runs nowhere.
-    pub unsafe extern "win64" fn IoDisconnectInterruptEx(parameters: *mut IO_DISCONNECT_INTERRUPT_PARAMETERS) {
+    pub unsafe extern "win64" fn IoDisconnectInterruptEx(
+        parameters: *mut IO_DISCONNECT_INTERRUPT_PARAMETERS,
+    ) {
         // SAFETY: the caller's parameters.
         let object = unsafe { (*parameters).InterruptObject };
         interrupt::disconnect(object);
@@ -121,8 +126,8 @@ export! {
         interrupt::disconnect(object);
     }
 
-    /// *KeSynchronizeExecution function (wdm.h)*: calls the routine at the interrupt's SynchronizeIrql with its spin lock
-    /// held, so that the ISR cannot run meanwhile.
+    /// *KeSynchronizeExecution function (wdm.h)*: calls the routine at the interrupt's SynchronizeIrql with
+    /// its spin lock held, so that the ISR cannot run meanwhile.
     pub unsafe extern "win64" fn KeSynchronizeExecution(
         object: *mut KINTERRUPT,
         routine: SynchronizeRoutine,

@@ -1,13 +1,15 @@
 //! The bug check: the end.
 //!
-//! One processor finds that the system cannot go on. It stops the others by NMI, which nothing masks, writes the crash
-//! record, tells the host, and halts. From the first moment on nothing may be relied on that could have broken: no lock is
-//! taken, nothing is allocated, and every address is looked up before it is read. If the bug check itself runs into a
-//! fault, a short record without the doubtful parts is written instead; a third fault only halts.
+//! One processor finds that the system cannot go on. It stops the others by NMI, which nothing masks, writes
+//! the crash record, tells the host, and halts. From the first moment on nothing may be relied on that could
+//! have broken: no lock is taken, nothing is allocated, and every address is looked up before it is read. If
+//! the bug check itself runs into a fault, a record of the *first* fault without the doubtful parts is
+//! written instead; a third fault only halts.
 //!
 //! Which code a fault becomes is decided in [`squall_testkernel_pure::bugcheck`].
 
 use core::arch::naked_asm;
+use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 use squall_testkernel_pure::bugcheck::{self as codes, BugCheck, PageFault, Place, SQUALL_KERNEL_FAULT};
@@ -23,6 +25,14 @@ use crate::{arch, crash};
 /// The processor that stops the system; `NOBODY` while it runs.
 static OWNER: AtomicUsize = AtomicUsize::new(NOBODY);
 const NOBODY: usize = usize::MAX;
+
+/// What the owner stopped for, should it not get to the end of telling.
+struct First(UnsafeCell<Option<(BugCheck, TrapFrame, u8)>>);
+
+// SAFETY: written once, by the owner, and read by nobody else.
+unsafe impl Sync for First {}
+
+static FIRST: First = First(UnsafeCell::new(None));
 
 /// How far the owner has got.
 static STAGE: AtomicU8 = AtomicU8::new(0);
@@ -45,7 +55,8 @@ pub fn bugcheck(code: u32, [p1, p2, p3, p4]: [u64; 4]) -> ! {
     unsafe { KeBugCheckEx(code, p1, p2, p3, p4) }
 }
 
-/// Raises an exception in the calling thread. Nobody handles it: the guest has no structured exception handling.
+/// Raises an exception in the calling thread. Nobody handles it: the guest has no structured exception
+/// handling.
 pub fn raise(status: u32) -> ! {
     let BugCheck { code, parameters } =
         codes::unhandled_exception(status, raise as *const () as u64, irql::current().0, [0, 0], 0);
@@ -115,10 +126,18 @@ fn stop(check: BugCheck, frame: &TrapFrame, irql: u8, fault_address: Option<u64>
     match STAGE.fetch_add(1, Ordering::AcqRel) {
         0 => {
             irql::set(Irql::HIGH);
+            // SAFETY: only the owner gets here, once.
+            unsafe { *FIRST.0.get() = Some((check, *frame, irql)) };
             stop_others();
             crash::report(check, frame, irql, fault_address, me);
         }
-        1 => crash::report_briefly(check, frame, irql, me),
+        1 => {
+            crash::announce(check, frame, irql, me);
+            // SAFETY: only the owner gets here, after it wrote.
+            let first = unsafe { *FIRST.0.get() };
+            let (check, frame, irql) = first.unwrap_or((check, *frame, irql));
+            crash::report_briefly(check, &frame, irql, me);
+        }
         _ => {}
     }
     crash::tell_host();

@@ -1,7 +1,8 @@
 //! The call of a driver's Unload.
 //!
-//! The harness measures from the first instruction of Unload to the one after the call. For that the place where Unload
-//! returns to must have an address that is known beforehand, so the call is the only instruction before a label.
+//! The harness measures from the first instruction of Unload to the one after the call. For that the place
+//! where Unload returns to must have an address that is known beforehand, so the call is the only instruction
+//! before a label.
 
 use core::arch::naked_asm;
 

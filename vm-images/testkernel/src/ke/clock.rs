@@ -1,11 +1,11 @@
 //! The kernel's clock.
 //!
-//! A processor with nothing to do and no timer to wait for gets no clock interrupt at all, so that an idle guest costs its
-//! host nothing. A processor that runs a thread gets one every 15.625 ms, NT's own interval, which ends the thread's time
-//! slice; and either gets one when its next timer is due.
+//! A processor with nothing to do and no timer to wait for gets no clock interrupt at all, so that an idle
+//! guest costs its host nothing. A processor that runs a thread gets one every 15.625 ms, NT's own interval,
+//! which ends the thread's time slice; and either gets one when its next timer is due.
 //!
-//! Time is read from the processor's counter, never counted in ticks. Only the page that drivers read it from by
-//! themselves, `KUSER_SHARED_DATA`, is brought up to date as interrupts come.
+//! Time is read from the processor's counter, never counted in ticks. Only the page that drivers read it from
+//! by themselves, `KUSER_SHARED_DATA`, is brought up to date as interrupts come.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -103,7 +103,8 @@ export! {
         unsafe { time.write(system_time().cast_signed()) };
     }
 
-    /// *KeQueryInterruptTimePrecise function (wdm.h)*: 100 ns units since the start, and the performance counter then.
+    /// *KeQueryInterruptTimePrecise function (wdm.h)*: 100 ns units since the start, and the performance
+    /// counter then.
     pub unsafe extern "win64" fn KeQueryInterruptTimePrecise(counter: *mut u64) -> u64 {
         // SAFETY: the caller's.
         unsafe { counter.write(hal::clock::counter()) };

@@ -1,12 +1,12 @@
 //! The dispatcher: which thread runs where.
 //!
-//! One lock guards all of it: the ready queues, every waitable object, every timer. A machine of a few processors does not
-//! notice, and there is only one order to get right. The lock is held *across* the context switch: the thread that is
-//! switched to releases what the thread that it was switched from took. Thus nobody can see a thread as ready while its
-//! registers are still on their way to memory.
+//! One lock guards all of it: the ready queues, every waitable object, every timer. A machine of a few
+//! processors does not notice, and there is only one order to get right. The lock is held *across* the
+//! context switch: the thread that is switched to releases what the thread that it was switched from took.
+//! Thus nobody can see a thread as ready while its registers are still on their way to memory.
 //!
-//! A processor that should switch is told by the software interrupt of DISPATCH_LEVEL, itself or another's alike; it
-//! comes in when the IRQL falls below, runs the DPCs first, and then [`Guard::preempt`].
+//! A processor that should switch is told by the software interrupt of DISPATCH_LEVEL, itself or another's
+//! alike; it comes in when the IRQL falls below, runs the DPCs first, and then [`Guard::preempt`].
 
 use core::ptr;
 use core::sync::atomic::Ordering;
@@ -70,15 +70,14 @@ impl core::fmt::Debug for Dispatcher {
 }
 
 /// Locks the dispatcher. At DISPATCH_LEVEL or below.
-#[track_caller]
 pub fn lock() -> Guard {
     Guard(DISPATCHER.lock())
 }
 
 /// The lock, as a new thread finds it: taken for it by whoever switched. Dropping it lowers to `irql`.
 pub fn adopt(irql: Irql) -> Guard {
-    // SAFETY: called where a new thread begins; the switch that led there left its guard behind on another stack, and
-    // that guard is not dropped before this one: it wakes holding the lock again.
+    // SAFETY: called where a new thread begins; the switch that led there left its guard behind on another
+    // stack, and that guard is not dropped before this one: it wakes holding the lock again.
     Guard(unsafe { DISPATCHER.adopt(irql) })
 }
 
@@ -92,8 +91,8 @@ pub fn request(processor: &Processor) {
 }
 
 fn scheduling<'a>(thread: *mut Thread) -> &'a mut Scheduling {
-    // SAFETY: private to this module, whose callers hold the lock and use one thread's part at a time; records outlive
-    // their being scheduled.
+    // SAFETY: private to this module, whose callers hold the lock and use one thread's part at a time;
+    // records outlive their being scheduled.
     unsafe { &mut *(*thread).scheduling.get() }
 }
 
@@ -143,7 +142,8 @@ impl Guard {
         }
     }
 
-    /// The best ready thread that may run on `processor` and has at least `lowest` priority, no longer queued.
+    /// The best ready thread that may run on `processor` and has at least `lowest` priority, no longer
+    /// queued.
     fn take_ready(&mut self, processor: &Processor, lowest: u8) -> Option<*mut Thread> {
         let mut mask = self.0.ready_mask & (u32::MAX << lowest);
         while mask != 0 {
@@ -203,8 +203,8 @@ impl Guard {
         }
     }
 
-    /// Switches this processor to `next`. Returns when the calling thread runs again, perhaps on another processor,
-    /// with the lock held as before.
+    /// Switches this processor to `next`. Returns when the calling thread runs again, perhaps on another
+    /// processor, with the lock held as before.
     fn switch_to(&mut self, next: *mut Thread) {
         let processor = processor::current();
         let current = processor.thread();
@@ -218,8 +218,8 @@ impl Guard {
         }
         processor.set_thread(next);
         clock::thread_changes(processor, next == processor.idle.load(Ordering::Relaxed));
-        // SAFETY: at DISPATCH_LEVEL with the lock held; `next` was ready, so no processor runs it and its context is
-        // whole; both records outlive the switch (an ended thread is only reaped under the lock).
+        // SAFETY: at DISPATCH_LEVEL with the lock held; `next` was ready, so no processor runs it and its
+        // context is whole; both records outlive the switch (an ended thread is only reaped under the lock).
         unsafe { context::switch((*current).context.get(), (*next).context.get()) };
     }
 
@@ -238,8 +238,8 @@ impl Guard {
         self.switch_to(next);
     }
 
-    /// Called by the dispatch interrupt: runs the better thread that was chosen for this processor, or, at the end of a
-    /// time slice, another one of the same priority.
+    /// Called by the dispatch interrupt: runs the better thread that was chosen for this processor, or, at
+    /// the end of a time slice, another one of the same priority.
     pub fn preempt(&mut self, slice_over: bool) {
         let processor = processor::current();
         let current = processor.thread();

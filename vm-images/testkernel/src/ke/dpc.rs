@@ -1,9 +1,10 @@
 //! Deferred procedure calls.
 //!
-//! An ISR keeps a whole level of interrupts waiting, so it does the least it can and leaves the rest to a DPC. Each
-//! processor has a queue of them; queueing one requests the software interrupt of DISPATCH_LEVEL, which comes in the
-//! moment that the IRQL falls below. Thus a DPC that an ISR queues runs *before* the interrupted thread gets the processor
-//! back, which is what makes an Unload that is interrupted at the wrong moment so dangerous.
+//! An ISR keeps a whole level of interrupts waiting, so it does the least it can and leaves the rest to a
+//! DPC. Each processor has a queue of them; queueing one requests the software interrupt of DISPATCH_LEVEL,
+//! which comes in the moment that the IRQL falls below. Thus a DPC that an ISR queues runs *before* the
+//! interrupted thread gets the processor back, which is what makes an Unload that is interrupted at the wrong
+//! moment so dangerous.
 //!
 //! The queue runs through the drivers' own KDPCs: see [`super::timer`] for what that means.
 
@@ -212,15 +213,16 @@ fn drain(processor: &Processor) {
             let mut queue = processor.dpcs.lock();
             // SAFETY: what is queued is alive, or its driver freed it, and this is where it shows.
             let Some(dpc) = (unsafe { queue.pop() }) else { break };
-            // The values are read before the DPC counts as not queued: from then on it may be queued anew, or freed.
-            // SAFETY: as above.
+            // The values are read before the DPC counts as not queued: from then on it may be queued anew, or
+            // freed. SAFETY: as above.
             let call = unsafe { *dpc };
             claim(dpc, ptr::from_ref(processor).cast_mut().cast(), ptr::null_mut());
             (dpc, call)
         };
         if let Some(routine) = call.DeferredRoutine {
             processor.dpc_active.store(1, Ordering::Relaxed);
-            // SAFETY: the driver gave the routine for this call. If its image is gone, the call faults: a bug check.
+            // SAFETY: the driver gave the routine for this call. If its image is gone, the call faults: a bug
+            // check.
             unsafe { routine(dpc, call.DeferredContext, call.SystemArgument1, call.SystemArgument2) };
             processor.dpc_active.store(0, Ordering::Relaxed);
         }
@@ -279,7 +281,11 @@ pub fn flush_all() {
 
 export! {
     /// *KeInitializeDpc function (wdm.h)*.
-    pub unsafe extern "win64" fn KeInitializeDpc(dpc: *mut KDPC, routine: Option<DeferredRoutine>, context: PVOID) {
+    pub unsafe extern "win64" fn KeInitializeDpc(
+        dpc: *mut KDPC,
+        routine: Option<DeferredRoutine>,
+        context: PVOID,
+    ) {
         // SAFETY: the caller's storage.
         unsafe { initialize(dpc, routine, context) };
     }
@@ -296,7 +302,11 @@ export! {
     }
 
     /// *KeInsertQueueDpc function (wdm.h)*: FALSE where it is queued already. At any IRQL.
-    pub unsafe extern "win64" fn KeInsertQueueDpc(dpc: *mut KDPC, argument1: PVOID, argument2: PVOID) -> BOOLEAN {
+    pub unsafe extern "win64" fn KeInsertQueueDpc(
+        dpc: *mut KDPC,
+        argument1: PVOID,
+        argument2: PVOID,
+    ) -> BOOLEAN {
         // SAFETY: the caller's DPC.
         BOOLEAN::from(unsafe { insert(dpc, argument1, argument2) })
     }
@@ -307,7 +317,8 @@ export! {
         BOOLEAN::from(unsafe { remove(dpc) })
     }
 
-    /// *KeFlushQueuedDpcs function (wdm.h)*: returns when what was queued before the call has run. At PASSIVE_LEVEL.
+    /// *KeFlushQueuedDpcs function (wdm.h)*: returns when what was queued before the call has run. At
+    /// PASSIVE_LEVEL.
     pub unsafe extern "win64" fn KeFlushQueuedDpcs() {
         flush_all();
     }
@@ -324,8 +335,12 @@ export! {
         unsafe { set_target(dpc, u16::from(number.unsigned_abs())) };
     }
 
-    /// *KeSetTargetProcessorDpcEx function (wdm.h)*: STATUS_INVALID_PARAMETER where there is no such processor.
-    pub unsafe extern "win64" fn KeSetTargetProcessorDpcEx(dpc: *mut KDPC, number: *const PROCESSOR_NUMBER) -> NTSTATUS {
+    /// *KeSetTargetProcessorDpcEx function (wdm.h)*: STATUS_INVALID_PARAMETER where there is no such
+    /// processor.
+    pub unsafe extern "win64" fn KeSetTargetProcessorDpcEx(
+        dpc: *mut KDPC,
+        number: *const PROCESSOR_NUMBER,
+    ) -> NTSTATUS {
         // SAFETY: the caller's.
         let PROCESSOR_NUMBER { group, number, .. } = unsafe { number.read() };
         if group != 0 || usize::from(number) >= processor::count() {

@@ -52,7 +52,8 @@ pub unsafe fn reset(event: *mut KEVENT) -> i32 {
     unsafe { core::mem::replace(&mut (*event).Header.SignalState, 0) }
 }
 
-/// An event of the kernel's own. The KEVENT has a place of its own on the heap, since waiters' lists point into it.
+/// An event of the kernel's own. The KEVENT has a place of its own on the heap, since waiters' lists point
+/// into it.
 #[derive(Debug)]
 pub struct Event(Box<UnsafeCell<KEVENT>>);
 
@@ -120,8 +121,8 @@ export! {
         unsafe { initialize(event, kind, state != 0) };
     }
 
-    /// *KeSetEvent function (wdm.h)*: returns the state before. No thread's priority is raised by it here, and `wait` is
-    /// only a hint that the caller waits next.
+    /// *KeSetEvent function (wdm.h)*: returns the state before. No thread's priority is raised by it here,
+    /// and `wait` is only a hint that the caller waits next.
     pub unsafe extern "win64" fn KeSetEvent(event: *mut KEVENT, _increment: i32, _wait: BOOLEAN) -> i32 {
         // SAFETY: the caller's event.
         unsafe { set(event) }
@@ -164,9 +165,14 @@ kernel_test! {
             .collect();
         check!(waiters.len() == 3);
         for expected in 1..=3 {
-            super::thread::sleep_ns(5_000_000);
             check!(gone.load(Ordering::Relaxed) == expected - 1);
             event.set();
+            // As long as the host takes, but not for ever.
+            let mut patience = 5000;
+            while gone.load(Ordering::Relaxed) < expected && patience > 0 {
+                super::thread::sleep_ns(1_000_000);
+                patience -= 1;
+            }
             super::thread::sleep_ns(5_000_000);
             check!(gone.load(Ordering::Relaxed) == expected);
         }

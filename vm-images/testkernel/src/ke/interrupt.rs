@@ -1,12 +1,14 @@
 //! Interrupts: from the vector to the driver's ISR.
 //!
-//! A driver connects an *interrupt object* to a vector. When the interrupt comes, the processor is raised to the object's
-//! IRQL, its spin lock is taken, and its ISR is called; everything at that level or below waits meanwhile. Level-triggered
-//! lines may be shared: objects are asked in turn until one says that it was its device's. A shared edge-triggered line
-//! has no level to come back to, so everybody is asked until nobody claims it any more.
+//! A driver connects an *interrupt object* to a vector. When the interrupt comes, the processor is raised to
+//! the object's IRQL, its spin lock is taken, and its ISR is called; everything at that level or below waits
+//! meanwhile. Level-triggered lines may be shared: objects are asked in turn until one says that it was its
+//! device's. A shared edge-triggered line has no level to come back to, so everybody is asked until nobody
+//! claims it any more.
 //!
-//! When disconnecting returns, the ISR is running nowhere and will not be called again. A driver that unloads without
-//! disconnecting leaves its object behind, connected: its ISR's address is called whatever is there now.
+//! When disconnecting returns, the ISR is running nowhere and will not be called again. A driver that unloads
+//! without disconnecting leaves its object behind, connected: its ISR's address is called whatever is there
+//! now.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -223,7 +225,8 @@ pub unsafe fn release_lock(object: *mut KINTERRUPT, old: Irql) {
     irql::set(old);
 }
 
-/// One line for each object that is connected and whose ISR lies in `range`: what an unloaded driver left behind.
+/// One line for each object that is connected and whose ISR lies in `range`: what an unloaded driver left
+/// behind.
 pub fn connected_in(range: Range<u64>) -> Vec<String> {
     // Copied out first: the heap is not to be used with interrupts off.
     let mut found = [None; 64];
@@ -298,8 +301,8 @@ fn deliver(vector: u8) {
     }
 }
 
-/// Takes an interrupt, from the moment that its registers are saved. Interrupts are off on entry and on return; on
-/// between, above the vector's IRQL.
+/// Takes an interrupt, from the moment that its registers are saved. Interrupts are off on entry and on
+/// return; on between, above the vector's IRQL.
 pub fn take(vector: u8) {
     use x86_64::instructions::interrupts;
     processor::current().sleep.wake();
@@ -434,7 +437,8 @@ kernel_test! {
         let old_affinity = super::thread::set_affinity(1);
         let connection = probe_on(11);
         let object = connect(connection);
-        let Ok(object) = object else { return Err(super::super::selftest::Failed { condition: "connect", file: file!(), line: line!() }) };
+        check!(object.is_ok());
+        let object = object.unwrap_or(ptr::null_mut());
         let before = probe::TAKEN.load(Ordering::Relaxed);
         // SAFETY: connected.
         let inside = unsafe {
@@ -452,7 +456,8 @@ kernel_test! {
     fn impossible_connections_are_refused() {
         let connection = probe_on(11);
         check!(connect(Connection { vector: CLOCK_VECTOR, ..connection }) == Err(Refused::NoSuchVector));
-        check!(connect(Connection { synchronize_irql: Irql::DISPATCH, ..connection }) == Err(Refused::WrongIrql));
+        let too_low = Connection { synchronize_irql: Irql::DISPATCH, ..connection };
+        check!(connect(too_low) == Err(Refused::WrongIrql));
         check!(connect(Connection { affinity: 0, ..connection }) == Err(Refused::NoProcessor));
     }
 }

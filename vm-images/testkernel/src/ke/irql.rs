@@ -1,9 +1,10 @@
 //! Interrupt request levels.
 //!
-//! A processor runs at one IRQL at a time, and whatever arrives at that level or below waits until the level falls. On
-//! x64 this is not a convention but a register: CR8 holds the level, the local APIC compares it with the upper four
-//! bits of each vector, and so *vector >> 4 is the IRQL* of an interrupt. Raising masks at once; lowering lets whatever
-//! waits in before the next instruction. Nothing else in this kernel keeps book on it.
+//! A processor runs at one IRQL at a time, and whatever arrives at that level or below waits until the level
+//! falls. On x64 this is not a convention but a register: CR8 holds the level, the local APIC compares it
+//! with the upper four bits of each vector, and so *vector >> 4 is the IRQL* of an interrupt. Raising masks
+//! at once; lowering lets whatever waits in before the next instruction. Nothing else in this kernel keeps
+//! book on it.
 //!
 //! | level | who runs there |
 //! |---|---|
@@ -17,6 +18,10 @@
 
 use core::arch::asm;
 use core::marker::PhantomData;
+
+use squall_testkernel_pure::bugcheck::IRQL_NOT_LESS_OR_EQUAL;
+
+use super::bugcheck;
 
 /// An interrupt request level, 0 to 15.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,7 +53,8 @@ pub fn current() -> Irql {
     Irql(level as u8)
 }
 
-/// Moves this processor to `level`, up or down; whatever was masked and no longer is comes in before this returns.
+/// Moves this processor to `level`, up or down; whatever was masked and no longer is comes in before this
+/// returns.
 #[inline]
 pub fn set(level: Irql) {
     // Not `nomem`: memory accesses must not be moved across a change of level.
@@ -70,7 +76,32 @@ pub fn lower(level: Irql) {
     set(level);
 }
 
-/// Interrupts off on this processor until dropped: above every IRQL, for what even the clock must not interrupt.
+/// This processor's level, which is DISPATCH_LEVEL or below: what everything asks that takes a lock of the
+/// kernel's, `object`.
+///
+/// Above it somebody called a routine that may not be called there. Windows notices only under Verifier, or
+/// by a deadlock now and then; here it always stops the system, with the code that the same mistake has when
+/// it hits a page that is absent: 0xA (the object, the IRQL, 1 for a write, the instruction).
+#[inline]
+pub fn require_dispatch(object: usize) -> Irql {
+    let level = current();
+    if level > Irql::DISPATCH {
+        too_high(object, level);
+    }
+    level
+}
+
+#[cold]
+#[inline(never)]
+fn too_high(object: usize, level: Irql) -> ! {
+    let caller: u64;
+    // SAFETY: the kernel is built with frame pointers, so the return address lies above the saved one.
+    unsafe { asm!("mov {}, [rbp + 8]", out(reg) caller, options(nostack, readonly, preserves_flags)) };
+    bugcheck::bugcheck(IRQL_NOT_LESS_OR_EQUAL, [object as u64, level.0.into(), 1, caller])
+}
+
+/// Interrupts off on this processor until dropped: above every IRQL, for what even the clock must not
+/// interrupt.
 #[derive(Debug)]
 pub struct InterruptsOff {
     were_on: bool,

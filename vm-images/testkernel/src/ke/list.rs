@@ -1,8 +1,8 @@
 //! NT's doubly linked lists, which run through drivers' own memory.
 //!
-//! The links of a KEVENT or KTIMER belong to the kernel but live wherever the driver put the object, so they are worth
-//! exactly what the driver's memory is worth. As NT does since Windows 8, an entry whose neighbours do not point back
-//! stops the system (0x139, 3) before the damage spreads.
+//! The links of a KEVENT or KTIMER belong to the kernel but live wherever the driver put the object, so they
+//! are worth exactly what the driver's memory is worth. As NT does since Windows 8, an entry whose neighbours
+//! do not point back stops the system (0x139, 3) before the damage spreads.
 
 use core::ptr;
 
@@ -20,7 +20,8 @@ pub const UNLINKED: LIST_ENTRY = LIST_ENTRY { Flink: ptr::null_mut(), Blink: ptr
 /// Makes `head` an empty list.
 ///
 /// # Safety
-/// `head` is writable, and nobody else uses it meanwhile. The same holds for every entry below, and for its neighbours.
+/// `head` is writable, and nobody else uses it meanwhile. The same holds for every entry below, and for its
+/// neighbours.
 pub unsafe fn initialize(head: *mut LIST_ENTRY) {
     // SAFETY: the caller's.
     unsafe { head.write(LIST_ENTRY { Flink: head, Blink: head }) };

@@ -1,11 +1,12 @@
 //! Spin locks.
 //!
-//! A spin lock is held for a short while by code that cannot be descheduled. Two kinds, by what must be kept out:
+//! A spin lock is held for a short while by code that cannot be descheduled. Two kinds, by what must be kept
+//! out:
 //!
-//! - [`SpinLock`] raises to DISPATCH_LEVEL. No thread switch and no DPC can come between on this processor; ISRs can, and
-//!   therefore must not take it.
-//! - [`InterruptLock`] turns interrupts off. It is for the few things that ISRs share with everybody: the console, the
-//!   DPC queues, the list of interrupt objects.
+//! - [`SpinLock`] raises to DISPATCH_LEVEL. No thread switch and no DPC can come between on this processor;
+//!   ISRs can, and therefore must not take it.
+//! - [`InterruptLock`] turns interrupts off. It is for the few things that ISRs share with everybody: the
+//!   console, the DPC queues, the list of interrupt objects.
 //!
 //! Both own their data: there is no way to it but through a guard.
 
@@ -60,11 +61,11 @@ impl<T> SpinLock<T> {
 impl<T: ?Sized> SpinLock<T> {
     /// Raises to DISPATCH_LEVEL and takes the lock.
     ///
-    /// Above DISPATCH_LEVEL this is a fault of the kernel's own: the code that was interrupted may hold the lock.
-    #[track_caller]
+    /// Above DISPATCH_LEVEL the code that was interrupted may hold the lock, so nobody may be here. The
+    /// kernel's own code never is; a driver that calls a routine at too high an IRQL is, and is told so: see
+    /// [`irql::require_dispatch`].
     pub fn lock(&self) -> SpinLockGuard<'_, T> {
-        let old = irql::current();
-        assert!(old <= Irql::DISPATCH, "a spin lock of the kernel was taken at {old:?}");
+        let old = irql::require_dispatch((&raw const *self).addr());
         irql::set(Irql::DISPATCH);
         self.word.acquire();
         SpinLockGuard { lock: self, old }

@@ -1,5 +1,5 @@
-//! The kernel proper: IRQLs, locks, threads and the dispatcher, deferred procedure calls, timers, interrupts, and the
-//! bug check that ends it all.
+//! The kernel proper: IRQLs, locks, threads and the dispatcher, deferred procedure calls, timers, interrupts,
+//! and the bug check that ends it all.
 
 pub mod bugcheck;
 pub mod call;

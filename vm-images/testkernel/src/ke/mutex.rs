@@ -33,8 +33,8 @@ export! {
         }
     }
 
-    /// *KeReleaseMutex function (wdm.h)*: returns the state before, 0 where that frees it. By anybody but its owner it
-    /// raises STATUS_MUTANT_NOT_OWNED, which nobody handles.
+    /// *KeReleaseMutex function (wdm.h)*: returns the state before, 0 where that frees it. By anybody but its
+    /// owner it raises STATUS_MUTANT_NOT_OWNED, which nobody handles.
     pub unsafe extern "win64" fn KeReleaseMutex(mutex: *mut KMUTANT, _wait: BOOLEAN) -> i32 {
         let mut guard = dispatcher::lock();
         // SAFETY: the caller's mutex, under the lock.

@@ -1,7 +1,7 @@
 //! Processors, and what each has to itself.
 //!
-//! The GS segment of each processor begins at its control region. The beginning of that is NT's KPCR, as far as public
-//! headers let a driver's inline code reach into it; what follows is this kernel's own.
+//! The GS segment of each processor begins at its control region. The beginning of that is NT's KPCR, as far
+//! as public headers let a driver's inline code reach into it; what follows is this kernel's own.
 
 use core::cell::Cell;
 use core::mem::offset_of;
@@ -82,8 +82,8 @@ pub struct Processor {
     pub unclaimed: AtomicU64,
 }
 
-// SAFETY: what is not atomic or locked is `next` and `timers`, which are only touched under the dispatcher's lock, and
-// the KPCR's constant fields.
+// SAFETY: what is not atomic or locked is `next` and `timers`, which are only touched under the dispatcher's
+// lock, and the KPCR's constant fields.
 unsafe impl Sync for Processor {}
 
 static PROCESSORS: [AtomicPtr<Processor>; MAX_PROCESSORS] =

@@ -1,13 +1,15 @@
 //! Stopping the other processors for a moment.
 //!
-//! Page tables are cached by each processor. To take a page away for good, everybody has to forget it at a moment that
-//! everybody agrees on; and for a driver's image the moment must be *one*, so that whoever runs in it meets missing code,
-//! not first the missing data of code that is still there. So the others are called together by an interprocessor
-//! interrupt, wait with interrupts off while the initiator makes its change, forget all translations, and go on.
+//! Page tables are cached by each processor. To take a page away for good, everybody has to forget it at a
+//! moment that everybody agrees on; and for a driver's image the moment must be *one*, so that whoever runs
+//! in it meets missing code, not first the missing data of code that is still there. So the others are called
+//! together by an interprocessor interrupt, wait with interrupts off while the initiator makes its change,
+//! forget all translations, and go on.
 //!
-//! A processor that sleeps for want of work need not be called: it is held in its sleep ([`Sleep`]), and forgets when it
-//! wakes, before it takes the interrupt that woke it. On a guest that is mostly idle, and a host with fewer processors than
-//! the guest, that is the difference between microseconds and tens of milliseconds.
+//! A processor that sleeps for want of work need not be called: it is held in its sleep ([`Sleep`]), and
+//! forgets when it wakes, before it takes the interrupt that woke it. On a guest that is mostly idle, and a
+//! host with fewer processors than the guest, that is the difference between microseconds and tens of
+//! milliseconds.
 //!
 //! The change itself must take no lock: whoever holds it may be among those who wait.
 
@@ -84,8 +86,8 @@ impl Sleep {
     }
 }
 
-/// Runs `change` while every other processor stands still. No processor remembers an old translation when this returns,
-/// or before it does anything of its own again. At DISPATCH_LEVEL or below, interrupts on.
+/// Runs `change` while every other processor stands still. No processor remembers an old translation when
+/// this returns, or before it does anything of its own again. At DISPATCH_LEVEL or below, interrupts on.
 pub fn with_others_parked(change: impl FnOnce()) {
     let _initiator = INITIATOR.lock();
     let me = processor::current_number();
@@ -144,7 +146,7 @@ kernel_test! {
         thread::set_affinity(1);
         thread::sleep_ns(20_000_000);
         let mut still = true;
-        for _ in 0..100 {
+        for _ in 0..20 {
             with_others_parked(|| {
                 let seen = COUNT.load(Ordering::SeqCst);
                 (0..1000).for_each(|_| core::hint::spin_loop());

@@ -26,8 +26,8 @@ export! {
         }
     }
 
-    /// *KeReleaseSemaphore function (wdm.h)*: adds to the count and returns the one before; above the limit it raises
-    /// STATUS_SEMAPHORE_LIMIT_EXCEEDED, which nobody handles.
+    /// *KeReleaseSemaphore function (wdm.h)*: adds to the count and returns the one before; above the limit
+    /// it raises STATUS_SEMAPHORE_LIMIT_EXCEEDED, which nobody handles.
     pub unsafe extern "win64" fn KeReleaseSemaphore(
         semaphore: *mut KSEMAPHORE,
         _increment: i32,

@@ -1,7 +1,8 @@
 //! `KUSER_SHARED_DATA`: the page that drivers read the time from without a call.
 //!
-//! The headers' `KeQuerySystemTime`, `KeQueryInterruptTime` and `KeQueryTickCount` are macros that read a fixed address. The
-//! page is brought up to date by every clock interrupt and whenever a processor leaves idle.
+//! The headers' `KeQuerySystemTime`, `KeQueryInterruptTime` and `KeQueryTickCount` are macros that read a
+//! fixed address. The page is brought up to date by every clock interrupt and whenever a processor leaves
+//! idle.
 
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 

@@ -45,8 +45,8 @@ pub unsafe fn release(lock: *mut KSPIN_LOCK) {
     unsafe { word(lock) }.store(0, Ordering::Release);
 }
 
-/// `KLOCK_QUEUE_HANDLE`: where an in-stack queued lock remembers what it locked. Such locks are ordinary ones here: fair
-/// queueing matters on machines with more processors.
+/// `KLOCK_QUEUE_HANDLE`: where an in-stack queued lock remembers what it locked. Such locks are ordinary ones
+/// here: fair queueing matters on machines with more processors.
 #[derive(Debug)]
 #[repr(C)]
 pub struct KLOCK_QUEUE_HANDLE {
@@ -64,8 +64,8 @@ export! {
         unsafe { release(lock) };
     }
 
-    /// *KeAcquireSpinLockRaiseToDpc*, what *KeAcquireSpinLock (wdm.h)* calls on x64: raises to DISPATCH_LEVEL, takes the
-    /// lock, returns the IRQL before.
+    /// *KeAcquireSpinLockRaiseToDpc*, what *KeAcquireSpinLock (wdm.h)* calls on x64: raises to
+    /// DISPATCH_LEVEL, takes the lock, returns the IRQL before.
     pub unsafe extern "win64" fn KeAcquireSpinLockRaiseToDpc(lock: *mut KSPIN_LOCK) -> KIRQL {
         let old = irql::raise(Irql::DISPATCH);
         // SAFETY: the caller's lock.
@@ -105,7 +105,10 @@ export! {
     }
 
     /// *KeAcquireInStackQueuedSpinLock function (wdm.h)*: raises to DISPATCH_LEVEL and takes the lock.
-    pub unsafe extern "win64" fn KeAcquireInStackQueuedSpinLock(lock: *mut KSPIN_LOCK, handle: *mut KLOCK_QUEUE_HANDLE) {
+    pub unsafe extern "win64" fn KeAcquireInStackQueuedSpinLock(
+        lock: *mut KSPIN_LOCK,
+        handle: *mut KLOCK_QUEUE_HANDLE,
+    ) {
         let old = irql::raise(Irql::DISPATCH);
         // SAFETY: the caller's lock and handle.
         unsafe {
@@ -135,7 +138,8 @@ export! {
         }
     }
 
-    /// *KeReleaseInStackQueuedSpinLockFromDpcLevel function (wdm.h)*: releases the lock and leaves the IRQL alone.
+    /// *KeReleaseInStackQueuedSpinLockFromDpcLevel function (wdm.h)*: releases the lock and leaves the IRQL
+    /// alone.
     pub unsafe extern "win64" fn KeReleaseInStackQueuedSpinLockFromDpcLevel(handle: *mut KLOCK_QUEUE_HANDLE) {
         // SAFETY: the caller's handle, filled in when the lock was taken.
         unsafe { release((*handle).lock) };
@@ -146,8 +150,8 @@ export! {
         irql::raise(Irql::DISPATCH).0
     }
 
-    /// *KfRaiseIrql*, what *KeRaiseIrql (wdm.h)* calls on x64: returns the IRQL before. As in a retail Windows nothing is
-    /// checked; Verifier does that.
+    /// *KfRaiseIrql*, what *KeRaiseIrql (wdm.h)* calls on x64: returns the IRQL before. As in a retail
+    /// Windows nothing is checked; Verifier does that.
     pub unsafe extern "win64" fn KfRaiseIrql(new: KIRQL) -> KIRQL {
         irql::raise(Irql(new)).0
     }

@@ -1,9 +1,9 @@
 //! Threads.
 //!
-//! Every thread is a system thread: there is no user mode. A thread has a priority from 0 to 31, the higher one runs, and
-//! those of one priority take turns by the clock. It runs at PASSIVE_LEVEL unless it raises itself, on a stack of its own
-//! with a guard page below. ISRs and DPCs that come in between run on that stack too (NT has stacks of their own for
-//! them), which is why it is larger than NT's 24 KiB.
+//! Every thread is a system thread: there is no user mode. A thread has a priority from 0 to 31, the higher
+//! one runs, and those of one priority take turns by the clock. It runs at PASSIVE_LEVEL unless it raises
+//! itself, on a stack of its own with a guard page below. ISRs and DPCs that come in between run on that
+//! stack too (NT has stacks of their own for them), which is why it is larger than NT's 24 KiB.
 //!
 //! A thread's record begins with a dispatcher header, so that a driver can wait for it to end.
 
@@ -315,7 +315,8 @@ pub fn prepare(
     let stack = take_stack().ok_or(OutOfMemory)?;
     let end = stack.base() + stack.bytes() as u64;
     let thread = Thread::create(name, priority, Context::running(), Some(Box::new(start)), Some(stack));
-    // SAFETY: the stack was just mapped, ends at `end`, and lives as long as the thread; nobody else knows either yet.
+    // SAFETY: the stack was just mapped, ends at `end`, and lives as long as the thread; nobody else knows
+    // either yet.
     let share = unsafe {
         *(*thread).context.get() = Context::starting(end, run, thread as u64);
         reference(NonNull::new_unchecked(thread))
@@ -364,8 +365,8 @@ pub fn reap() {
     let mut next = dispatcher::lock().take_zombies();
     while !next.is_null() {
         let thread = next;
-        // SAFETY: the thread ended and was switched away from, so nobody runs on its stack; the share released is the
-        // thread's own.
+        // SAFETY: the thread ended and was switched away from, so nobody runs on its stack; the share
+        // released is the thread's own.
         unsafe {
             next = (*thread).next_zombie.load(Ordering::Relaxed);
             if let Some(stack) = (*(*thread).stack.get()).take() {
@@ -379,8 +380,8 @@ pub fn reap() {
 /// The thread that calls this.
 pub fn current() -> NonNull<Thread> {
     let pointer: *mut Thread;
-    // SAFETY: one instruction, so that a move to another processor cannot come in between; the processor's record
-    // says who runs, and somebody always does.
+    // SAFETY: one instruction, so that a move to another processor cannot come in between; the processor's
+    // record says who runs, and somebody always does.
     unsafe {
         core::arch::asm!("mov {}, gs:[0x188]", out(reg) pointer, options(nostack, preserves_flags, readonly));
         NonNull::new_unchecked(pointer)
@@ -397,8 +398,8 @@ pub fn yield_now() {
     dispatcher::lock().rotate();
 }
 
-/// Restricts the calling thread to the processors in `mask`, moves it there, and returns the set before. Processors that
-/// are not there do not count; where none remains, nothing changes.
+/// Restricts the calling thread to the processors in `mask`, moves it there, and returns the set before.
+/// Processors that are not there do not count; where none remains, nothing changes.
 pub fn set_affinity(mask: u64) -> u64 {
     dispatcher::lock().set_affinity(mask)
 }
@@ -419,9 +420,9 @@ kernel_test! {
     fn threads_run_and_are_waited_for() {
         static SUM: AtomicU32 = AtomicU32::new(0);
         SUM.store(0, Ordering::Relaxed);
-        let threads: alloc::vec::Vec<_> = (1..=20)
-            .filter_map(|n| spawn("adder", NORMAL_PRIORITY, move || { SUM.fetch_add(n, Ordering::Relaxed); }).ok())
-            .collect();
+        let add = |n| move || drop(SUM.fetch_add(n, Ordering::Relaxed));
+        let threads: Vec<_> =
+            (1..=20).filter_map(|n| spawn("adder", NORMAL_PRIORITY, add(n)).ok()).collect();
         check!(threads.len() == 20);
         check!(threads.iter().all(|thread| thread.join(Some(5_000_000_000))));
         check!(SUM.load(Ordering::Relaxed) == 210);

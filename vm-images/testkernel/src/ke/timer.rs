@@ -1,11 +1,11 @@
 //! Timers.
 //!
-//! A timer is signalled when its time has come, and may queue a DPC then. Each processor keeps those that were set on it,
-//! sorted by time, and has its clock set to the first. NT looks only at its clock's ticks, every 15.6 ms by default; here a
-//! timer expires when it is due.
+//! A timer is signalled when its time has come, and may queue a DPC then. Each processor keeps those that
+//! were set on it, sorted by time, and has its clock set to the first. NT looks only at its clock's ticks,
+//! every 15.6 ms by default; here a timer expires when it is due.
 //!
-//! The queue runs through the drivers' own KTIMERs. One that is freed while it runs therefore hurts exactly as it does on
-//! Windows: here, some time later, in the kernel.
+//! The queue runs through the drivers' own KTIMERs. One that is freed while it runs therefore hurts exactly
+//! as it does on Windows: here, some time later, in the kernel.
 
 use core::cell::UnsafeCell;
 use core::ptr;
@@ -186,7 +186,8 @@ pub unsafe fn set(
 /// Fires what is due on `processor`, which runs this.
 pub fn expire(guard: &mut Guard, processor: &Processor) {
     let now = clock::interrupt_time();
-    // SAFETY: under the lock; entries are links of timers that run. If a driver freed one, this is where it shows.
+    // SAFETY: under the lock; entries are links of timers that run. If a driver freed one, this is where it
+    // shows.
     unsafe {
         while let Some(link) = list::first(processor.timers.head()) {
             let timer = timer_of_link(link);
@@ -214,18 +215,24 @@ export! {
         unsafe { initialize(timer, kind) };
     }
 
-    /// *KeSetTimer function (wdm.h)*: once, `due` relative where negative; TRUE where it was running, which it is not
-    /// any longer with its old time.
+    /// *KeSetTimer function (wdm.h)*: once, `due` relative where negative; TRUE where it was running, which
+    /// it is not any longer with its old time.
     pub unsafe extern "win64" fn KeSetTimer(timer: *mut KTIMER, due: i64, dpc: *mut KDPC) -> BOOLEAN {
         // SAFETY: the caller's timer and DPC, under the lock.
         BOOLEAN::from(unsafe { set(&mut dispatcher::lock(), timer, Deadline::from_driver(due).0, 0, dpc) })
     }
 
     /// *KeSetTimerEx function (wdm.h)*: again and again every `period` milliseconds, where that is not 0.
-    pub unsafe extern "win64" fn KeSetTimerEx(timer: *mut KTIMER, due: i64, period: i32, dpc: *mut KDPC) -> BOOLEAN {
+    pub unsafe extern "win64" fn KeSetTimerEx(
+        timer: *mut KTIMER,
+        due: i64,
+        period: i32,
+        dpc: *mut KDPC,
+    ) -> BOOLEAN {
         let period = u32::try_from(period).unwrap_or(0);
+        let due = Deadline::from_driver(due).0;
         // SAFETY: as above.
-        BOOLEAN::from(unsafe { set(&mut dispatcher::lock(), timer, Deadline::from_driver(due).0, period, dpc) })
+        BOOLEAN::from(unsafe { set(&mut dispatcher::lock(), timer, due, period, dpc) })
     }
 
     /// *KeSetCoalescableTimer function (wdm.h)*: as KeSetTimerEx; the tolerance is not made use of.
@@ -236,11 +243,13 @@ export! {
         _tolerable_delay: u32,
         dpc: *mut KDPC,
     ) -> BOOLEAN {
+        let due = Deadline::from_driver(due).0;
         // SAFETY: as above.
-        BOOLEAN::from(unsafe { set(&mut dispatcher::lock(), timer, Deadline::from_driver(due).0, period, dpc) })
+        BOOLEAN::from(unsafe { set(&mut dispatcher::lock(), timer, due, period, dpc) })
     }
 
-    /// *KeCancelTimer function (wdm.h)*: TRUE where it was running. A DPC that it has queued already is queued still.
+    /// *KeCancelTimer function (wdm.h)*: TRUE where it was running. A DPC that it has queued already is
+    /// queued still.
     pub unsafe extern "win64" fn KeCancelTimer(timer: *mut KTIMER) -> BOOLEAN {
         let _guard = dispatcher::lock();
         // SAFETY: the caller's timer, under the lock.
@@ -292,7 +301,7 @@ kernel_test! {
 
             check!(KeSetTimer(timer, -10_000_000, ptr::null_mut()) == 0);
             check!(KeSetTimer(timer, -10_000, ptr::null_mut()) == 1);
-            check!(wait::for_one(timer.cast(), Some(Deadline::after_ns(500_000_000))) == Wakeup::Object(0));
+            check!(wait::for_one(timer.cast(), Some(Deadline::after_ns(900_000_000))) == Wakeup::Object(0));
         }
     }
 }

@@ -35,7 +35,10 @@ fn free(address: PVOID) {
 
 export! {
     /// *MmAllocateContiguousMemory function (wdm.h)*: null where there is none below `highest`.
-    pub unsafe extern "win64" fn MmAllocateContiguousMemory(bytes: usize, highest: PHYSICAL_ADDRESS) -> PVOID {
+    pub unsafe extern "win64" fn MmAllocateContiguousMemory(
+        bytes: usize,
+        highest: PHYSICAL_ADDRESS,
+    ) -> PVOID {
         allocate(bytes, highest.cast_unsigned().saturating_add(1))
     }
 
@@ -44,8 +47,8 @@ export! {
         free(address);
     }
 
-    /// *MmAllocateNonCachedMemory function (wdm.h)*: whole pages. (An emulated machine's memory is coherent: the pages are
-    /// ordinary ones.)
+    /// *MmAllocateNonCachedMemory function (wdm.h)*: whole pages. (An emulated machine's memory is coherent:
+    /// the pages are ordinary ones.)
     pub unsafe extern "win64" fn MmAllocateNonCachedMemory(bytes: usize) -> PVOID {
         allocate(bytes, u64::MAX)
     }
@@ -66,17 +69,25 @@ export! {
     }
 
     /// *MmMapIoSpace function (wdm.h)*: null where it cannot.
-    pub unsafe extern "win64" fn MmMapIoSpace(physical: PHYSICAL_ADDRESS, bytes: usize, cache_type: u32) -> PVOID {
+    pub unsafe extern "win64" fn MmMapIoSpace(
+        physical: PHYSICAL_ADDRESS,
+        bytes: usize,
+        cache_type: u32,
+    ) -> PVOID {
         io::map(physical.cast_unsigned(), bytes, cache_type == CACHED).cast()
     }
 
     /// *MmMapIoSpaceEx function (wdm.h)*: with a page protection instead of a cache type.
-    pub unsafe extern "win64" fn MmMapIoSpaceEx(physical: PHYSICAL_ADDRESS, bytes: usize, protect: u32) -> PVOID {
+    pub unsafe extern "win64" fn MmMapIoSpaceEx(
+        physical: PHYSICAL_ADDRESS,
+        bytes: usize,
+        protect: u32,
+    ) -> PVOID {
         io::map(physical.cast_unsigned(), bytes, protect & UNCACHED_PROTECTION == 0).cast()
     }
 
-    /// *MmUnmapIoSpace function (wdm.h)*: any access faults afterwards. Of an address that is not mapped, NT stops with
-    /// 0xDA (inferred).
+    /// *MmUnmapIoSpace function (wdm.h)*: any access faults afterwards. Of an address that is not mapped, NT
+    /// stops with 0xDA (inferred).
     pub unsafe extern "win64" fn MmUnmapIoSpace(address: PVOID, bytes: usize) {
         use squall_testkernel_pure::bugcheck::SYSTEM_PTE_MISUSE;
         if !io::unmap(address.cast()) {

@@ -80,7 +80,8 @@ pub fn allocate_zeroed() -> Option<Frame> {
     Some(frame)
 }
 
-/// `count` neighbouring frames that begin at a multiple of `align` frames and end below the physical address `limit`.
+/// `count` neighbouring frames that begin at a multiple of `align` frames and end below the physical address
+/// `limit`.
 pub fn allocate_run(count: usize, align: usize, limit: u64) -> Option<Frame> {
     let limit = limit.min(MEMORY_LIMIT) as usize / PAGE_SIZE;
     FRAMES.lock().allocate_run(count, align, limit).map(Frame)

@@ -1,7 +1,7 @@
 //! The kernel's own heap: what `Box`, `Vec` and `String` come from.
 //!
-//! It is apart from the pool that drivers allocate from, so that a driver's mistakes with its pool stay the driver's.
-//! It begins empty and grows by whole runs of page frames through the direct map; it never shrinks.
+//! It is apart from the pool that drivers allocate from, so that a driver's mistakes with its pool stay the
+//! driver's. It begins empty and grows by whole runs of page frames through the direct map; it never shrinks.
 
 use core::alloc::Layout;
 use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -29,8 +29,8 @@ impl OomHandler for GrowFromFrames {
         let bytes = need.max(GROWTH).next_multiple_of(PAGE_SIZE);
         let run = frame::allocate_run(bytes / PAGE_SIZE, 1, u64::MAX).ok_or(())?;
         let base = run.direct();
-        // SAFETY: the frames were free until now, they neighbour each other, and the direct map shows them all, so the
-        // span is memory that nobody else uses; it is never given back.
+        // SAFETY: the frames were free until now, they neighbour each other, and the direct map shows them
+        // all, so the span is memory that nobody else uses; it is never given back.
         unsafe { talc.claim(Span::new(base, base.add(bytes))) }.map(|_| ())
     }
 }
@@ -58,8 +58,7 @@ unsafe impl lock_api::RawMutex for HeapLock {
     }
 
     fn try_lock(&self) -> bool {
-        let old = irql::current();
-        assert!(old <= Irql::DISPATCH, "the kernel's heap was used at {old:?}");
+        let old = irql::require_dispatch((&raw const *self).addr());
         irql::set(Irql::DISPATCH);
         if self.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok() {
             self.old_irql.store(old.0, Ordering::Relaxed);

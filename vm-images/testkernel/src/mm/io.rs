@@ -14,8 +14,8 @@ static MAPPED: SpinLock<BTreeMap<usize, Region>> = SpinLock::new(BTreeMap::new()
 
 const PAGE_OFFSET: u64 = PAGE_SIZE as u64 - 1;
 
-/// Makes `size` bytes from the physical address `physical` appear, past the caches unless `cached`. Null where no
-/// address is left, or the range is none.
+/// Makes `size` bytes from the physical address `physical` appear, past the caches unless `cached`. Null
+/// where no address is left, or the range is none.
 pub fn map(physical: u64, size: usize, cached: bool) -> *mut u8 {
     let offset = (physical & PAGE_OFFSET) as usize;
     let Some(pages) = size.checked_add(offset).map(|bytes| bytes.div_ceil(PAGE_SIZE)).filter(|_| size > 0)
@@ -31,7 +31,8 @@ pub fn map(physical: u64, size: usize, cached: bool) -> *mut u8 {
     base.as_ptr().wrapping_add(offset)
 }
 
-/// Takes away what [`map`] made appear; false where it never did. Any access faults afterwards, on every processor.
+/// Takes away what [`map`] made appear; false where it never did. Any access faults afterwards, on every
+/// processor.
 pub fn unmap(address: *mut u8) -> bool {
     let region = MAPPED.lock().remove(&(address.addr() & !(PAGE_SIZE - 1)));
     region.is_some()

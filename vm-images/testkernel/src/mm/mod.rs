@@ -1,5 +1,5 @@
-//! Memory: page frames, page tables, the kernel's heap, and the places where images, stacks, pool pages and device
-//! memory appear.
+//! Memory: page frames, page tables, the kernel's heap, and the places where images, stacks, pool pages and
+//! device memory appear.
 //!
 //! | from | what |
 //! |---|---|

@@ -1,8 +1,9 @@
 //! Which driver images there are, and which there were.
 //!
-//! A crash into code that is gone is only worth something if one can say whose code it was. NT keeps the last drivers that
-//! were unloaded for that; so does this list. The bug check reads it while every other processor is stopped wherever it
-//! happened to be, so reading takes no lock: an entry counts only while its state says so, and the state is written last.
+//! A crash into code that is gone is only worth something if one can say whose code it was. NT keeps the last
+//! drivers that were unloaded for that; so does this list. The bug check reads it while every other processor
+//! is stopped wherever it happened to be, so reading takes no lock: an entry counts only while its state says
+//! so, and the state is written last.
 
 use core::fmt;
 use core::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};

@@ -1,11 +1,12 @@
 //! Page tables: one address space, four levels, pages of 4 KiB (of 2 MiB in the direct map).
 //!
-//! Changes are made under one lock. Reading an entry is possible without it, since the bug check must be able to look
-//! while somebody stopped in the middle of a change; entries are single words, so that what it sees is old or new,
-//! never half.
+//! Changes are made under one lock. Reading an entry is possible without it, since the bug check must be able
+//! to look while somebody stopped in the middle of a change; entries are single words, so that what it sees
+//! is old or new, never half.
 //!
-//! Making a page appear needs no care on other processors: the processor does not remember what is absent. Whoever takes
-//! something away has to make every processor forget it before the frame is used again: see [`crate::ke::rendezvous`].
+//! Making a page appear needs no care on other processors: the processor does not remember what is absent.
+//! Whoever takes something away has to make every processor forget it before the frame is used again: see
+//! [`crate::ke::rendezvous`].
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -174,11 +175,11 @@ impl Tables {
         });
     }
 
-    /// Takes `count` pages from `address` away while every other processor is parked, and tells `freed` what frame was
-    /// behind each. No processor remembers the pages when this returns.
+    /// Takes `count` pages from `address` away while every other processor is parked, and tells `freed` what
+    /// frame was behind each. No processor remembers the pages when this returns.
     pub fn unmap(&mut self, address: u64, count: usize, mut freed: impl FnMut(u64)) {
-        // First only the protection goes, with the world stopped and no lock taken meanwhile; what was behind is told
-        // afterwards, when frames can be given back.
+        // First only the protection goes, with the world stopped and no lock taken meanwhile; what was behind
+        // is told afterwards, when frames can be given back.
         rendezvous::with_others_parked(|| {
             for page in 0..count {
                 if let Some(entry) = find(address + (page * PAGE_SIZE) as u64) {
@@ -209,8 +210,8 @@ fn map_kernel(
     Ok(())
 }
 
-/// Builds the kernel's own page tables and moves to them: each section of the kernel with its protection, all memory in
-/// the direct map, nothing in the lower half.
+/// Builds the kernel's own page tables and moves to them: each section of the kernel with its protection, all
+/// memory in the direct map, nothing in the lower half.
 ///
 /// # Errors
 /// Where memory is too small for the tables.
@@ -235,8 +236,8 @@ pub fn init(boot: &BootInfo) -> Result<(), OutOfMemory> {
         let flags = Flags::PRESENT | Flags::WRITABLE | Flags::NO_EXECUTE | Flags::HUGE_PAGE;
         entry_at(directory, index).store(physical | flags.bits(), Ordering::Release);
     }
-    // SAFETY: the new tables map the code that runs, its stack (in .bss) and everything it points at exactly where the
-    // boot tables did; the identity mapping, which goes, is used by nobody any more.
+    // SAFETY: the new tables map the code that runs, its stack (in .bss) and everything it points at exactly
+    // where the boot tables did; the identity mapping, which goes, is used by nobody any more.
     unsafe { load_root(root.physical()) };
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! Ranges of addresses with pages behind them.
 //!
-//! Two windows of addresses, each of one GiB so that the page tables they need stay few: one for driver images, one for
-//! everything else. Addresses come back as late as the window allows ([`AddressWindow`]), so that a pointer kept too long
-//! meets nothing instead of somebody else's memory.
+//! Two windows of addresses, each of one GiB so that the page tables they need stay few: one for driver
+//! images, one for everything else. Addresses come back as late as the window allows ([`AddressWindow`]), so
+//! that a pointer kept too long meets nothing instead of somebody else's memory.
 
 use alloc::vec::Vec;
 use core::ptr::NonNull;

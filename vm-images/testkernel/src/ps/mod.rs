@@ -1,3 +1,4 @@
-//! Processes and threads, as drivers see them. There is one process, the system's; its threads are [`crate::ke::thread`]'s.
+//! Processes and threads, as drivers see them. There is one process, the system's; its threads are
+//! [`crate::ke::thread`]'s.
 
 pub mod thread;

@@ -25,7 +25,8 @@ pub struct CLIENT_ID {
     thread: HANDLE,
 }
 
-/// What `*PsThreadType` and `PsGetCurrentProcess` lead to: something that is not null and that nobody looks into.
+/// What `*PsThreadType` and `PsGetCurrentProcess` lead to: something that is not null and that nobody looks
+/// into.
 static OPAQUE: [u64; 64] = [0; 64];
 static THREAD_TYPE: AtomicPtr<c_void> = AtomicPtr::new((&raw const OPAQUE).cast_mut().cast());
 
@@ -59,14 +60,15 @@ unsafe impl Send for Start {}
 
 impl Start {
     fn run(self) {
-        // SAFETY: the driver gave the routine for this call. If its image is gone, the call faults: a bug check.
+        // SAFETY: the driver gave the routine for this call. If its image is gone, the call faults: a bug
+        // check.
         unsafe { (self.routine)(self.context) };
     }
 }
 
 export! {
-    /// *PsCreateSystemThread function (wdm.h)*: starts a thread of the system process at PASSIVE_LEVEL. Its handle, where
-    /// asked for, has to be closed; the thread also ends when its routine returns.
+    /// *PsCreateSystemThread function (wdm.h)*: starts a thread of the system process at PASSIVE_LEVEL. Its
+    /// handle, where asked for, has to be closed; the thread also ends when its routine returns.
     pub unsafe extern "win64" fn PsCreateSystemThread(
         thread_handle: *mut HANDLE,
         _access: u32,
@@ -76,7 +78,9 @@ export! {
         routine: Option<StartRoutine>,
         context: PVOID,
     ) -> NTSTATUS {
-        let Some(routine) = routine.filter(|_| !thread_handle.is_null()) else { return STATUS_INVALID_PARAMETER };
+        let Some(routine) = routine.filter(|_| !thread_handle.is_null()) else {
+            return STATUS_INVALID_PARAMETER;
+        };
         let module = modules::lookup(routine as usize as u64);
         let name = module.as_ref().map_or("driver's thread", |(module, _)| module.name());
         let start = Start { routine, context };
@@ -162,7 +166,8 @@ export! {
         i32::from(thread::priority(unsafe { &*thread }))
     }
 
-    /// *KeSetSystemAffinityThread function (wdm.h)*: the calling thread runs on these processors only when this returns.
+    /// *KeSetSystemAffinityThread function (wdm.h)*: the calling thread runs on these processors only when
+    /// this returns.
     pub unsafe extern "win64" fn KeSetSystemAffinityThread(affinity: KAFFINITY) {
         thread::set_affinity(affinity);
     }

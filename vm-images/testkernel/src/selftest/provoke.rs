@@ -10,7 +10,9 @@
 //! | `provoke-read-only` | a driver writes to its own code | 0xBE |
 //! | `provoke-stack-overflow` | a thread runs into its guard page | 0x7F, 8 |
 //! | `provoke-wait-at-dispatch` | a wait with a spin lock held | 0xB8 |
+//! | `provoke-event-at-dirql` | an event is set above DISPATCH_LEVEL | 0xA |
 //! | `provoke-kernel-fault` | the guest kernel panics | 0x53510001 |
+//! | `provoke-nested-fault` | a panic whose record cannot be put together | 0x53510001, without a stack |
 //! | `provoke-hang` | nothing, for ever, on every processor: for inject-nmi | 0x80 |
 
 use core::ffi::c_void;
@@ -34,7 +36,7 @@ const NAME: &str = "provoked.sys";
 /// A word of the command line, and what it does.
 type Provocation = (&'static str, fn());
 
-const PROVOCATIONS: [Provocation; 10] = [
+const PROVOCATIONS: [Provocation; 12] = [
     ("provoke-unloaded-isr", unloaded_isr),
     ("provoke-unloaded-thread", unloaded_thread),
     ("provoke-unloaded-timer", unloaded_timer),
@@ -43,7 +45,9 @@ const PROVOCATIONS: [Provocation; 10] = [
     ("provoke-read-only", read_only),
     ("provoke-stack-overflow", stack_overflow),
     ("provoke-wait-at-dispatch", wait_at_dispatch),
+    ("provoke-event-at-dirql", event_at_dirql),
     ("provoke-kernel-fault", kernel_fault),
+    ("provoke-nested-fault", nested_fault),
     ("provoke-hang", hang),
 ];
 
@@ -111,7 +115,8 @@ fn unloaded_thread() {
 fn unloaded_timer() {
     let driver = driver(&[0xC3]);
     let timer: *mut KTIMER = driver.pointer().as_ptr().wrapping_add(0x2000).cast();
-    // SAFETY: the image's last page is writable, and holds the timer until the image goes: which is the point.
+    // SAFETY: the image's last page is writable, and holds the timer until the image goes: which is the
+    // point.
     unsafe {
         ke::timer::initialize(timer, crate::nt::object_type::TIMER_NOTIFICATION);
         ke::timer::KeSetTimer(timer, -500_000, ptr::null_mut());
@@ -164,12 +169,14 @@ fn stack_overflow() {
 }
 
 fn wait_at_dispatch() {
-    irql_raise();
+    ke::irql::raise(Irql::DISPATCH);
     thread::sleep_ns(1_000_000);
 }
 
-fn irql_raise() {
-    ke::irql::raise(Irql::DISPATCH);
+fn event_at_dirql() {
+    let event = ke::event::Event::new_notification();
+    ke::irql::raise(Irql(5));
+    event.set();
 }
 
 fn kernel_fault() {
@@ -177,10 +184,16 @@ fn kernel_fault() {
     assert!(nothing.is_some(), "asked for on the command line");
 }
 
+fn nested_fault() {
+    // The record names the thread that runs, which nobody is any more.
+    processor::current().set_thread(ptr::without_provenance_mut(0x10));
+    kernel_fault();
+}
+
 fn hang() {
     for _ in 0..processor::count() {
         let _ = thread::spawn("hung", 31, || {
-            irql_raise();
+            ke::irql::raise(Irql::DISPATCH);
             loop {
                 core::hint::spin_loop();
             }
