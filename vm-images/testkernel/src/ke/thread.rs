@@ -420,7 +420,11 @@ kernel_test! {
     fn threads_run_and_are_waited_for() {
         static SUM: AtomicU32 = AtomicU32::new(0);
         SUM.store(0, Ordering::Relaxed);
-        let add = |n| move || drop(SUM.fetch_add(n, Ordering::Relaxed));
+        let add = |n| {
+            move || {
+                SUM.fetch_add(n, Ordering::Relaxed);
+            }
+        };
         let threads: Vec<_> =
             (1..=20).filter_map(|n| spawn("adder", NORMAL_PRIORITY, add(n)).ok()).collect();
         check!(threads.len() == 20);
