@@ -34,6 +34,18 @@ struct Table {
     last: i64,
 }
 
+impl Table {
+    /// Makes room: a client that went away never asks how its programs ended.
+    fn forget_oldest_ended(&mut self) -> Result<(), ProtocolError> {
+        let ended = |(pid, process): (&i64, &Process)| process.ended.as_ref().map(|_| *pid);
+        let oldest = self.processes.iter().find_map(ended);
+        let text = "32 programs are running: wait for one to end";
+        let oldest = oldest.ok_or_else(|| ProtocolError::generic(text))?;
+        self.processes.remove(&oldest);
+        Ok(())
+    }
+}
+
 static TABLE: SpinLock<Table> = SpinLock::new(Table { processes: BTreeMap::new(), last: 0 });
 
 /// Starts a program and gives its number.
@@ -48,8 +60,7 @@ pub fn start(exec: &Exec) -> Result<i64, ProtocolError> {
     let pid = {
         let mut table = TABLE.lock();
         if table.processes.len() == MAX_PROCESSES {
-            let text = "32 programs run or were never asked about: guest-exec-status collects them";
-            return Err(ProtocolError::generic(text));
+            table.forget_oldest_ended()?;
         }
         table.last += 1;
         let pid = table.last;
