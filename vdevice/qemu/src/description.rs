@@ -4,6 +4,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use squall_model::{Statistics, StormSpec, StormSpecError};
 use thiserror::Error;
 
+use crate::line::Mode;
+
 /// The longest description that is read.
 const MAX_LEN: usize = 4096;
 
@@ -123,8 +125,8 @@ pub(crate) fn show_watch(watch: Option<Watch>) -> String {
     show(watch)
 }
 
-/// The statistics of a card.
-pub(crate) fn show_statistics(statistics: Statistics) -> String {
+/// The statistics of a card, whose interrupts take the form `mode`.
+pub(crate) fn show_statistics(statistics: Statistics, mode: Option<Mode>) -> String {
     let Statistics { unload, .. } = statistics;
     show(Some(StatisticsDocument {
         schema: "squall.device-stats/1",
@@ -136,6 +138,7 @@ pub(crate) fn show_statistics(statistics: Statistics) -> String {
         fifo_level: statistics.fifo_level,
         irq_enabled: statistics.irq_enabled,
         line: statistics.line,
+        interrupt: mode.map_or("none", Mode::name),
         reads: statistics.reads,
         writes: statistics.writes,
         unload: UnloadDocument {
@@ -160,6 +163,7 @@ struct StatisticsDocument {
     fifo_level: u32,
     irq_enabled: bool,
     line: bool,
+    interrupt: &'static str,
     reads: u64,
     writes: u64,
     unload: UnloadDocument,
@@ -252,11 +256,12 @@ mod tests {
 
     #[test]
     fn statistics_are_the_documented_object() {
-        let text = show_statistics(Statistics { fired: 3, line: true, ..Statistics::default() });
+        let statistics = Statistics { fired: 3, line: true, ..Statistics::default() };
+        let text = show_statistics(statistics, Some(Mode::Msix));
         let expected = concat!(
             r#"{"schema":"squall.device-stats/1","fired":3,"asserted":0,"suppressed":0,"coalesced":0,"serviced":0,"#,
-            r#""fifo_level":0,"irq_enabled":false,"line":true,"reads":0,"writes":0,"unload":{"entered":0,"left":0,"#,
-            r#""asserted":0,"serviced":0,"before_silence":0,"silenced":false}}"#
+            r#""fifo_level":0,"irq_enabled":false,"line":true,"interrupt":"msix","reads":0,"writes":0,"#,
+            r#""unload":{"entered":0,"left":0,"asserted":0,"serviced":0,"before_silence":0,"silenced":false}}"#
         );
         assert_eq!(text, expected);
     }

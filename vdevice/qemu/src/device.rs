@@ -4,14 +4,15 @@
 //! recorder, set the timer, let go of the card, and then move the interrupt line.
 
 use std::ffi::c_void;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use squall_model::{Card, Effects, Event, LineChange, Statistics, StormSpec, StormSpecError};
+use squall_model::{Card, Effects, Event, Statistics, StormSpec, StormSpecError};
 
-use crate::abi::IrqState;
+use crate::abi::Room;
 use crate::description::Watch;
-use crate::recorder::{Recorder, Stamp};
-use crate::symbols::qemu;
+use crate::line::{Line, Mode};
+use crate::recorder::{self, Recorder, Stamp};
 use crate::timer::Timer;
 use crate::{clock, processor};
 
@@ -21,19 +22,74 @@ pub(crate) struct Device {
     settings: Mutex<Settings>,
     /// What there is once it is.
     hardware: OnceLock<Hardware>,
+    /// It was plugged in and pulled out.
+    pulled_out: AtomicBool,
+    /// What QEMU's object keeps its regions in, until it is gone.
+    rooms: Mutex<Vec<KeptRoom>>,
+}
+
+/// Which kind of slot a card is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Slot {
+    Isa,
+    Pci,
+    Pcie,
+}
+
+impl Slot {
+    /// The name of the device's type.
+    pub(crate) fn type_name(self) -> &'static str {
+        match self {
+            Self::Isa => "squall-isa",
+            Self::Pci => "squall-pci",
+            Self::Pcie => "squall-pcie",
+        }
+    }
 }
 
 /// What the user asked for on the command line.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// First port of the register window.
+    /// Where the card goes. The device's type says it.
+    pub(crate) slot: Slot,
+    /// First port of the register window, for ISA.
     pub(crate) iobase: u32,
     /// ISA interrupt.
     pub(crate) irq: u32,
+    /// MSI-X vectors, for PCI.
+    pub(crate) vectors: u32,
     /// The flight recorder's file; empty for none.
     pub(crate) trace: String,
     /// How many records it holds.
     pub(crate) trace_records: u32,
+}
+
+impl Settings {
+    /// What a card is if nobody says.
+    pub(crate) fn of(slot: Slot) -> Self {
+        Self {
+            slot,
+            iobase: 0x300,
+            irq: 5,
+            vectors: 4,
+            trace: String::new(),
+            trace_records: recorder::DEFAULT_RECORDS,
+        }
+    }
+}
+
+/// Room that QEMU uses. It is given back with the device.
+struct KeptRoom(*mut Room);
+
+// SAFETY: nothing is done with it but to free it.
+unsafe impl Send for KeptRoom {}
+
+impl Drop for KeptRoom {
+    fn drop(&mut self) {
+        // SAFETY: from `Box::into_raw` in `Device::keep`; QEMU is done with what was in it, as its object was
+        // finalised before the registry let go of the device.
+        drop(unsafe { Box::from_raw(self.0) });
+    }
 }
 
 /// A card that is plugged in.
@@ -51,55 +107,14 @@ struct Bench {
     armed: Option<u64>,
 }
 
-/// How the card's interrupt line reaches the machine.
-pub(crate) enum Line {
-    /// A wire of the ISA interrupt controllers, which look at its edges.
-    Isa(Wire),
-}
-
-/// A wire of QEMU's.
-pub(crate) struct Wire(*mut IrqState);
-
-// SAFETY: QEMU's wires are not bound to a thread; they are moved under the big lock, as everything that moves
-// one is.
-unsafe impl Send for Wire {}
-// SAFETY: as above.
-unsafe impl Sync for Wire {}
-
-impl Wire {
-    /// # Safety
-    /// `irq` is a wire that exists as long as the machine.
-    pub(crate) unsafe fn new(irq: *mut IrqState) -> Self {
-        Self(irq)
-    }
-
-    fn set(&self, level: bool) {
-        // SAFETY: the wire exists, by the word given to `new`; the big lock is held in every call of a
-        // device.
-        unsafe { (qemu().qemu_set_irq)(self.0, i32::from(level)) };
-    }
-}
-
-impl Line {
-    fn apply(&self, change: LineChange) {
-        match self {
-            Self::Isa(wire) => {
-                // An edge needs a low level before it. Where it was low already, this changes nothing.
-                if change.rose {
-                    wire.set(false);
-                    wire.set(true);
-                }
-                if !change.level {
-                    wire.set(false);
-                }
-            }
-        }
-    }
-}
-
 impl Device {
     pub(crate) fn new(settings: Settings) -> Self {
-        Self { settings: Mutex::new(settings), hardware: OnceLock::new() }
+        Self {
+            settings: Mutex::new(settings),
+            hardware: OnceLock::new(),
+            pulled_out: AtomicBool::new(false),
+            rooms: Mutex::new(Vec::new()),
+        }
     }
 
     pub(crate) fn settings(&self) -> MutexGuard<'_, Settings> {
@@ -116,12 +131,55 @@ impl Device {
         let _ = self.hardware.set(Hardware { bench, watch: Mutex::new(None), timer, line });
     }
 
-    pub(crate) fn is_plugged(&self) -> bool {
+    /// Keeps room for QEMU, as long as this device.
+    pub(crate) fn keep(&self, room: Box<Room>) -> *mut Room {
+        let room = Box::into_raw(room);
+        lock(&self.rooms).push(KeptRoom(room));
+        room
+    }
+
+    /// The card is pulled out of its slot, and does nothing from now on. The big lock is held.
+    pub(crate) fn unplug(&self) {
+        let Some(hardware) = self.hardware() else { return };
+        *lock(&hardware.watch) = None;
+        self.step(|card, journal| Some(card.stop_storm(journal)));
+        self.step(|card, journal| Some(card.reset(journal)));
+        self.pulled_out.store(true, Ordering::Relaxed);
+        hardware.timer.set(None);
+    }
+
+    /// Whether it is, or was.
+    pub(crate) fn was_plugged(&self) -> bool {
         self.hardware.get().is_some()
     }
 
+    pub(crate) fn is_plugged(&self) -> bool {
+        self.hardware().is_some()
+    }
+
+    fn hardware(&self) -> Option<&Hardware> {
+        self.hardware.get().filter(|_| !self.pulled_out.load(Ordering::Relaxed))
+    }
+
+    /// What interrupts are turned into, once there can be some.
+    pub(crate) fn interrupt_mode(&self) -> Option<Mode> {
+        Some(self.hardware()?.line.mode())
+    }
+
+    /// Runs what may choose another interrupt mode. A line that is high stays so in the new one. The big lock
+    /// is held.
+    pub(crate) fn while_choosing_line(&self, choose: impl FnOnce()) {
+        let before = self.interrupt_mode();
+        choose();
+        let Some(hardware) = self.hardware() else { return };
+        let statistics = self.statistics();
+        if self.interrupt_mode() != before && statistics.line {
+            hardware.line.present(statistics.asserted);
+        }
+    }
+
     pub(crate) fn read(&self, offset: u64, size: u32) -> Option<u32> {
-        let mut bench = lock(&self.hardware.get()?.bench);
+        let mut bench = lock(&self.hardware()?.bench);
         let Bench { card, recorder, .. } = &mut *bench;
         card.read(offset, size, &mut journal(recorder)).ok()
     }
@@ -149,7 +207,7 @@ impl Device {
     }
 
     pub(crate) fn storm(&self) -> Option<StormSpec> {
-        lock(&self.hardware.get()?.bench).card.storm()
+        lock(&self.hardware()?.bench).card.storm()
     }
 
     pub(crate) fn statistics(&self) -> Statistics {
@@ -157,13 +215,13 @@ impl Device {
     }
 
     pub(crate) fn set_watch(&self, watch: Option<Watch>) {
-        if let Some(hardware) = self.hardware.get() {
+        if let Some(hardware) = self.hardware() {
             *lock(&hardware.watch) = watch;
         }
     }
 
     pub(crate) fn watch(&self) -> Option<Watch> {
-        *lock(&self.hardware.get()?.watch)
+        *lock(&self.hardware()?.watch)
     }
 
     /// Whether a processor that is about to execute the instruction at `address` is to be held up for it.
@@ -187,14 +245,14 @@ impl Device {
 
     /// The timer has gone off, and is set no more.
     fn disarm(&self) {
-        if let Some(hardware) = self.hardware.get() {
+        if let Some(hardware) = self.hardware() {
             lock(&hardware.bench).armed = None;
         }
     }
 
     /// Lets the card do something, and carries out what comes of it. The big lock is held.
     fn step(&self, call: impl FnOnce(&mut Card, &mut dyn FnMut(Event)) -> Option<Effects>) {
-        let Some(hardware) = self.hardware.get() else { return };
+        let Some(hardware) = self.hardware() else { return };
         let mut bench = lock(&hardware.bench);
         let Bench { card, recorder, armed } = &mut *bench;
         let Some(effects) = call(card, &mut journal(recorder)) else { return };
@@ -202,9 +260,10 @@ impl Device {
             *armed = effects.deadline;
             hardware.timer.set(effects.deadline);
         }
+        let asserted = card.statistics().asserted;
         drop(bench);
         if let Some(change) = effects.line {
-            hardware.line.apply(change);
+            hardware.line.apply(change, asserted);
         }
     }
 }

@@ -4,18 +4,19 @@
 //! to the IOAPIC. All of them are told the level and look at its edges.
 
 use std::ffi::{c_int, c_void};
-use std::path::Path;
 use std::sync::OnceLock;
 
 use squall_registers::WINDOW_LEN;
 use thiserror::Error;
 
 use crate::abi::{Error, Object, ObjectClass};
-use crate::device::{Device, Line, Settings, Wire};
-use crate::qom::DeviceType;
+use crate::device::{Device, Settings, Slot};
+use crate::line::{Line, Wire};
+use crate::memory::{self, Window};
+use crate::qom::{DeviceType, Hooked, Hooks};
 use crate::recorder::{self, Recorder, RecorderError};
-use crate::symbols::{Realize, qemu};
-use crate::{error, memory, properties, qom, registry, watch};
+use crate::symbols::qemu;
+use crate::{error, properties, qom, registry, watch};
 
 /// The first window that a card can be put at: those below belong to the board.
 const FIRST_IOBASE: u32 = 0x100;
@@ -26,11 +27,17 @@ const FIRST_IRQ: u32 = 3;
 /// The last one.
 const LAST_IRQ: u32 = 15;
 
-static TYPE: DeviceType =
-    DeviceType { name: c"squall-isa", parent: c"isa-device", class_init, instance_init, instance_finalize };
+static TYPE: DeviceType = DeviceType {
+    name: c"squall-isa",
+    parent: c"isa-device",
+    interfaces: &[],
+    class_init,
+    instance_init,
+    instance_finalize,
+};
 
-/// The realize function of `isa-device`.
-static PARENT_REALIZE: OnceLock<Option<Realize>> = OnceLock::new();
+/// What `isa-device` does.
+static PARENT: OnceLock<Hooked> = OnceLock::new();
 
 /// Why a card does not fit into the machine.
 #[derive(Debug, Error)]
@@ -65,24 +72,22 @@ fn check(settings: &Settings) -> Result<(u16, c_int), Misfit> {
 }
 
 unsafe extern "C" fn class_init(class: *mut ObjectClass, _data: *mut c_void) {
-    for property in properties::ALL {
+    for property in properties::ISA.iter().chain(properties::EVERY) {
         // SAFETY: QEMU is initialising our class.
         unsafe { qom::add_property(class, property) };
     }
     // SAFETY: QEMU is initialising our class, which descends from `device` by way of `isa-device`.
-    let parent = unsafe { qom::hook_device(class, realize, reset) };
-    let _ = PARENT_REALIZE.set(parent);
+    let hooked = unsafe { qom::hook_device(class, Hooks { realize, unrealize: None, reset }) };
+    let _ = PARENT.set(hooked);
 }
 
 unsafe extern "C" fn instance_init(object: *mut Object) {
-    let settings =
-        Settings { iobase: 0x300, irq: 5, trace: String::new(), trace_records: recorder::DEFAULT_RECORDS };
-    registry::add(object, Device::new(settings));
+    registry::add(object, Device::new(Settings::of(Slot::Isa)));
 }
 
 unsafe extern "C" fn instance_finalize(object: *mut Object) {
     if let Some(device) = registry::remove(object)
-        && device.is_plugged()
+        && device.was_plugged()
     {
         // The memory core still points to it. ISA cards are not unplugged, so there is one of these per
         // machine at most.
@@ -92,7 +97,7 @@ unsafe extern "C" fn instance_finalize(object: *mut Object) {
 
 unsafe extern "C" fn realize(object: *mut Object, errp: *mut *mut Error) {
     let Some(device) = registry::device_of(object) else { return };
-    if let Some(Some(parent)) = PARENT_REALIZE.get() {
+    if let Some(Hooked { realize: Some(parent), .. }) = PARENT.get() {
         // SAFETY: what QEMU would have called, had we not hooked it, with a place for its error.
         let call = |local| unsafe { parent(object, local) };
         // SAFETY: QEMU gave us errp, and nothing was raised yet.
@@ -116,10 +121,7 @@ unsafe extern "C" fn realize(object: *mut Object, errp: *mut *mut Error) {
 unsafe fn plug(object: *mut Object, device: &Device) -> Result<(), Misfit> {
     let settings = device.settings().clone();
     let (port, irq) = check(&settings)?;
-    let recorder = match settings.trace.as_str() {
-        "" => None,
-        path => Some(Recorder::create(Path::new(path), settings.trace_records)?),
-    };
+    let recorder = Recorder::of(&settings)?;
     // Nothing fails from here on.
     // SAFETY: by the caller's word; the number is one of the 16 that QEMU asserts.
     let irq = unsafe { (qemu().isa_get_irq)(object, irq) };
@@ -127,7 +129,7 @@ unsafe fn plug(object: *mut Object, device: &Device) -> Result<(), Misfit> {
     let wire = unsafe { Wire::new(irq) };
     device.plug(Line::Isa(wire), recorder);
     // SAFETY: by the caller's word.
-    let window = unsafe { memory::register_window(object, device) };
+    let window = unsafe { memory::register_window(object, device, Window::Ports) };
     // SAFETY: by the caller's word; the region has just been initialised and lives as long as the object.
     unsafe { (qemu().isa_register_ioport)(object, window, port) };
     Ok(())
@@ -145,7 +147,7 @@ mod tests {
     use super::*;
 
     fn settings(iobase: u32, irq: u32) -> Settings {
-        Settings { iobase, irq, trace: String::new(), trace_records: recorder::DEFAULT_RECORDS }
+        Settings { iobase, irq, ..Settings::of(Slot::Isa) }
     }
 
     #[test]

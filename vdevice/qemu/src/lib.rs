@@ -5,13 +5,15 @@
 //! the first device is made. Distributions build QEMU with loadable modules, and so export its internal
 //! functions to whatever is loaded. This library is loaded as a plugin (`-plugin
 //! file=libsquall_vdevice.so,lifeline=FD`), finds the internal functions that it needs by name, and registers
-//! a type with QEMU's object model. From then on `-device squall-isa` works like any other device.
+//! a type with QEMU's object model. From then on `-device squall-isa`, `squall-pci` and
+//! `squall-pcie` work like any other device.
 //!
 //! The inside of QEMU is not a stable interface. So:
 //!
 //! - every function is looked up when the library is loaded, and if one is missing the library refuses to
 //!   load and says which (`symbols`): never a crash later;
-//! - of QEMU's structures only three layouts are relied on (`abi`); objects of QEMU's that we must provide
+//! - of QEMU's structures only three layouts are relied on (`abi`); what else must be known of an object is found
+//!   by its content, or refused (`config_space`); objects of QEMU's that we must provide
 //!   room for are opaque and larger than they need to be; our own state is kept apart from QEMU's objects, in
 //!   a table (`registry`);
 //! - what the card *does* is in `squall-model`, which knows nothing of QEMU. This crate only carries calls in
@@ -32,12 +34,15 @@
 
 mod abi;
 mod clock;
+mod config_space;
 mod description;
 mod device;
 mod error;
 mod isa;
 mod lifeline;
+mod line;
 mod memory;
+mod pci;
 mod plugin;
 mod processor;
 mod properties;

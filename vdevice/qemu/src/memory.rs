@@ -25,19 +25,36 @@ static OPS: MemoryRegionOps = MemoryRegionOps {
     implemented: ImplementedAccesses { min: 1, max: 8, unaligned: true },
 };
 
-/// A region over `device`'s registers, owned by `owner`. It is QEMU's from now on, for as long as `owner` is.
+/// How much room the register window has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Window {
+    /// Exactly what it needs, as I/O ports are scarce.
+    Ports,
+    /// A page of memory, of which nobody answers but the beginning: the least that a processor can map.
+    Page,
+}
+
+impl Window {
+    fn len(self) -> u64 {
+        match self {
+            Self::Ports => u64::from(WINDOW_LEN),
+            Self::Page => 4096,
+        }
+    }
+}
+
+/// A region over `device`'s registers, owned by `owner`. It is QEMU's from now on, for as long as `owner` is;
+/// `device` keeps the room.
 ///
 /// # Safety
 /// `owner` is the object that `device` stands for, and the device outlives it.
-pub(crate) unsafe fn register_window(owner: *mut Object, device: *const Device) -> *mut Room {
-    let room = Box::into_raw(Room::zeroed());
-    let opaque = device.cast_mut().cast();
+pub(crate) unsafe fn register_window(owner: *mut Object, device: &Device, window: Window) -> *mut Room {
+    let room = device.keep(Room::zeroed());
+    let opaque = std::ptr::from_ref(device).cast_mut().cast();
     let name = c"squall-registers".as_ptr();
     // SAFETY: by the caller's word; the room is large and aligned enough for a MemoryRegion; the callbacks
     // get the device.
-    unsafe {
-        (qemu().memory_region_init_io)(room, owner, &raw const OPS, opaque, name, u64::from(WINDOW_LEN))
-    };
+    unsafe { (qemu().memory_region_init_io)(room, owner, &raw const OPS, opaque, name, window.len()) };
     room
 }
 

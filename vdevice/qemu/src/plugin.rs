@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::abi::PluginInfo;
 use crate::lifeline::{Lifeline, LifelineError};
 use crate::symbols::{self, Missing, find};
-use crate::{isa, watch};
+use crate::{isa, pci, watch};
 
 /// The environment variable that overrides [`qemu_plugin_version`], for a QEMU that is newer than this
 /// library.
@@ -105,6 +105,7 @@ fn install(id: u64, oldest_api: c_int, arguments: &[String]) -> Result<(), Insta
     }
     watch::prepare(id, oldest_api >= FIRST_WITH_USERDATA);
     isa::register();
+    pci::register();
     Ok(())
 }
 

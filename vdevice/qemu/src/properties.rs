@@ -18,8 +18,12 @@ use crate::{error, registry, watch};
 /// The most samples that one `fire` takes. QEMU answers nobody while it takes them.
 const MAX_FIRE: u64 = 1_000_000;
 
-/// Every property of a card.
-pub(crate) static ALL: &[&Property] = &[&IOBASE, &IRQ, &TRACE, &TRACE_RECORDS, &FIRE, &STORM, &WATCH, &STATS];
+/// What an ISA card alone has.
+pub(crate) static ISA: &[&Property] = &[&IOBASE, &IRQ];
+/// What a PCI card alone has.
+pub(crate) static PCI: &[&Property] = &[&VECTORS];
+/// What every card has.
+pub(crate) static EVERY: &[&Property] = &[&TRACE, &TRACE_RECORDS, &FIRE, &STORM, &WATCH, &STATS];
 
 /// Why a value is refused.
 #[derive(Debug, Error)]
@@ -99,6 +103,17 @@ static IRQ: Property = Property {
     }),
 };
 
+static VECTORS: Property = Property {
+    name: c"vectors",
+    kind: c"uint32",
+    description: c"MSI-X vectors, used in turn, 0 for no MSI-X (default 4)",
+    get: accessor!("vectors", |device, value| show_u32(value, device.settings().vectors)),
+    set: accessor!("vectors", |device, value| {
+        jumper(device)?;
+        take_u32(value, |number| device.settings().vectors = number)
+    }),
+};
+
 static TRACE: Property = Property {
     name: c"trace",
     kind: c"str",
@@ -171,14 +186,14 @@ static STATS: Property = Property {
     kind: c"str",
     description: c"What the card has counted, as JSON",
     get: accessor!("stats", |device, value| {
-        show_text(value, &description::show_statistics(device.statistics()))
+        show_text(value, &description::show_statistics(device.statistics(), device.interrupt_mode()))
     }),
     set: None,
 };
 
 /// Jumpers are set before the card is in its slot.
 fn jumper(device: &Device) -> Result<(), Refusal> {
-    if device.is_plugged() { Err(Refusal::Plugged) } else { Ok(()) }
+    if device.was_plugged() { Err(Refusal::Plugged) } else { Ok(()) }
 }
 
 fn plugged(device: &Device) -> Result<(), Refusal> {

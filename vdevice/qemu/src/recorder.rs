@@ -18,6 +18,8 @@ use rustix::fs::{FallocateFlags, fallocate};
 use squall_model::Event;
 use thiserror::Error;
 
+use crate::device::Settings;
+
 /// The file's first bytes.
 const MAGIC: [u8; 8] = *b"SQFLIGHT";
 /// The format's version.
@@ -82,6 +84,14 @@ impl Recorder {
         header[16..24].copy_from_slice(&u64::from(records).to_le_bytes());
         recorder.store(0, &header);
         Ok(recorder)
+    }
+
+    /// The recorder that a device's settings ask for, if they do.
+    pub(crate) fn of(settings: &Settings) -> Result<Option<Self>, RecorderError> {
+        match settings.trace.as_str() {
+            "" => Ok(None),
+            path => Self::create(Path::new(path), settings.trace_records).map(Some),
+        }
     }
 
     /// Adds a record.

@@ -20,6 +20,12 @@ pub(crate) type Accessor =
 /// Runs when a device is realized.
 pub(crate) type Realize = unsafe extern "C" fn(*mut Object, *mut *mut Error);
 
+/// Runs when a device is unrealized.
+pub(crate) type Unrealize = unsafe extern "C" fn(*mut Object);
+
+/// Runs when a guest writes to a PCI device's configuration space: offset, value and size.
+pub(crate) type WriteConfig = unsafe extern "C" fn(*mut Object, u32, u32, c_int);
+
 /// Work for a virtual processor's thread. The second argument is `run_on_cpu_data`, a union of 64 bits.
 pub(crate) type Work = unsafe extern "C" fn(*mut CpuState, u64);
 
@@ -83,6 +89,7 @@ symbols! {
         Option<Accessor>, *const c_void, *mut c_void) -> *mut c_void;
     fn object_class_property_set_description(*mut ObjectClass, *const c_char, *const c_char);
     fn device_class_set_parent_realize(*mut ObjectClass, Realize, *mut Option<Realize>);
+    fn device_class_set_parent_unrealize(*mut ObjectClass, Unrealize, *mut Option<Unrealize>);
     fn device_class_set_legacy_reset(*mut ObjectClass, unsafe extern "C" fn(*mut Object));
     // Values of properties.
     fn visit_type_uint32(*mut Visitor, *const c_char, *mut u32, *mut *mut Error) -> bool;
@@ -96,6 +103,21 @@ symbols! {
     fn isa_register_ioport(*mut Object, *mut Room, u16);
     fn isa_get_irq(*mut Object, c_int) -> *mut IrqState;
     fn qemu_set_irq(*mut IrqState, c_int);
+    // PCI.
+    fn pci_default_read_config(*mut Object, u32, c_int) -> u32;
+    fn pci_default_write_config(*mut Object, u32, u32, c_int);
+    fn pci_register_bar(*mut Object, c_int, u8, *mut Room);
+    fn pci_set_irq(*mut Object, c_int);
+    fn pcie_endpoint_cap_init(*mut Object, u8) -> c_int;
+    fn msi_init(*mut Object, u8, u32, bool, bool, *mut *mut Error) -> c_int;
+    fn msi_uninit(*mut Object);
+    fn msi_enabled(*const Object) -> bool;
+    fn msi_notify(*mut Object, u32);
+    fn msix_init_exclusive_bar(*mut Object, u32, u8, *mut *mut Error) -> c_int;
+    fn msix_uninit_exclusive_bar(*mut Object);
+    fn msix_enabled(*mut Object) -> c_int;
+    fn msix_vector_use(*mut Object, u32);
+    fn msix_notify(*mut Object, u32);
     // Time.
     fn qemu_clock_get_ns(c_int) -> i64;
     fn timer_init_full(*mut Room, *mut c_void, c_int, c_int, c_int, unsafe extern "C" fn(*mut c_void),

@@ -1,8 +1,9 @@
-//! A guest for the tests of `watch`: a ROM that calls two functions in turn, for ever, and counts what
-//! interrupts it where.
+//! A guest for the tests: a ROM that calls two functions in turn, for ever, and counts what interrupts it
+//! where.
 //!
 //! It runs in real mode at F000:0000, which is linear 0xF0000. What it has counted is in the first page of
-//! memory.
+//! memory. It enables a card whose window is at port 0x300, takes vector 0x25 from wherever it comes, and
+//! acknowledges to the card, the 8259 and the local APIC alike; whoever did not interrupt does not mind.
 
 use std::arch::global_asm;
 use std::ptr::addr_of;
@@ -20,9 +21,22 @@ pub(crate) const AT_SECOND: u64 = 0x508;
 /// Where it counts its rounds.
 pub(crate) const ROUNDS: u64 = 0x50C;
 
+/// Interrupts that the guest is to mask at the first 8259, before it starts: one bit each. All but 5 are
+/// masked anyway.
+pub(crate) const MASKED: u64 = 0x600;
+/// A port that the guest is to write to, once: it comes by in every round, and then clears this.
+pub(crate) const PORT: u64 = 0x604;
+/// What it writes there, 32 bits.
+pub(crate) const PORT_VALUE: u64 = 0x608;
+/// The vector that the guest takes interrupts by.
+pub(crate) const VECTOR: u32 = 0x25;
+
 global_asm!(
     ".pushsection .rodata.squall_test_rom,\"a\",@progbits",
     ".code16",
+    // The compiler may put these into another object file than the functions that name them.
+    ".globl squall_test_rom, squall_test_rom_end, squall_test_first, squall_test_after_first",
+    ".globl squall_test_second_inside",
     "squall_test_rom:",
     "cli",
     "xorw %ax, %ax",
@@ -41,6 +55,7 @@ global_asm!(
     "movb $1, %al",
     "outb %al, $0x21",
     "movb $0xDF, %al",
+    "orb 0x600, %al",
     "outb %al, $0x21",
     "movb $0xFF, %al",
     "outb %al, $0xA1",
@@ -72,6 +87,12 @@ global_asm!(
     "squall_test_after_first:",
     "call squall_test_second",
     "incl 0x50C",
+    "movw 0x604, %dx",
+    "testw %dx, %dx",
+    "jz 2b",
+    "movl 0x608, %eax",
+    "outl %eax, %dx",
+    "movw $0, 0x604",
     "jmp 2b",
     "nop",
     "squall_test_first:",
@@ -90,6 +111,7 @@ global_asm!(
     "pushw %bp",
     "movw %sp, %bp",
     "pushl %eax",
+    "pushl %ebx",
     "pushw %dx",
     "incl 0x500",
     "movw 2(%bp), %ax",
@@ -101,13 +123,16 @@ global_asm!(
     "jne 5f",
     "incl 0x508",
     "5:",
-    // Acknowledge the card, then the 8259.
+    // Acknowledge the card, then the 8259 and the local APIC.
     "movw $0x308, %dx",
     "movl $1, %eax",
     "outl %eax, %dx",
     "movb $0x20, %al",
     "outb %al, $0x20",
+    "movl $0xFEE000B0, %ebx",
+    "movl $0, %fs:(%ebx)",
     "popw %dx",
+    "popl %ebx",
     "popl %eax",
     "popw %bp",
     "iret",

@@ -21,6 +21,10 @@ const CARD: &str = "/machine/peripheral/card0";
 /// What differs from the usual machine.
 #[derive(Default)]
 pub(crate) struct Setup {
+    /// The board; empty for `pc`.
+    pub(crate) board: &'static str,
+    /// The device's type; empty for `squall-isa`, `none` for a machine without a card.
+    pub(crate) device: &'static str,
     /// The ROM at the top of the first megabyte; empty for a processor that sleeps.
     pub(crate) rom: Vec<u8>,
     /// More arguments.
@@ -38,6 +42,10 @@ pub(crate) struct Machine {
     interrupts: Vec<String>,
     lifeline: Option<PipeWriter>,
     dir: TempDir,
+}
+
+fn or(text: &'static str, default: &'static str) -> &'static str {
+    if text.is_empty() { default } else { text }
 }
 
 /// Program of the QEMU to test.
@@ -93,20 +101,24 @@ impl Machine {
         inherit(&their_lifeline);
 
         let mut command = Command::new(qemu_command());
-        command.args(["-M", "pc", "-accel", "tcg", "-m", "16", "-nodefaults", "-no-user-config"]);
+        command.args(["-M", or(setup.board, "pc"), "-accel", "tcg", "-m", "16"]);
+        command.args(["-nodefaults", "-no-user-config"]);
         command.args(["-display", "none", "-bios"]).arg(&rom);
         let library = device_library();
         command.args([
             "-plugin",
             &format!("file={},lifeline={}", library.display(), their_lifeline.as_raw_fd()),
         ]);
-        let options = setup.device_options;
-        command.args(["-device", &format!("squall-isa,id=card0,trace={}{options}", trace.display())]);
         command.args(["-chardev", &format!("socket,id=qmp,fd={}", their_qmp.as_raw_fd())]);
         command.args(["-mon", "chardev=qmp,mode=control"]);
         command.args(["-chardev", &format!("socket,id=qtest,fd={}", their_qtest.as_raw_fd())]);
         command.args(["-qtest", "chardev:qtest", "-qtest-log", "none"]);
+        // What the card is plugged into comes before it.
         command.args(setup.arguments).stdin(Stdio::null());
+        let (device, options) = (or(setup.device, "squall-isa"), setup.device_options);
+        if device != "none" {
+            command.args(["-device", &format!("{device},id=card0,trace={}{options}", trace.display())]);
+        }
         let child = command.spawn().expect("QEMU starts");
 
         let mut machine = Self {
@@ -210,6 +222,16 @@ impl Machine {
     /// Reads 32 bits of memory.
     pub(crate) fn memory(&mut self, address: u64) -> u32 {
         self.number(&format!("readl {address:#x}"))
+    }
+
+    /// Writes 32 bits of memory, or of what is mapped there.
+    pub(crate) fn write_memory(&mut self, address: u64, value: u32) {
+        self.qtest(&format!("writel {address:#x} {value:#x}"));
+    }
+
+    /// The process.
+    pub(crate) fn process_id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Has interrupts reported instead of delivered.

@@ -1,0 +1,166 @@
+//! The configuration space of a PCI device of QEMU's, found by what is in it.
+//!
+//! QEMU has no function that sets a device's identity: its own devices write into their class or into the
+//! array of bytes that their object points to. Where either lies differs between versions. But the object is
+//! one block of memory, and one of the words in it is that pointer: the one behind which the same 256 bytes
+//! are found that QEMU's own function reads, each time that one of them is changed through QEMU's own
+//! function. The function to call for writes of the guest's is found the same way: one word of the object is
+//! the address of the default one.
+//!
+//! Anything but exactly one word is an error, and nothing has been changed.
+
+use std::ffi::c_void;
+use std::os::fd::AsRawFd;
+
+use thiserror::Error;
+
+use crate::abi::Object;
+use crate::symbols::{WriteConfig, qemu};
+
+/// The part of configuration space that every PCI device has.
+const LEN: usize = 256;
+
+/// `INTERRUPT_LINE`: a register that hardware does not look at, which any value can be written to.
+const INTERRUPT_LINE: u32 = 0x3C;
+
+/// Objects of the sizes that a PCI device can have.
+const SIZES: std::ops::RangeInclusive<usize> = 512..=65536;
+
+/// No pointer to anything is below.
+const LOWEST_ADDRESS: usize = 0x1_0000;
+
+/// Why a device's configuration space is not touched.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub(crate) enum Unrecognized {
+    #[error("its object of {0} bytes is not a PCI device as known")]
+    Size(usize),
+    #[error("its INTERRUPT_LINE register does not keep what is written to it")]
+    Fixed,
+    #[error("{0} places look like its configuration space, not 1")]
+    Space(usize),
+    #[error("{0} places look like its write function, not 1")]
+    Writer(usize),
+    #[error("cannot make a pipe to look at its memory with: {0}")]
+    Pipe(String),
+}
+
+/// The configuration space of a realized PCI device.
+pub(crate) struct ConfigSpace {
+    bytes: *mut u8,
+    writer: *mut WriteConfig,
+}
+
+impl ConfigSpace {
+    /// Finds the configuration space of `object`.
+    ///
+    /// # Safety
+    /// `object` is a PCI device of QEMU's that its parent has realized, no guest can reach it yet, and it was
+    /// allocated by QEMU as every object is: as one block of the C library's heap.
+    pub(crate) unsafe fn find(object: *mut Object) -> Result<Self, Unrecognized> {
+        // SAFETY: by the caller's word, the start of a block.
+        let size = unsafe { libc::malloc_usable_size(object.cast()) };
+        if !SIZES.contains(&size) {
+            return Err(Unrecognized::Size(size));
+        }
+        let word = |index: usize| object.cast::<usize>().wrapping_add(index);
+        let words = size / size_of::<usize>();
+        let default_writer = qemu().pci_default_write_config as usize;
+        let is_writer = |index: &usize| {
+            // SAFETY: an aligned word inside the block.
+            unsafe { word(*index).read() == default_writer }
+        };
+        let writers: Vec<usize> = (0..words).filter(is_writer).collect();
+        let [writer] = writers[..] else { return Err(Unrecognized::Writer(writers.len())) };
+
+        let peeker = Peeker::new()?;
+        // SAFETY: an aligned word inside the block.
+        let mut pointers: Vec<usize> = (0..words).map(|index| unsafe { word(index).read() }).collect();
+        pointers.retain(|pointer| *pointer >= LOWEST_ADDRESS);
+        pointers.sort_unstable();
+        pointers.dedup();
+        // SAFETY: by the caller's word.
+        let original = unsafe { read_byte(object, INTERRUPT_LINE) };
+        for pattern in [0x5A, 0xA5, original] {
+            // SAFETY: by the caller's word.
+            unsafe { (qemu().pci_default_write_config)(object, INTERRUPT_LINE, u32::from(pattern), 1) };
+            // SAFETY: by the caller's word.
+            let image = unsafe { image(object) };
+            if image[INTERRUPT_LINE as usize] != pattern {
+                return Err(Unrecognized::Fixed);
+            }
+            pointers.retain(|pointer| peeker.read(*pointer) == Some(image));
+        }
+        let [space] = pointers[..] else { return Err(Unrecognized::Space(pointers.len())) };
+        Ok(Self { bytes: std::ptr::with_exposed_provenance_mut(space), writer: word(writer).cast() })
+    }
+
+    /// Writes bytes, as the hardware's maker would have.
+    pub(crate) fn burn(&mut self, offset: u8, bytes: &[u8]) {
+        for (place, byte) in (usize::from(offset)..LEN).zip(bytes) {
+            // SAFETY: inside the 256 bytes that `find` has found, which live as long as the device is
+            // realized; the big lock is held, so nobody else touches them.
+            unsafe { self.bytes.wrapping_add(place).write(*byte) };
+        }
+    }
+
+    /// Has `writer` called for writes of the guest's, which calls `pci_default_write_config` itself.
+    pub(crate) fn hook_writes(&mut self, writer: WriteConfig) {
+        // SAFETY: the word of the object that holds the function to call, as `find` has found; only a
+        // function of this very type was ever there.
+        unsafe { self.writer.write(writer) };
+    }
+}
+
+/// # Safety
+/// As for [`ConfigSpace::find`].
+unsafe fn read_byte(object: *mut Object, offset: u32) -> u8 {
+    // SAFETY: by the caller's word.
+    unsafe { (qemu().pci_default_read_config)(object, offset, 1) as u8 }
+}
+
+/// # Safety
+/// As for [`ConfigSpace::find`].
+unsafe fn image(object: *mut Object) -> [u8; LEN] {
+    // SAFETY: by the caller's word.
+    std::array::from_fn(|offset| unsafe { read_byte(object, offset as u32) })
+}
+
+/// Reads memory of this process that may not be there: the kernel is asked to send it through a pipe, and
+/// says so where it cannot.
+struct Peeker {
+    reader: std::io::PipeReader,
+    writer: std::io::PipeWriter,
+}
+
+impl Peeker {
+    fn new() -> Result<Self, Unrecognized> {
+        let (reader, writer) = std::io::pipe().map_err(|error| Unrecognized::Pipe(error.to_string()))?;
+        Ok(Self { reader, writer })
+    }
+
+    fn read(&self, address: usize) -> Option<[u8; LEN]> {
+        let place: *const c_void = std::ptr::with_exposed_provenance(address);
+        // SAFETY: the kernel reads the memory, and fails where there is none. An empty pipe takes 256 bytes
+        // whole.
+        let sent = unsafe { libc::write(self.writer.as_raw_fd(), place, LEN) };
+        let sent = usize::try_from(sent).ok().filter(|sent| *sent > 0)?;
+        let mut bytes = [0; LEN];
+        std::io::Read::read_exact(&mut &self.reader, &mut bytes[..sent]).ok()?;
+        (sent == LEN).then_some(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_is_there_is_read_and_other_is_not() {
+        let peeker = Peeker::new().unwrap();
+        let bytes: [u8; LEN] = std::array::from_fn(|n| n as u8);
+        assert_eq!(peeker.read(bytes.as_ptr().expose_provenance()), Some(bytes));
+        assert_eq!(peeker.read(LOWEST_ADDRESS), None);
+        assert_eq!(peeker.read(usize::MAX - LEN), None);
+        assert_eq!(peeker.read(bytes.as_ptr().expose_provenance()), Some(bytes), "nothing is left behind");
+    }
+}

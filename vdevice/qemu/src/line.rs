@@ -1,0 +1,152 @@
+//! How a card's interrupt line reaches the machine.
+//!
+//! The card has one line. An ISA slot has a wire for it, whose rising edge is the interrupt. A PCI slot has
+//! three ways, of which the guest chooses one in configuration space: INTx, a level that is raised and
+//! lowered; or MSI or MSI-X, a message for each time that the line rises.
+
+use std::ffi::c_int;
+
+use squall_model::LineChange;
+
+use crate::abi::{IrqState, Object};
+use crate::symbols::qemu;
+
+/// The line of a card that is plugged in.
+pub(crate) enum Line {
+    /// A wire of the ISA interrupt controllers, which look at its edges.
+    Isa(Wire),
+    /// A function of a PCI bus.
+    Pci(Function),
+}
+
+/// What the line's movements are turned into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Edges of an ISA wire.
+    Isa,
+    /// A PCI level.
+    Intx,
+    /// Messages of the one vector.
+    Msi,
+    /// Messages of several vectors in turn.
+    Msix,
+}
+
+impl Mode {
+    /// The name in `stats`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Isa => "isa",
+            Self::Intx => "intx",
+            Self::Msi => "msi",
+            Self::Msix => "msix",
+        }
+    }
+}
+
+impl Line {
+    pub(crate) fn mode(&self) -> Mode {
+        match self {
+            Self::Isa(_) => Mode::Isa,
+            Self::Pci(function) => function.mode(),
+        }
+    }
+
+    /// The line moved; it has risen `asserted` times so far. The big lock is held.
+    pub(crate) fn apply(&self, change: LineChange, asserted: u64) {
+        match self {
+            Self::Isa(wire) => drive(change, |level| wire.set(level)),
+            Self::Pci(function) => function.apply(change, asserted),
+        }
+    }
+
+    /// The guest has chosen another way while the line was high: it is high there too. QEMU itself lowers
+    /// INTx when a message mode takes over.
+    pub(crate) fn present(&self, asserted: u64) {
+        self.apply(LineChange { level: true, rose: true }, asserted);
+    }
+}
+
+/// A rise needs a low level before it. Where it was low already, that changes nothing.
+fn drive(change: LineChange, set: impl Fn(bool)) {
+    if change.rose {
+        set(false);
+        set(true);
+    }
+    if !change.level {
+        set(false);
+    }
+}
+
+/// A wire of QEMU's.
+pub(crate) struct Wire(*mut IrqState);
+
+// SAFETY: QEMU's wires are not bound to a thread; they are moved under the big lock, as everything that moves
+// one is.
+unsafe impl Send for Wire {}
+// SAFETY: as above.
+unsafe impl Sync for Wire {}
+
+impl Wire {
+    /// # Safety
+    /// `irq` is a wire that exists as long as the machine.
+    pub(crate) unsafe fn new(irq: *mut IrqState) -> Self {
+        Self(irq)
+    }
+
+    fn set(&self, level: bool) {
+        // SAFETY: the wire exists, by the word given to `new`; the big lock is held in every call of a
+        // device.
+        unsafe { (qemu().qemu_set_irq)(self.0, c_int::from(level)) };
+    }
+}
+
+/// A PCI function of QEMU's.
+pub(crate) struct Function {
+    object: *mut Object,
+    /// Vectors of its MSI-X table; 0 where it has none.
+    vectors: u32,
+}
+
+// SAFETY: the function is only touched under the big lock.
+unsafe impl Send for Function {}
+// SAFETY: as above.
+unsafe impl Sync for Function {}
+
+impl Function {
+    /// # Safety
+    /// `object` is a PCI device that has INTx, MSI and, unless `vectors` is 0, so many MSI-X vectors, all in
+    /// use. It is realized as long as this is used.
+    pub(crate) unsafe fn new(object: *mut Object, vectors: u32) -> Self {
+        Self { object, vectors }
+    }
+
+    fn mode(&self) -> Mode {
+        // SAFETY: by the word given to `new`.
+        if self.vectors > 0 && unsafe { (qemu().msix_enabled)(self.object) } != 0 {
+            return Mode::Msix;
+        }
+        // SAFETY: by the word given to `new`.
+        if unsafe { (qemu().msi_enabled)(self.object) } { Mode::Msi } else { Mode::Intx }
+    }
+
+    fn apply(&self, change: LineChange, asserted: u64) {
+        match self.mode() {
+            Mode::Msix if change.rose => {
+                let vector = asserted.saturating_sub(1) % u64::from(self.vectors);
+                // SAFETY: by the word given to `new`; one of its vectors.
+                unsafe { (qemu().msix_notify)(self.object, vector as u32) };
+            }
+            // SAFETY: by the word given to `new`; it has one vector.
+            Mode::Msi if change.rose => unsafe { (qemu().msi_notify)(self.object, 0) },
+            Mode::Msix | Mode::Msi => {}
+            Mode::Intx | Mode::Isa => drive(change, |level| self.set_intx(level)),
+        }
+    }
+
+    /// Moves the INTx level.
+    pub(crate) fn set_intx(&self, level: bool) {
+        // SAFETY: by the word given to `new`.
+        unsafe { (qemu().pci_set_irq)(self.object, c_int::from(level)) };
+    }
+}

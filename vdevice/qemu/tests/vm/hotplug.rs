@@ -1,0 +1,124 @@
+//! Cards that are plugged in and pulled out while a guest runs and a storm blows.
+//!
+//! The guest itself writes what ejects a card, and is stopped while one is plugged in: QEMU 10.0 may end
+//! itself (`iotlb_to_section`) when another thread changes the memory map under a processor that runs, as the
+//! test protocol would.
+
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use crate::guest::{PORT, PORT_VALUE, ROUNDS, VECTOR, rom};
+use crate::machine::{Machine, PATIENCE, Setup};
+use crate::pci::{BEHIND_PORT, Function, SLOT, open_port, root_port};
+
+/// The guest is to get on between two interrupts.
+const STORM: &str = r#"{"pace":"ack","gap_ns":5000,"jitter_ns":5000}"#;
+
+/// How often a card is plugged in and pulled out.
+const CYCLES: u32 = 100;
+/// Memory is looked at over so many of them, at the beginning and at the end, and the least counts: QEMU's
+/// pools and the C library's come and go.
+const SAMPLES: usize = 20;
+/// A forgotten card comes to five pages at least.
+const LEAK_KIB: u64 = 20 * (CYCLES as u64 - 2 * SAMPLES as u64);
+
+/// Memory that a process has written to and not given back, in KiB.
+fn resident_kib(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("a process");
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("a line");
+    line.split_whitespace().next().and_then(|kib| kib.parse().ok()).expect("a number")
+}
+
+/// Has the guest write to a port.
+fn guest_writes(machine: &mut Machine, port: u32, value: u32) {
+    machine.write_memory(PORT_VALUE, value);
+    machine.write_memory(PORT, port);
+    let begun = Instant::now();
+    while machine.memory(PORT) != 0 {
+        assert!(begun.elapsed() < PATIENCE, "the guest does not write");
+    }
+}
+
+fn wait_until_gone(machine: &mut Machine) {
+    let begun = Instant::now();
+    let arguments = json!({ "path": "/machine/peripheral/card0", "property": "stats" });
+    while machine.qmp("qom-get", arguments.clone()).is_ok() {
+        assert!(begun.elapsed() < PATIENCE, "the card stays");
+    }
+}
+
+/// Plugs a card in, lets a guest take some of a storm, and pulls it out, again and again.
+fn survives(
+    setup: Setup,
+    card: &Value,
+    function: Function,
+    power_on: impl Fn(&mut Machine),
+    eject: impl Fn(&mut Machine),
+) {
+    let mut machine = Machine::with(Setup { rom: rom(), device: "none", ..setup });
+    machine.qmp("stop", json!({})).unwrap();
+    if function.bus > 0 {
+        open_port(&mut machine);
+    }
+    let mut memory = Vec::new();
+    for _ in 0..CYCLES {
+        power_on(&mut machine);
+        machine.qmp("device_add", card.clone()).unwrap();
+        function.turn_on(&mut machine);
+        function.enable_msix(&mut machine, |_| (0xFEE0_0000, VECTOR));
+        machine.write('l', 0x304, 1);
+        machine.qmp("cont", json!({})).unwrap();
+        machine.set("storm", STORM).unwrap();
+        machine.wait_for("/serviced", 100);
+        machine.qmp("device_del", json!({ "id": "card0" })).unwrap();
+        eject(&mut machine);
+        wait_until_gone(&mut machine);
+        assert_eq!(machine.read('l', 0x300), 0xFFFF_FFFF, "nobody answers");
+        machine.qmp("stop", json!({})).unwrap();
+        memory.push(resident_kib(machine.process_id()));
+    }
+    let least = |samples: &[u64]| samples.iter().copied().min().expect("some");
+    let grown = least(&memory[memory.len() - SAMPLES..]).saturating_sub(least(&memory[..SAMPLES]));
+    assert!(grown < LEAK_KIB, "QEMU grew by {grown} KiB");
+    machine.qmp("cont", json!({})).unwrap();
+    let rounds = machine.memory(ROUNDS);
+    let begun = Instant::now();
+    while machine.memory(ROUNDS) < rounds + 1000 {
+        assert!(begun.elapsed() < PATIENCE, "the guest does not go on");
+    }
+}
+
+#[test]
+fn a_conventional_card_is_pulled_out_in_mid_storm() {
+    let card = json!({ "driver": "squall-pci", "id": "card0", "addr": "4" });
+    // The port where ACPI ejects slots.
+    survives(Setup::default(), &card, SLOT, |_| {}, |machine| guest_writes(machine, 0xAE08, 1 << SLOT.slot));
+}
+
+#[test]
+fn an_express_card_is_pulled_out_in_mid_storm() {
+    let card = json!({ "driver": "squall-pcie", "id": "card0", "bus": "root-port" });
+    let setup = Setup { board: "q35", arguments: root_port(), ..Setup::default() };
+    let port = Function { bus: 0, slot: 2 };
+    let control = |machine: &mut Machine| port.capability(machine, 0x10).expect("a slot") + 0x18;
+    let power_on = |machine: &mut Machine| {
+        let control = control(machine);
+        port.write(machine, control, 0x0100);
+    };
+    survives(setup, &card, BEHIND_PORT, power_on, |machine| {
+        // As a driver does when the attention button was pressed: indicator and power off.
+        let control = control(machine);
+        guest_writes(machine, 0xCF8, 0x8000_0000 | port.slot << 11 | control);
+        guest_writes(machine, 0xCFC, 0x0700);
+    });
+}
+
+#[test]
+fn isa_cards_stay() {
+    let mut machine = Machine::new();
+    assert!(machine.qmp("device_del", json!({ "id": "card0" })).is_err());
+    machine.set("fire", 1).unwrap();
+    let another = json!({ "driver": "squall-isa", "id": "card1", "iobase": 0x340 });
+    assert!(machine.qmp("device_add", another).is_err(), "no slot takes it while the machine runs");
+}
