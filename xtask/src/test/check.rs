@@ -139,8 +139,7 @@ fn execute(command: &mut Command, log: &mut File, place: &Path, shown: bool) -> 
     if outcome.failure.is_none() { Ok(outcome) } else { Err(outcome) }
 }
 
-/// nextest's last line, or those of cargo's own test runner.
+/// nextest's last line, or those of cargo's own test runner, which nextest shows indented for each failed test.
 fn is_summary(line: &str) -> bool {
-    let line = line.trim_start();
-    line.starts_with("Summary [") || line.starts_with("test result: ")
+    line.trim_start().starts_with("Summary [") || line.starts_with("test result: ")
 }
