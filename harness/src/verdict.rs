@@ -22,6 +22,7 @@ use crate::{
     run_dir::{CRASH, DRIVER, DRIVER_PDB, RunDir, RunDirError, SCENARIO, VERDICT},
     scenario::{Scenario, ScenarioError},
     symbols::{self, Frame},
+    wdk::SOURCE_ROOT,
 };
 
 /// The schema of [`Verdict`].
@@ -606,7 +607,11 @@ impl Case<'_> {
 
 fn split(frame: Option<Frame>) -> (Option<String>, Option<String>) {
     match frame {
-        Some(Frame { function, source }) => (function, source),
+        // The driver of this repository is built under a root that stands for the repository: a path below it is
+        // one that can be opened from there.
+        Some(Frame { function, source }) => {
+            (function, source.map(|source| source.strip_prefix(SOURCE_ROOT).unwrap_or(&source).to_owned()))
+        }
         None => (None, None),
     }
 }

@@ -210,3 +210,70 @@ fn service_name(driver: &Path) -> String {
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use squall_harness::scenario::Parameter;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn scenario(flags: &[&str]) -> Result<Scenario, String> {
+        let words = ["e2e"].iter().chain(flags);
+        let line = Line::try_parse_from(words).map_err(|error| error.to_string())?;
+        line.args.scenario().map_err(|failure| failure.message())
+    }
+
+    #[test]
+    fn without_flags_it_is_the_default_scenario() {
+        assert_eq!(scenario(&[]).unwrap(), Scenario::default());
+    }
+
+    #[test]
+    fn every_flag_reaches_the_scenario() {
+        let flags = "--guest testkernel --bus isa --cpus 4 --seed 9 --storm none --service-param Depth=16 \
+                     --service-param Label=x --boot-timeout 3 --verifier off --defect d --expect";
+        let scenario = scenario(&flags.split_whitespace().collect::<Vec<_>>()).unwrap();
+        assert_eq!((scenario.processors, scenario.seed, scenario.deadlines.boot_ms), (4, 9, 3000));
+        assert!(!scenario.storm.blows());
+        assert_eq!(scenario.driver.parameters["Depth"], Parameter::Dword(16));
+        assert_eq!(scenario.driver.parameters["Label"], Parameter::Text("x".to_owned()));
+        assert_eq!(scenario.driver.defect.as_deref(), Some("d"));
+    }
+
+    #[test]
+    fn flags_override_a_scenario_file() {
+        let folder = std::env::temp_dir().join(format!("squall-xtask-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("scenario.toml");
+        std::fs::write(&file, "seed = 7\nprocessors = 3\n").unwrap();
+        let scenario = scenario(&["--scenario", file.to_str().unwrap(), "--seed", "8"]);
+        std::fs::remove_dir_all(&folder).unwrap();
+        let scenario = scenario.unwrap();
+        assert_eq!((scenario.seed, scenario.processors), (8, 3));
+    }
+
+    #[test]
+    fn somebody_elses_driver_is_a_service_of_its_own_and_its_device_is_unknown() {
+        let scenario = scenario(&["--driver", "some/My Driver.v2.sys"]).unwrap();
+        assert_eq!(scenario.driver.service, "My_Driver_v2");
+        assert!(scenario.driver.image.is_absolute());
+        assert_eq!(scenario.driver.device, None);
+        scenario.check().unwrap();
+    }
+
+    #[test]
+    fn what_is_not_built_yet_says_so() {
+        for flags in [["--bus", "pci-msi"], ["--verifier", "on"]] {
+            let error = scenario(&flags).unwrap_err();
+            assert!(error.contains("not built yet"), "{error}");
+        }
+        assert!(scenario(&["--expect"]).unwrap_err().contains("--defect"));
+    }
+}

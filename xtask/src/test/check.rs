@@ -143,3 +143,47 @@ fn execute(command: &mut Command, log: &mut File, place: &Path, shown: bool) -> 
 fn is_summary(line: &str) -> bool {
     line.trim_start().starts_with("Summary [") || line.starts_with("test result: ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    fn logs() -> std::path::PathBuf {
+        let folder = std::env::temp_dir().join(format!("squall-check-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    #[test]
+    fn a_failed_command_is_a_failed_check_and_the_rest_is_not_run() {
+        let logs = logs();
+        let mut check =
+            Check::commands("a: failure", [shell("echo one; echo two >&2; exit 3"), shell("echo three")]);
+        let outcome = check.run(&logs);
+        let log = std::fs::read_to_string(logs.join("a--failure.log")).unwrap();
+        std::fs::remove_dir_all(&logs).unwrap();
+        assert!(outcome.failure().unwrap().contains("exit status: 3"), "{outcome:?}");
+        assert_eq!(log, "one\ntwo\n");
+    }
+
+    #[test]
+    fn the_runners_summary_is_kept_and_those_it_quotes_are_not() {
+        assert!(is_summary("     Summary [   0.4s] 86 tests run: 86 passed, 0 skipped"));
+        assert!(is_summary("test result: ok. 5 passed; 0 failed"));
+        assert!(!is_summary("    test result: FAILED. 0 passed; 1 failed"));
+    }
+
+    #[test]
+    fn tests_whose_needs_are_missing_fail_with_the_reason() {
+        let logs = std::env::temp_dir();
+        let outcome = Check::tests("squall needs", || Err("nothing was built".to_owned())).run(&logs);
+        std::fs::remove_file(logs.join("squall-needs.log")).unwrap();
+        assert_eq!(outcome.failure(), Some("nothing was built"));
+    }
+}
