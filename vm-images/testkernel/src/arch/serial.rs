@@ -15,7 +15,7 @@ use alloc::collections::VecDeque;
 use core::cell::UnsafeCell;
 use core::ffi::c_void;
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use super::port;
 use crate::hal;
@@ -23,6 +23,7 @@ use crate::ke::event::Event;
 use crate::ke::interrupt::{self, Connection, Refused, Trigger};
 use crate::ke::irql::Irql;
 use crate::ke::lock::InterruptLock;
+use crate::ke::processor::{self, MAX_PROCESSORS};
 use crate::ke::{dpc, thread};
 use crate::nt::{BOOLEAN, KDPC, KINTERRUPT};
 
@@ -61,12 +62,15 @@ struct Ring {
 struct Serial {
     ring: InterruptLock<Ring>,
     readable: Event,
+    /// The reader found the ring empty and is waiting, or about to.
+    wanted: AtomicBool,
     /// Signalled while nobody writes.
     writable: Event,
-    dpc: UnsafeCell<KDPC>,
+    /// One for each processor.
+    dpcs: [UnsafeCell<KDPC>; MAX_PROCESSORS],
 }
 
-// SAFETY: the DPC is only handed to the kernel's queue, which knows how to share it.
+// SAFETY: the DPCs are only handed to the kernel's queues, which know how to share them.
 unsafe impl Sync for Serial {}
 
 static SERIAL: AtomicPtr<Serial> = AtomicPtr::new(ptr::null_mut());
@@ -108,13 +112,19 @@ pub fn init() -> Result<(), Unavailable> {
             fifo: false,
         }),
         readable: Event::new_synchronization(),
+        wanted: AtomicBool::new(false),
         writable: Event::new_synchronization(),
-        dpc: UnsafeCell::new(dpc::UNUSED),
+        dpcs: [const { UnsafeCell::new(dpc::UNUSED) }; MAX_PROCESSORS],
     }));
     serial.writable.set();
     let context = ptr::from_ref(serial).cast_mut().cast();
-    // SAFETY: the DPC lives for ever and is in no queue yet.
-    unsafe { dpc::initialize(serial.dpc.get(), Some(wake_reader), context) };
+    for (number, dpc) in serial.dpcs.iter().enumerate() {
+        // SAFETY: the DPC lives for ever and is in no queue yet.
+        unsafe {
+            dpc::initialize(dpc.get(), Some(wake_reader), context);
+            dpc::set_target(dpc.get(), number as u16);
+        }
+    }
     SERIAL.store(ptr::from_ref(serial).cast_mut(), Ordering::Release);
 
     let vector =
@@ -170,9 +180,24 @@ unsafe extern "win64" fn service(_: *mut KINTERRUPT, _: *mut c_void) -> BOOLEAN 
         port::read_u8(LINE_STATUS);
         port::read_u8(MODEM_STATUS);
     }
-    // SAFETY: the DPC was initialized and lives for ever.
-    unsafe { dpc::insert(serial.dpc.get(), ptr::null_mut(), ptr::null_mut()) };
+    if serial.wanted.swap(false, Ordering::AcqRel) {
+        serial.defer();
+    }
     mine
+}
+
+impl Serial {
+    /// Has the reader woken by this processor, or by whichever gets to it first. In the ISR.
+    fn defer(&self) {
+        let here = processor::current();
+        let idle = ptr::eq(here.thread(), here.idle.load(Ordering::Relaxed))
+            && here.dpc_active.load(Ordering::Relaxed) == 0;
+        let others = (0..processor::count()).filter(|&number| number != here.number() && !idle);
+        for number in core::iter::once(here.number()).chain(others) {
+            // SAFETY: the DPC was initialized and lives for ever.
+            unsafe { dpc::insert(self.dpcs[number].get(), ptr::null_mut(), ptr::null_mut()) };
+        }
+    }
 }
 
 unsafe extern "win64" fn wake_reader(_: *mut KDPC, _: *mut c_void, _: *mut c_void, _: *mut c_void) {
@@ -186,12 +211,15 @@ unsafe extern "win64" fn wake_reader(_: *mut KDPC, _: *mut c_void, _: *mut c_voi
 pub fn read(buffer: &mut [u8]) -> usize {
     let Some(serial) = serial().filter(|_| !buffer.is_empty()) else { return 0 };
     loop {
+        // Said before looking: what comes after the look interrupts, and finds this.
+        serial.wanted.store(true, Ordering::Release);
         {
             let mut ring = serial.ring.lock();
             // What has not come to 14 bytes yet would only interrupt when the sender pauses.
             ring.receive();
             let count = buffer.len().min(ring.bytes.len());
             if count > 0 {
+                serial.wanted.store(false, Ordering::Release);
                 for (place, byte) in buffer.iter_mut().zip(ring.bytes.drain(..count)) {
                     *place = byte;
                 }

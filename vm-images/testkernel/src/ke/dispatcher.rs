@@ -23,6 +23,7 @@ use super::{bugcheck, clock, list};
 use crate::arch::context;
 use crate::hal::apic;
 use crate::nt::{DISPATCHER_HEADER, LIST_ENTRY};
+use crate::selftest::{check, kernel_test};
 
 /// Where a thread is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,18 +177,26 @@ impl Guard {
     }
 
     /// `thread` can run from now on: on an idle processor, instead of somebody less important, or later.
+    ///
+    /// Of processors that are equally good the one that runs this is the best: it will get to it, while another
+    /// may be kept at DISPATCH_LEVEL by a driver that never comes back. One that is in the middle of a DPC may be
+    /// as well, though it looks idle.
     pub fn ready(&mut self, thread: *mut Thread) {
         let (affinity, last, priority) = {
             let part = scheduling(thread);
             (part.affinity, part.last_processor, i16::from(part.priority))
         };
         let candidates = || processor::all().filter(move |processor| affinity & processor.bit() != 0);
+        let here = |processor: &Processor| ptr::eq(processor, processor::current());
+        let kept =
+            |processor: &Processor| !here(processor) && processor.dpc_active.load(Ordering::Relaxed) != 0;
+        let order = |processor: &Processor| (!here(processor), processor.number() != last);
         let target = candidates()
-            .filter(|processor| processor.is_idle())
-            .min_by_key(|processor| processor.number() != last)
+            .filter(|processor| processor.is_idle() && !kept(processor))
+            .min_by_key(|processor| order(processor))
             .or_else(|| {
                 candidates()
-                    .min_by_key(|processor| (Self::runs(processor).0, processor.number() != last))
+                    .min_by_key(|processor| (kept(processor), Self::runs(processor).0, order(processor)))
                     .filter(|processor| Self::runs(processor).0 < priority)
             });
         match target {
@@ -331,5 +340,62 @@ impl Guard {
     /// The threads that have ended since the last call, chained.
     pub fn take_zombies(&mut self) -> *mut Thread {
         core::mem::replace(&mut self.0.zombies, ptr::null_mut())
+    }
+}
+
+kernel_test! {
+    /// *Guidelines for Writing DPC Routines*: a DPC that does not return keeps its processor, and no other.
+    fn a_thread_does_not_wait_for_a_processor_that_a_dpc_keeps() {
+        use core::ffi::c_void;
+        use core::sync::atomic::AtomicBool;
+
+        use super::event::Event;
+        use super::{dpc, thread};
+        use crate::hal::clock::now_ns;
+        use crate::nt::KDPC;
+
+        static ENTERED: AtomicBool = AtomicBool::new(false);
+        static RELEASED: AtomicBool = AtomicBool::new(false);
+        unsafe extern "win64" fn spin(_: *mut KDPC, _: *mut c_void, _: *mut c_void, _: *mut c_void) {
+            ENTERED.store(true, Ordering::Release);
+            let end = now_ns() + 300_000_000;
+            while !RELEASED.load(Ordering::Acquire) && now_ns() < end {
+                core::hint::spin_loop();
+            }
+        }
+
+        if processor::count() < 2 {
+            return Ok(());
+        }
+        ENTERED.store(false, Ordering::Relaxed);
+        RELEASED.store(false, Ordering::Relaxed);
+        let old_affinity = thread::set_affinity(1);
+        let event = alloc::sync::Arc::new(Event::new_synchronization());
+        let waited_for = event.clone();
+        let waiter = thread::spawn("waiter", 24, move || {
+            // Where it ran last is where it would best run next.
+            thread::set_affinity(2);
+            thread::set_affinity(u64::MAX);
+            waited_for.wait(None);
+            RELEASED.store(true, Ordering::Release);
+        });
+        thread::sleep_ns(5_000_000);
+        let mut dpc = dpc::UNUSED;
+        // SAFETY: it has run when the DPCs are flushed below.
+        unsafe {
+            dpc::initialize(&raw mut dpc, Some(spin), ptr::null_mut());
+            dpc::set_target(&raw mut dpc, 1);
+            dpc::insert(&raw mut dpc, ptr::null_mut(), ptr::null_mut());
+        }
+        while !ENTERED.load(Ordering::Acquire) {
+            core::hint::spin_loop();
+        }
+        let start = now_ns();
+        event.set();
+        let joined = waiter.is_ok_and(|waiter| waiter.join(Some(1_000_000_000)));
+        let elapsed = now_ns() - start;
+        dpc::flush_all();
+        thread::set_affinity(old_affinity);
+        check!(joined && elapsed < 250_000_000);
     }
 }
