@@ -54,6 +54,60 @@ pub fn pin_of_vector(vector: u8) -> Option<u8> {
     (0..PINS).find(|&pin| vector_of_pin(pin) == Some(vector))
 }
 
+/// Vectors for message-signalled interrupts: the upper half of every device level, where no pin comes in.
+const MESSAGES_PER_LEVEL: u8 = 8;
+const MESSAGE_LEVELS: u8 = HIGHEST_DEVICE_LEVEL - LOWEST_MESSAGE_LEVEL + 1;
+/// The level below has all of its lower vectors and some of the upper ones taken by pins.
+const LOWEST_MESSAGE_LEVEL: u8 = LOWEST_DEVICE_LEVEL + 1;
+
+/// Whether `vector` is one that messages are delivered at.
+#[must_use]
+pub const fn is_message_vector(vector: u8) -> bool {
+    matches!(irql_of_vector(vector), LOWEST_MESSAGE_LEVEL..=HIGHEST_DEVICE_LEVEL) && vector % 16 >= 8
+}
+
+/// Which message vectors are taken.
+#[derive(Debug, Clone, Default)]
+pub struct MessageVectors(u64);
+
+impl MessageVectors {
+    /// None taken.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(0)
+    }
+
+    /// Of a message vector.
+    fn bit(vector: u8) -> u64 {
+        1 << ((irql_of_vector(vector) - LOWEST_MESSAGE_LEVEL) * MESSAGES_PER_LEVEL + vector % 16 - 8)
+    }
+
+    /// The lowest free vector, now taken; none where all are.
+    pub fn allocate(&mut self) -> Option<u8> {
+        let rank = (!self.0).trailing_zeros() as u8;
+        if rank >= MESSAGE_LEVELS * MESSAGES_PER_LEVEL {
+            return None;
+        }
+        self.0 |= 1 << rank;
+        Some((LOWEST_MESSAGE_LEVEL + rank / MESSAGES_PER_LEVEL) << 4 | 8 | (rank % MESSAGES_PER_LEVEL))
+    }
+
+    /// Whether `vector` is taken.
+    #[must_use]
+    pub fn is_taken(&self, vector: u8) -> bool {
+        is_message_vector(vector) && self.0 & Self::bit(vector) != 0
+    }
+
+    /// Gives a vector back; false where it was not taken.
+    pub fn free(&mut self, vector: u8) -> bool {
+        let taken = self.is_taken(vector);
+        if taken {
+            self.0 &= !Self::bit(vector);
+        }
+        taken
+    }
+}
+
 /// The IRQL at which an interrupt of this vector runs.
 #[must_use]
 pub const fn irql_of_vector(vector: u8) -> u8 {
@@ -86,6 +140,21 @@ mod tests {
         assert_eq!(pin_of_isa_line(2), None);
         assert_eq!(pin_of_isa_line(5), Some(5));
         assert_eq!(pin_of_isa_line(16), None);
+    }
+
+    #[test]
+    fn every_message_gets_a_vector_that_no_pin_has() {
+        let mut vectors = MessageVectors::new();
+        let all: alloc::vec::Vec<u8> = core::iter::from_fn(|| vectors.allocate()).collect();
+        assert_eq!(all.len(), 64);
+        for (index, &vector) in all.iter().enumerate() {
+            assert!(is_message_vector(vector) && !all[..index].contains(&vector), "{vector:#x}");
+            assert_eq!(pin_of_vector(vector), None, "{vector:#x} belongs to a pin");
+            assert!((4..=11).contains(&irql_of_vector(vector)), "{vector:#x}");
+        }
+        assert!(vectors.free(all[9]) && !vectors.free(all[9]) && !vectors.is_taken(all[9]));
+        assert_eq!(vectors.allocate(), Some(all[9]));
+        assert!(!vectors.free(CLOCK_VECTOR) && !vectors.free(0x40) && !vectors.free(0));
     }
 
     #[test]

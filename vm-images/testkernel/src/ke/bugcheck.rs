@@ -15,7 +15,7 @@ use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use squall_testkernel_pure::bugcheck::{self as codes, BugCheck, PageFault, Place, SQUALL_KERNEL_FAULT};
 
 use super::irql::{self, Irql};
-use super::processor;
+use super::{bugcheck_callback, processor};
 use crate::arch::trap::{TrapFrame, exception};
 use crate::hal::{apic, clock};
 use crate::ldr::export::export;
@@ -130,6 +130,7 @@ fn stop(check: BugCheck, frame: &TrapFrame, irql: u8, fault_address: Option<u64>
             unsafe { *FIRST.0.get() = Some((check, *frame, irql)) };
             stop_others();
             crash::report(check, frame, irql, fault_address, me);
+            bugcheck_callback::call_all();
         }
         1 => {
             crash::announce(check, frame, irql, me);

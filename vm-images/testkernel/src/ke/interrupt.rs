@@ -26,7 +26,7 @@ use squall_testkernel_pure::vectors::{
 use super::irql::{self, Irql};
 use super::lock::InterruptLock;
 use super::{clock, dpc, processor, rendezvous, spinlock};
-use crate::hal::{apic, ioapic};
+use crate::hal::{self, apic, ioapic};
 use crate::nt::{KINTERRUPT, KSPIN_LOCK, ServiceRoutine};
 use crate::selftest::{check, kernel_test};
 
@@ -124,7 +124,10 @@ impl Interrupt {
 /// See [`Refused`].
 pub fn connect(connection: Connection) -> Result<*mut KINTERRUPT, Refused> {
     let vector = connection.vector;
-    let pin = pin_of_vector(vector).ok_or(Refused::NoSuchVector)?;
+    let pin = pin_of_vector(vector);
+    if pin.is_none() && !hal::interrupt::is_message(vector) {
+        return Err(Refused::NoSuchVector);
+    }
     if connection.synchronize_irql < Irql::of_vector(vector) || connection.synchronize_irql > Irql::HIGH {
         return Err(Refused::WrongIrql);
     }
@@ -144,7 +147,8 @@ pub fn connect(connection: Connection) -> Result<*mut KINTERRUPT, Refused> {
         match chain.iter_mut().find(|object| object.is_null()).filter(|_| compatible) {
             Some(place) => {
                 *place = fresh;
-                if first {
+                // A message needs no routing: whoever sends it was told where to.
+                if first && let Some(pin) = pin {
                     ioapic::route(pin, vector, connection.trigger == Trigger::Level, target.apic_id);
                 }
                 true
@@ -371,6 +375,20 @@ mod probe {
     }
 }
 
+mod chain {
+    //! ISRs that share a line: which of them was asked, and who claims.
+    use super::{KINTERRUPT, c_void};
+    use crate::nt::BOOLEAN;
+    use core::sync::atomic::{AtomicU32, Ordering};
+
+    pub static CALLS: [AtomicU32; 3] = [const { AtomicU32::new(0) }; 3];
+
+    pub unsafe extern "win64" fn service(_: *mut KINTERRUPT, index: *mut c_void) -> BOOLEAN {
+        CALLS[index.addr() % 3].fetch_add(1, Ordering::Relaxed);
+        BOOLEAN::from(index.addr() != 0)
+    }
+}
+
 fn probe_on(line: u32) -> Connection {
     let vector = crate::hal::interrupt::vector_of_isa_line(line).unwrap_or(0);
     Connection {
@@ -451,6 +469,53 @@ kernel_test! {
         check!(disconnect(object));
         super::thread::set_affinity(old_affinity);
         check!(inside == (before, connection.synchronize_irql) && after == before + 1);
+    }
+
+    /// *Using Message-Signaled Interrupts*: an ISR connected to a message is called for it.
+    fn a_message_has_a_vector_of_its_own() {
+        let old_affinity = super::thread::set_affinity(1);
+        let message = hal::interrupt::allocate_message(processor::current());
+        check!(message.is_some());
+        let Some(message) = message else { return Ok(()) };
+        let connection =
+            Connection { vector: message.vector, synchronize_irql: message.irql, ..probe_on(11) };
+        let object = connect(connection);
+        check!(object.is_ok());
+        let before = probe::TAKEN.load(Ordering::Relaxed);
+        apic::interrupt_self(message.vector);
+        let taken = probe::TAKEN.load(Ordering::SeqCst);
+        check!(probe::LEVEL.load(Ordering::Relaxed) == u32::from(message.irql.0));
+        check!(object.is_ok_and(disconnect) && hal::interrupt::free_message(message.vector));
+        check!(connect(connection) == Err(Refused::NoSuchVector));
+        super::thread::set_affinity(old_affinity);
+        check!(taken == before + 1);
+    }
+
+    /// *InterruptService routine*: on a shared line each ISR is asked in turn until one claims the interrupt.
+    fn a_shared_level_is_claimed_by_the_first_that_it_belongs_to() {
+        let old_affinity = super::thread::set_affinity(1);
+        chain::CALLS.iter().for_each(|calls| calls.store(0, Ordering::Relaxed));
+        let shared = |index: usize| Connection {
+            routine: chain::service,
+            context: index as *mut c_void,
+            trigger: Trigger::Level,
+            shared: true,
+            ..probe_on(10)
+        };
+        // The first never claims, the second always does, so the third is never asked.
+        let objects = [0, 1, 2].map(|index| connect(shared(index)));
+        check!(objects.iter().all(Result::is_ok));
+        check!(connect(Connection { shared: false, ..shared(1) }) == Err(Refused::InUse));
+        check!(connect(Connection { trigger: Trigger::Edge, ..shared(1) }) == Err(Refused::InUse));
+        apic::interrupt_self(shared(0).vector);
+        let asked = chain::CALLS.each_ref().map(|calls| calls.load(Ordering::SeqCst));
+        // Without the second, it is nobody's but the third's.
+        check!(objects[1].is_ok_and(disconnect));
+        apic::interrupt_self(shared(0).vector);
+        let then = chain::CALLS.each_ref().map(|calls| calls.load(Ordering::SeqCst));
+        check!(objects[0].is_ok_and(disconnect) && objects[2].is_ok_and(disconnect));
+        super::thread::set_affinity(old_affinity);
+        check!(asked == [1, 1, 0] && then == [2, 1, 1]);
     }
 
     fn impossible_connections_are_refused() {

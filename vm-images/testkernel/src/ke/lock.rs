@@ -138,6 +138,18 @@ impl<T: ?Sized> InterruptLock<T> {
         self.word.acquire();
         InterruptLockGuard { lock: self, _off: off }
     }
+
+    /// The data without the lock; none where somebody was stopped holding it.
+    ///
+    /// # Safety
+    /// No other processor runs any more.
+    pub unsafe fn peek(&self) -> Option<&T> {
+        if self.word.0.load(Ordering::Acquire) {
+            return None;
+        }
+        // SAFETY: nobody holds the lock, and nobody is left to take it.
+        Some(unsafe { &*self.data.get() })
+    }
 }
 
 impl<T: ?Sized> fmt::Debug for InterruptLock<T> {

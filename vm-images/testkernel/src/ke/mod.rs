@@ -2,8 +2,10 @@
 //! and the bug check that ends it all.
 
 pub mod bugcheck;
+pub mod bugcheck_callback;
 pub mod call;
 pub mod clock;
+pub mod device_queue;
 pub mod dispatcher;
 pub mod dpc;
 pub mod event;
