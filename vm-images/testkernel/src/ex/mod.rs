@@ -1,5 +1,10 @@
-//! The executive's services to drivers: pool, fast mutexes and interlocked lists.
+//! The executive's services to drivers: pool and lookaside lists, mutexes and run-down protection, interlocked
+//! lists, work items.
 
 pub mod fast_mutex;
+pub mod interlocked;
+pub mod lookaside;
 pub mod pool;
+pub mod rundown;
 pub mod slist;
+pub mod work;

@@ -16,7 +16,7 @@ use core::ptr::NonNull;
 use alloc::vec::Vec;
 use squall_testkernel_pure::pool::{BadFree, Block, Books};
 
-use crate::ke::bugcheck::bugcheck;
+use crate::ke::bugcheck::{bugcheck, raise};
 use crate::ke::irql::{self, Irql};
 use crate::ke::lock::SpinLock;
 use crate::ldr::export::export;
@@ -25,6 +25,7 @@ use crate::mm::pool_region;
 use crate::nt::{
     POOL_FLAG_CACHE_ALIGNED, POOL_FLAG_NON_PAGED, POOL_FLAG_NON_PAGED_EXECUTE, POOL_FLAG_PAGED,
     POOL_FLAG_RAISE_ON_FAILURE, POOL_FLAG_SESSION, POOL_FLAG_UNINITIALIZED, PVOID,
+    STATUS_INSUFFICIENT_RESOURCES,
 };
 use crate::selftest::{check, kernel_test};
 
@@ -86,6 +87,11 @@ pub fn allocate(request: Request) -> Option<NonNull<u8>> {
 /// Allocates a zeroed nonpaged block for the kernel itself.
 pub fn allocate_zeroed(size: usize, tag: [u8; 4]) -> Option<NonNull<u8>> {
     allocate(Request { size, tag: u32::from_le_bytes(tag), paged: false, zeroed: true, caller: 0 })
+}
+
+/// The same on behalf of the driver whose code called from `caller`: what it leaves behind counts as its own.
+pub fn allocate_zeroed_for(size: usize, tag: [u8; 4], caller: usize) -> Option<NonNull<u8>> {
+    allocate(Request { size, tag: u32::from_le_bytes(tag), paged: false, zeroed: true, caller })
 }
 
 /// Frees a block. What is no block is a bug check, as `ExFreePoolWithTag` documents; tag 0 matches any.
@@ -161,12 +167,46 @@ unsafe extern "win64" fn allocate_pool_2(flags: u64, bytes: usize, tag: u32, cal
         zeroed: flags & POOL_FLAG_UNINITIALIZED == 0,
         caller,
     };
-    allocate(request).map_or(core::ptr::null_mut(), |block| block.as_ptr().cast())
+    match allocate(request) {
+        Some(block) => block.as_ptr().cast(),
+        None if flags & POOL_FLAG_RAISE_ON_FAILURE != 0 => raise(STATUS_INSUFFICIENT_RESOURCES.bits()),
+        None => core::ptr::null_mut(),
+    }
 }
 
-unsafe extern "win64" fn allocate_pool_with_tag(kind: u32, bytes: usize, tag: u32, caller: usize) -> PVOID {
+/// `POOL_RAISE_IF_ALLOCATION_FAILURE` of a pool type.
+pub const RAISE_ON_FAILURE: u32 = 16;
+/// `POOL_QUOTA_FAIL_INSTEAD_OF_RAISE` of a pool type, for the quota routines.
+const QUOTA_FAIL: u32 = 8;
+
+/// `ExAllocatePoolWithTag` for `caller`.
+///
+/// # Safety
+/// None that the types do not say; the signature is what drivers call.
+pub unsafe extern "win64" fn allocate_pool_with_tag(
+    kind: u32,
+    bytes: usize,
+    tag: u32,
+    caller: usize,
+) -> PVOID {
     let request = Request { size: bytes, tag, paged: kind & 1 != 0, zeroed: false, caller };
-    allocate(request).map_or(core::ptr::null_mut(), |block| block.as_ptr().cast())
+    match allocate(request) {
+        Some(block) => block.as_ptr().cast(),
+        None if kind & RAISE_ON_FAILURE != 0 => raise(STATUS_INSUFFICIENT_RESOURCES.bits()),
+        None => core::ptr::null_mut(),
+    }
+}
+
+/// No process has a quota to charge: only the way in which failure is told differs.
+unsafe extern "win64" fn allocate_pool_with_quota_tag(
+    kind: u32,
+    bytes: usize,
+    tag: u32,
+    caller: usize,
+) -> PVOID {
+    let kind = if kind & QUOTA_FAIL != 0 { kind & !RAISE_ON_FAILURE } else { kind | RAISE_ON_FAILURE };
+    // SAFETY: the contract is the same.
+    unsafe { allocate_pool_with_tag(kind, bytes, tag, caller) }
 }
 
 /// `ExAllocatePoolZero` and friends are inline and end up here.
@@ -192,6 +232,30 @@ export! {
     #[unsafe(naked)]
     pub unsafe extern "win64" fn ExAllocatePool(kind: u32, bytes: usize) -> PVOID {
         naked_asm!("mov r8, [rsp]", "jmp {}", sym allocate_pool_untagged)
+    }
+
+    /// *ExAllocatePoolWithQuotaTag function (wdm.h)*: raises STATUS_INSUFFICIENT_RESOURCES, which nobody handles,
+    /// unless POOL_QUOTA_FAIL_INSTEAD_OF_RAISE is said.
+    #[unsafe(naked)]
+    pub unsafe extern "win64" fn ExAllocatePoolWithQuotaTag(kind: u32, bytes: usize, tag: u32) -> PVOID {
+        naked_asm!("mov r9, [rsp]", "jmp {}", sym allocate_pool_with_quota_tag)
+    }
+
+    /// *ExAllocatePoolWithQuota function (wdm.h)*: tagged `None`.
+    #[unsafe(naked)]
+    pub unsafe extern "win64" fn ExAllocatePoolWithQuota(kind: u32, bytes: usize) -> PVOID {
+        naked_asm!("mov r8d, 0x656E6F4E", "mov r9, [rsp]", "jmp {}", sym allocate_pool_with_quota_tag)
+    }
+
+    /// *ExAllocatePoolWithTagPriority function (wdm.h)*: of any priority alike, until the pool is exhausted.
+    #[unsafe(naked)]
+    pub unsafe extern "win64" fn ExAllocatePoolWithTagPriority(
+        kind: u32,
+        bytes: usize,
+        tag: u32,
+        priority: u32,
+    ) -> PVOID {
+        naked_asm!("mov r9, [rsp]", "jmp {}", sym allocate_pool_with_tag)
     }
 
     /// *ExFreePoolWithTag function (wdm.h)*: BAD_POOL_CALLER for what is not an allocated block.
@@ -227,6 +291,22 @@ kernel_test! {
             block.add(3).write(0x0123_4567_89AB_CDEF);
             ExFreePool(block.cast());
             check!(block.add(3).read_volatile() == 0x0123_4567_89AB_CDEF);
+        }
+    }
+
+    /// *ExAllocatePoolWithQuotaTag function (wdm.h)*: with the flag, failure is a null pointer.
+    fn quota_can_be_told_to_fail_quietly() {
+        // SAFETY: plain allocations.
+        unsafe {
+            check!(ExAllocatePoolWithQuotaTag(QUOTA_FAIL, usize::MAX / 2, 1).is_null());
+            let block = ExAllocatePoolWithQuotaTag(512, 32, u32::from_le_bytes(*b"Quot"));
+            check!(!block.is_null());
+            ExFreePoolWithTag(block, u32::from_le_bytes(*b"Quot"));
+            let block = ExAllocatePoolWithQuota(512, 32);
+            ExFreePoolWithTag(block, u32::from_le_bytes(*b"None"));
+            let block = ExAllocatePoolWithTagPriority(512, 32, 7, 32);
+            check!(!block.is_null());
+            ExFreePool(block);
         }
     }
 

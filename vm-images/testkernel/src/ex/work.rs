@@ -1,0 +1,189 @@
+//! Work items: a routine to be called in a thread of the system's, at PASSIVE_LEVEL.
+//!
+//! Workers are started as they are needed: where an item comes and no worker of its queue is idle, another
+//! one is made, up to a few. An item that waits for a later one is therefore not lost, unless many do.
+
+use core::ptr;
+
+use crate::ke::event::Event;
+use crate::ke::list;
+use crate::ke::lock::SpinLock;
+use crate::ke::thread;
+use crate::ldr::export::export;
+use crate::nt::{LIST_ENTRY, PVOID};
+use crate::selftest::{check, kernel_test};
+
+use alloc::boxed::Box;
+
+/// `WORKER_THREAD_ROUTINE`.
+pub type WorkerRoutine = unsafe extern "win64" fn(parameter: PVOID);
+
+/// `WORK_QUEUE_ITEM`, which the headers' ExInitializeWorkItem fills in.
+#[derive(Debug)]
+#[repr(C)]
+pub struct WorkItem {
+    /// Link in a queue; null while it is in none.
+    pub list: LIST_ENTRY,
+    /// What to call.
+    pub routine: Option<WorkerRoutine>,
+    /// With what.
+    pub parameter: PVOID,
+}
+
+const _: () = assert!(size_of::<WorkItem>() == 0x20);
+
+/// `WORK_QUEUE_TYPE` values with workers of their own, and those workers' priorities; the rest is delayed work.
+const CRITICAL: u32 = 0;
+const HYPER_CRITICAL: u32 = 2;
+const PRIORITIES: [u8; 3] = [12, 13, 15];
+
+const MAX_WORKERS: usize = 8;
+
+struct Queue {
+    items: LIST_ENTRY,
+    /// Made with the first worker, for ever.
+    more: Option<&'static Event>,
+    workers: usize,
+    idle: usize,
+    waiting: usize,
+}
+
+// SAFETY: the links are drivers' memory, which belongs to no processor.
+unsafe impl Send for Queue {}
+
+static QUEUES: [SpinLock<Queue>; 3] =
+    [const { SpinLock::new(Queue { items: list::UNLINKED, more: None, workers: 0, idle: 0, waiting: 0 }) };
+        3];
+
+fn index_of(kind: u32) -> usize {
+    match kind {
+        CRITICAL => 1,
+        HYPER_CRITICAL => 2,
+        _ => 0,
+    }
+}
+
+impl Queue {
+    fn head(&mut self) -> *mut LIST_ENTRY {
+        let head = &raw mut self.items;
+        // SAFETY: the head is ours; null links are those of a queue never used.
+        unsafe {
+            if (*head).Flink.is_null() {
+                list::initialize(head);
+            }
+        }
+        head
+    }
+
+    fn take(&mut self) -> Option<*mut WorkItem> {
+        let head = self.head();
+        // SAFETY: the entries are items that were queued and not begun.
+        unsafe {
+            let link = list::first(head)?;
+            list::remove(link);
+            (*link).Flink = ptr::null_mut();
+            self.waiting -= 1;
+            Some(link.cast())
+        }
+    }
+}
+
+fn work(index: usize, more: &'static Event) {
+    loop {
+        let item = {
+            let mut queue = QUEUES[index].lock();
+            let item = queue.take();
+            if item.is_none() {
+                queue.idle += 1;
+            }
+            item
+        };
+        match item {
+            Some(item) => {
+                // Read before the call: the routine may free the item.
+                // SAFETY: the driver keeps the item until its routine is called.
+                let (routine, parameter) = unsafe { ((*item).routine, (*item).parameter) };
+                if let Some(routine) = routine {
+                    // SAFETY: the driver gave the routine for this call. If its image is gone, the call faults: a
+                    // bug check.
+                    unsafe { routine(parameter) };
+                }
+            }
+            None => {
+                more.wait(None);
+                QUEUES[index].lock().idle -= 1;
+            }
+        }
+    }
+}
+
+/// Queues an item, at DISPATCH_LEVEL or below.
+///
+/// # Safety
+/// `item` was initialized, is in no queue, and lives until its routine is called.
+pub unsafe fn queue(item: *mut WorkItem, kind: u32) {
+    let index = index_of(kind);
+    let (more, short) = {
+        let mut queue = QUEUES[index].lock();
+        let head = queue.head();
+        // SAFETY: the caller's.
+        unsafe { list::insert_before(head, &raw mut (*item).list) };
+        queue.waiting += 1;
+        let short = queue.waiting > queue.idle && queue.workers < MAX_WORKERS;
+        if short {
+            queue.workers += 1;
+        }
+        let more: &'static Event =
+            queue.more.get_or_insert_with(|| Box::leak(Box::new(Event::new_synchronization())));
+        (more, short)
+    };
+    if short && thread::spawn("worker", PRIORITIES[index], move || work(index, more)).is_err() {
+        QUEUES[index].lock().workers -= 1;
+    }
+    more.set();
+}
+
+export! {
+    /// *ExQueueWorkItem function (wdm.h)*: the routine is called once, in a system thread at PASSIVE_LEVEL. At
+    /// DISPATCH_LEVEL or below.
+    pub unsafe extern "win64" fn ExQueueWorkItem(item: *mut WorkItem, kind: u32) {
+        // SAFETY: the caller's item.
+        unsafe { queue(item, kind) };
+    }
+}
+
+kernel_test! {
+    /// *ExQueueWorkItem function (wdm.h)*: called at PASSIVE_LEVEL, also when queued at DISPATCH_LEVEL.
+    fn work_is_done_at_passive_level_and_items_may_wait_for_one_another() {
+        use crate::ke::irql::{self, Irql};
+        struct Pair {
+            first: Event,
+            second: Event,
+        }
+        unsafe extern "win64" fn waits(pair: PVOID) {
+            // SAFETY: the test waits for both items.
+            let pair = unsafe { &*pair.cast::<Pair>() };
+            if irql::current() == Irql::PASSIVE && pair.second.wait(Some(5_000_000_000)) {
+                pair.first.set();
+            }
+        }
+        unsafe extern "win64" fn lets_go(pair: PVOID) {
+            // SAFETY: as above.
+            unsafe { &*pair.cast::<Pair>() }.second.set();
+        }
+        let pair = Pair { first: Event::new_notification(), second: Event::new_notification() };
+        let parameter: PVOID = (&raw const pair).cast_mut().cast();
+        let item = |routine: WorkerRoutine| WorkItem { list: list::UNLINKED, routine: Some(routine), parameter };
+        let mut items = [item(waits), item(lets_go)];
+        let [first, second] = items.each_mut().map(|item| &raw mut *item);
+        // SAFETY: the items live until both have been worked on.
+        unsafe {
+            let old = irql::raise(Irql::DISPATCH);
+            ExQueueWorkItem(first, 1);
+            ExQueueWorkItem(second, 1);
+            irql::lower(old);
+        }
+        check!(pair.first.wait(Some(10_000_000_000)));
+        check!(items.iter().all(|item| item.list.Flink.is_null()));
+    }
+}
