@@ -31,6 +31,8 @@ const EXTENSION_AT: usize = size_of::<DEVICE_OBJECT>();
 struct State {
     /// `IoDeleteDevice` was called.
     deleted: bool,
+    /// The device that this one is attached to, 0 for none.
+    attached_to: usize,
 }
 
 struct Database {
@@ -135,7 +137,7 @@ pub unsafe fn delete(device: *mut DEVICE_OBJECT) {
             _ => bugcheck(REFERENCE_BY_POINTER, [0, address as u64, 0, 0]),
         }
         // SAFETY: the device is in the database, so its object exists.
-        unsafe { (*device).ReferenceCount == 0 }
+        unsafe { (*device).ReferenceCount == 0 && (*device).AttachedDevice.is_null() }
     };
     names::with(|names| names.remove(|object| object == address));
     if idle {
@@ -204,12 +206,97 @@ pub unsafe fn close(device: *mut DEVICE_OBJECT) {
         // SAFETY: the opener kept the device alive.
         let object = unsafe { &mut *device };
         object.ReferenceCount -= 1;
-        object.ReferenceCount == 0 && database.devices.get(&device.addr()).is_some_and(|state| state.deleted)
+        object.ReferenceCount == 0
+            && object.AttachedDevice.is_null()
+            && database.devices.get(&device.addr()).is_some_and(|state| state.deleted)
     };
     if last_of_deleted {
         // SAFETY: marked and no longer open: this is the one time.
         unsafe { finish(device) };
     }
+}
+
+/// The top of the stack that `device` is in.
+///
+/// # Safety
+/// `device` must be alive.
+pub unsafe fn top(device: *mut DEVICE_OBJECT) -> *mut DEVICE_OBJECT {
+    let _database = DATABASE.lock();
+    // SAFETY: the caller's contract.
+    unsafe { top_locked(device) }
+}
+
+/// # Safety
+/// As for [`top`]; the database is locked.
+unsafe fn top_locked(device: *mut DEVICE_OBJECT) -> *mut DEVICE_OBJECT {
+    let mut top = device;
+    // SAFETY: what is attached is alive, and attachments change only under the lock.
+    unsafe {
+        while !(*top).AttachedDevice.is_null() {
+            top = (*top).AttachedDevice;
+        }
+    }
+    top
+}
+
+/// Attaches `source` on top of the stack of `target`; `before` is told the device below while nothing can pass yet.
+///
+/// # Safety
+/// Both must be alive.
+pub unsafe fn attach(
+    source: *mut DEVICE_OBJECT,
+    target: *mut DEVICE_OBJECT,
+    before: impl FnOnce(*mut DEVICE_OBJECT),
+) -> Option<*mut DEVICE_OBJECT> {
+    let mut database = DATABASE.lock();
+    // SAFETY: the caller's contract; a device keeps its driver alive.
+    unsafe {
+        let lower = top_locked(target);
+        let deleted = database.devices.get(&lower.addr()).is_none_or(|state| state.deleted);
+        let unloading = (*(*lower).DriverObject).Flags & DRVO_UNLOAD_INVOKED != 0;
+        if deleted || unloading || (*lower).Flags & DO_DEVICE_INITIALIZING != 0 || lower == source {
+            return None;
+        }
+        (*source).StackSize = (*lower).StackSize.checked_add(1)?;
+        (*source).AlignmentRequirement = (*lower).AlignmentRequirement;
+        (*source).SectorSize = (*lower).SectorSize;
+        before(lower);
+        database.devices.get_mut(&source.addr())?.attached_to = lower.addr();
+        (*lower).AttachedDevice = source;
+        Some(lower)
+    }
+}
+
+/// Takes what is attached to `target` off it.
+///
+/// # Safety
+/// `target` must be alive.
+pub unsafe fn detach(target: *mut DEVICE_OBJECT) {
+    let last_of_deleted = {
+        let mut database = DATABASE.lock();
+        // SAFETY: the caller's contract.
+        let (upper, references) = unsafe {
+            (
+                core::mem::replace(&mut (*target).AttachedDevice, core::ptr::null_mut()),
+                (*target).ReferenceCount,
+            )
+        };
+        if let Some(state) = database.devices.get_mut(&upper.addr()) {
+            state.attached_to = 0;
+        }
+        let deleted = database.devices.get(&target.addr()).is_some_and(|state| state.deleted);
+        deleted && references == 0 && !upper.is_null()
+    };
+    if last_of_deleted {
+        // SAFETY: marked, not open, and now with nothing attached: this is the one time.
+        unsafe { finish(target) };
+    }
+}
+
+/// The device that `device` is attached to.
+pub fn attached_to(device: usize) -> Option<usize> {
+    let below = DATABASE.lock().devices.get(&device)?.attached_to;
+    (below != 0).then_some(below)
 }
 
 /// What stands in the way of an unload.

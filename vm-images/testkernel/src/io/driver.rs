@@ -11,7 +11,7 @@ use core::ops::Range;
 
 use squall_testkernel_pure::utf16;
 
-use super::{device, irp};
+use super::{device, irp, reinitialize};
 use crate::cm;
 use crate::ex::pool;
 use crate::ke::dpc;
@@ -168,12 +168,14 @@ pub fn load(service: &str, file_name: &str, file: &[u8]) -> Result<Loaded, Refus
     // SAFETY: the driver's entry point, with what its documentation promises.
     let status = unsafe { entry(driver, &raw mut path_string) };
     if !status.is_success() {
+        reinitialize::forget(driver.addr());
         ob::dereference(driver.addr());
         return Err(Refusal::Status(status));
     }
     // SAFETY: the driver object is alive: its first reference is given up by unload only.
     let unload = unsafe {
         device::initialized(driver);
+        reinitialize::run(driver);
         (*driver).DriverUnload
     };
     Ok(Loaded { object: driver.addr(), name, range, entry: entry_address, unload })

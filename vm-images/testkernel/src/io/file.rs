@@ -4,11 +4,15 @@
 //! may be later, `IRP_MJ_CLOSE`. Until then the device counts an opener, and its driver cannot be unloaded.
 
 use alloc::vec::Vec;
+use core::ffi::c_void;
+use core::ops::Range;
 
 use super::request::Failure;
 use super::{device, request};
 use crate::ex::pool;
 use crate::ke::event;
+use crate::ke::lock::SpinLock;
+use crate::ldr::caller::{Call, with_caller};
 use crate::ldr::export::export;
 use crate::nt::{
     DEVICE_OBJECT, FILE_OBJECT, FO_CLEANUP_COMPLETE, FO_HANDLE_CREATED, FO_SYNCHRONOUS_IO, IRP_MJ_CLEANUP,
@@ -151,6 +155,7 @@ unsafe fn close_handle(file: *mut FILE_OBJECT) {
 
 /// The last reference is gone.
 fn close(address: usize) {
+    HELD.lock().retain(|(file, _)| *file != address);
     let file = core::ptr::with_exposed_provenance_mut::<FILE_OBJECT>(address);
     // SAFETY: the object is the pool's until it is freed here; the opener that it stood for is counted out once.
     unsafe {
@@ -175,32 +180,46 @@ unsafe fn free(file: *mut FILE_OBJECT) {
     pool::free(file.addr(), 0);
 }
 
+/// File objects that drivers hold references on, with who asked for each.
+static HELD: SpinLock<Vec<(usize, usize)>> = SpinLock::new(Vec::new());
+
+/// The open devices that code in `range` got with IoGetDeviceObjectPointer and that are open still.
+pub fn held_by(range: &Range<u64>) -> Vec<usize> {
+    let held = HELD.lock();
+    held.iter().filter(|(_, caller)| range.contains(&(*caller as u64))).map(|(file, _)| *file).collect()
+}
+
+/// # Safety
+/// The call must be one of IoGetDeviceObjectPointer's.
+unsafe extern "win64" fn get_device_object_pointer(call: &Call<4>) -> NTSTATUS {
+    let [name, _access, file, device] = call.arguments.map(core::ptr::with_exposed_provenance_mut::<c_void>);
+    // SAFETY: the caller gives a valid name.
+    let opened = match File::open(unsafe { (*name.cast::<UNICODE_STRING>()).units() }, true, true) {
+        Ok(opened) => opened,
+        Err(status) => return status,
+    };
+    let object = opened.0;
+    ob::reference(object.addr());
+    HELD.lock().push((object.addr(), call.caller));
+    drop(opened);
+    // SAFETY: the caller gives storage for both; the reference taken keeps the file, and so its device, alive.
+    unsafe {
+        file.cast::<*mut FILE_OBJECT>().write(object);
+        device.cast::<*mut DEVICE_OBJECT>().write(device::top((*object).DeviceObject));
+    }
+    STATUS_SUCCESS
+}
+
 export! {
     /// *IoGetDeviceObjectPointer function (wdm.h)*: opens the device and closes the handle, so that what is left is the
     /// reference on the file object, which the caller gives up with ObDereferenceObject.
+    #[unsafe(naked)]
     pub unsafe extern "win64" fn IoGetDeviceObjectPointer(
         name: *const UNICODE_STRING,
-        _access: u32,
+        access: u32,
         file: *mut *mut FILE_OBJECT,
         device: *mut *mut DEVICE_OBJECT,
     ) -> NTSTATUS {
-        // SAFETY: the caller gives a valid name.
-        let opened = match File::open(unsafe { (*name).units() }, true, true) {
-            Ok(opened) => opened,
-            Err(status) => return status,
-        };
-        let object = opened.0;
-        ob::reference(object.addr());
-        drop(opened);
-        // SAFETY: the caller gives storage for both; the reference taken keeps the file, and so its device, alive.
-        unsafe {
-            let mut top = (*object).DeviceObject;
-            while !(*top).AttachedDevice.is_null() {
-                top = (*top).AttachedDevice;
-            }
-            file.write(object);
-            device.write(top);
-        }
-        STATUS_SUCCESS
+        with_caller!(get_device_object_pointer)
     }
 }

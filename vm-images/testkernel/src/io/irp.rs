@@ -4,6 +4,7 @@
 //! through the locations and calls each driver's completion routine, until one takes the packet back or the issuer is
 //! reached, which is [`super::request`] or, for a packet that a driver made, that driver.
 
+use core::arch::naked_asm;
 use core::ptr::NonNull;
 
 use crate::ex::pool;
@@ -30,10 +31,15 @@ fn locations(irp: NonNull<IRP>) -> *mut IO_STACK_LOCATION {
 
 /// A packet with `count` stack locations, none of them in use.
 pub fn allocate(count: i8) -> Option<NonNull<IRP>> {
+    allocate_for(count, 0)
+}
+
+/// The same for whoever called from `caller`.
+pub fn allocate_for(count: i8, caller: usize) -> Option<NonNull<IRP>> {
     if count < 1 {
         return None;
     }
-    let irp = pool::allocate_zeroed(size_of_packet(count), *b"Irp ")?.cast::<IRP>();
+    let irp = pool::allocate_zeroed_for(size_of_packet(count), *b"Irp ", caller)?.cast::<IRP>();
     // SAFETY: the block is zeroed, which is valid for a packet, and large enough.
     unsafe { initialize(irp, count) };
     Some(irp)
@@ -158,6 +164,10 @@ unsafe fn invoked(irp: *const IRP, control: u8) -> bool {
     control & outcome != 0 || (cancelled && control & SL_INVOKE_ON_CANCEL != 0)
 }
 
+unsafe extern "win64" fn allocate_irp(stack_size: i8, _charge: BOOLEAN, caller: usize) -> *mut IRP {
+    allocate_for(stack_size, caller).map_or(core::ptr::null_mut(), NonNull::as_ptr)
+}
+
 export! {
     /// *IoCallDriver macro (wdm.h)*, which is this.
     pub unsafe extern "win64" fn IofCallDriver(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
@@ -172,8 +182,32 @@ export! {
     }
 
     /// *IoAllocateIrp function (wdm.h)*: no quota is charged.
-    pub unsafe extern "win64" fn IoAllocateIrp(stack_size: i8, _charge: BOOLEAN) -> *mut IRP {
-        allocate(stack_size).map_or(core::ptr::null_mut(), NonNull::as_ptr)
+    #[unsafe(naked)]
+    pub unsafe extern "win64" fn IoAllocateIrp(stack_size: i8, charge: BOOLEAN) -> *mut IRP {
+        naked_asm!("mov r8, [rsp]", "jmp {}", sym allocate_irp)
+    }
+
+    /// *IoInitializeIrp function (wdm.h)*: makes a packet of memory that the driver allocated itself.
+    pub unsafe extern "win64" fn IoInitializeIrp(irp: *mut IRP, size: u16, stack_size: i8) {
+        let Some(packet) = NonNull::new(irp) else { return };
+        // SAFETY: the caller gives that many bytes.
+        unsafe {
+            packet.cast::<u8>().write_bytes(0, size.into());
+            initialize(packet, stack_size);
+        }
+    }
+
+    /// *IoReuseIrp function (wdm.h)*: as new, with `status`; how it was allocated is remembered.
+    pub unsafe extern "win64" fn IoReuseIrp(irp: *mut IRP, status: NTSTATUS) {
+        let Some(packet) = NonNull::new(irp) else { return };
+        // SAFETY: the caller gives a packet of its own, whose size says how large it is.
+        unsafe {
+            let (size, count, flags) = ((*irp).Size, (*irp).StackCount, (*irp).AllocationFlags);
+            packet.cast::<u8>().write_bytes(0, size.into());
+            initialize(packet, count);
+            (*irp).AllocationFlags = flags;
+            (*irp).IoStatus.Status = status;
+        }
     }
 
     /// *IoFreeIrp function (wdm.h)*.

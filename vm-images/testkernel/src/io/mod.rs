@@ -1,5 +1,7 @@
 //! The I/O manager: drivers, their devices, and the requests that travel between them.
 
+pub mod attach;
+pub mod build;
 pub mod cancel;
 pub mod config;
 pub mod device;
@@ -8,7 +10,9 @@ pub mod file;
 pub mod interrupt;
 pub mod irp;
 pub mod link;
+pub mod mdl;
 pub mod pnp;
+pub mod reinitialize;
 pub mod request;
 pub mod resource;
 mod selftest;

@@ -9,15 +9,14 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ptr::NonNull;
 
-use super::{cancel, irp};
+use super::{build, cancel, device, irp, mdl};
 use crate::ex::pool;
 use crate::ke::event::{self, Event};
 use crate::ke::lock::SpinLock;
 use crate::nt::{
     DO_BUFFERED_IO, DO_DIRECT_IO, FILE_OBJECT, IO_STACK_LOCATION, IO_STATUS_BLOCK, IRP, IRP_BUFFERED_IO,
     IRP_INPUT_OPERATION, IRP_MJ_READ, IRP_MJ_WRITE, IRP_READ_OPERATION, IRP_WRITE_OPERATION, KERNEL_MODE,
-    MDL, MDL_ALLOCATED_FIXED_SIZE, MDL_SOURCE_IS_NONPAGED_POOL, NTSTATUS, Parameters,
-    STATUS_INSUFFICIENT_RESOURCES, STATUS_IO_TIMEOUT,
+    MDL, NTSTATUS, Parameters, STATUS_INSUFFICIENT_RESOURCES, STATUS_IO_TIMEOUT,
 };
 use crate::ob;
 
@@ -25,7 +24,6 @@ use crate::ob;
 const PATIENCE_NS: u64 = 5_000_000_000;
 /// How long it may take to give back a cancelled one.
 const CANCEL_PATIENCE_NS: u64 = 1_000_000_000;
-const PAGE: usize = 4096;
 
 /// A packet that is under way, and what must outlive it.
 struct Packet {
@@ -111,11 +109,15 @@ pub unsafe fn completed(irp: *mut IRP) {
             // A driver's own packet: whoever waits for it said how it wants to know.
             // SAFETY: a packet's status block and event are the issuer's, valid until it is told.
             unsafe {
+                let is_the_managers = build::before_the_issuer_is_told(irp);
                 if let Some(block) = (*irp).UserIosb.as_mut() {
                     *block = outcome;
                 }
                 if !(*irp).UserEvent.is_null() {
                     event::set((*irp).UserEvent);
+                }
+                if is_the_managers {
+                    irp::free(NonNull::new_unchecked(irp));
                 }
             }
         }
@@ -158,7 +160,7 @@ unsafe fn send(
 ) -> Result<Finished, Failure> {
     // SAFETY: the file keeps its device alive.
     let (device, flags, stack_size) = unsafe {
-        let device = (*file).DeviceObject;
+        let device = device::top((*file).DeviceObject);
         (device, (*device).Flags, (*device).StackSize)
     };
     let irp = irp::allocate(stack_size).ok_or(Failure::NoMemory)?;
@@ -240,7 +242,7 @@ unsafe fn attach(packet: &mut Packet, data: &Data<'_>, flags: u32, room: usize) 
         object.SystemBuffer = buffer.as_ptr().cast();
         object.Flags |= IRP_BUFFERED_IO;
     } else if flags & DO_DIRECT_IO != 0 {
-        let mdl = describe(buffer, room).ok_or(Failure::NoMemory)?;
+        let mdl = mdl::describe(buffer.as_ptr().addr(), room, 0).ok_or(Failure::NoMemory)?;
         packet.mdl = Some(mdl);
         object.MdlAddress = mdl.as_ptr();
     }
@@ -250,37 +252,6 @@ unsafe fn attach(packet: &mut Packet, data: &Data<'_>, flags: u32, room: usize) 
         Data::None => 0,
     };
     Ok(())
-}
-
-/// A memory descriptor list for a block of nonpaged pool, which is mapped by nature.
-fn describe(buffer: NonNull<u8>, length: usize) -> Option<NonNull<MDL>> {
-    let address = buffer.as_ptr().addr();
-    let offset = address % PAGE;
-    let pages = (offset + length).div_ceil(PAGE);
-    let size = size_of::<MDL>() + pages * size_of::<u64>();
-    let mdl = pool::allocate_zeroed(size, *b"Mdl ")?.cast::<MDL>();
-    let description = MDL {
-        Next: core::ptr::null_mut(),
-        Size: size as i16,
-        MdlFlags: MDL_SOURCE_IS_NONPAGED_POOL | MDL_ALLOCATED_FIXED_SIZE,
-        AllocationProcessorNumber: 0,
-        Reserved: 0,
-        Process: core::ptr::null_mut(),
-        MappedSystemVa: buffer.as_ptr().cast(),
-        StartVa: buffer.as_ptr().wrapping_sub(offset).cast(),
-        ByteCount: length as u32,
-        ByteOffset: offset as u32,
-    };
-    // SAFETY: the block is large enough for the list and its page frame numbers.
-    unsafe {
-        mdl.write(description);
-        let frames = mdl.as_ptr().add(1).cast::<u64>();
-        for page in 0..pages {
-            let physical = crate::mm::paging::physical((address - offset + page * PAGE) as u64).unwrap_or(0);
-            frames.add(page).write(physical / PAGE as u64);
-        }
-    }
-    Some(mdl)
 }
 
 /// A location for `major`.

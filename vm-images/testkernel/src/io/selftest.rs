@@ -26,7 +26,11 @@ const TEXT: &[u8; 5] = b"hello";
 static SEEN: AtomicU32 = AtomicU32::new(0);
 static PENDING: AtomicPtr<IRP> = AtomicPtr::new(core::ptr::null_mut());
 
-unsafe fn finish(packet: *mut IRP, status: NTSTATUS, information: usize) -> NTSTATUS {
+/// Completes `packet`.
+///
+/// # Safety
+/// The packet is the caller's.
+pub(super) unsafe fn finish(packet: *mut IRP, status: NTSTATUS, information: usize) -> NTSTATUS {
     // SAFETY: the tests' packets are owned by whoever calls this.
     unsafe {
         (*packet).IoStatus.Status = status;
@@ -102,7 +106,7 @@ fn complete_pending() {
 }
 
 /// A driver with one device, `\Device\Selftest`, open for use.
-fn start() -> Result<(*mut DRIVER_OBJECT, *mut DEVICE_OBJECT), NTSTATUS> {
+pub(super) fn start() -> Result<(*mut DRIVER_OBJECT, *mut DEVICE_OBJECT), NTSTATUS> {
     let driver = driver::create("selftest", DRVO_LEGACY_DRIVER)?;
     let name = encode(r"\Device\Selftest");
     let plan =
@@ -121,7 +125,8 @@ fn start() -> Result<(*mut DRIVER_OBJECT, *mut DEVICE_OBJECT), NTSTATUS> {
     }
 }
 
-fn stop(driver: *mut DRIVER_OBJECT) -> Outcome {
+/// The driver is gone with its last reference.
+pub(super) fn stop(driver: *mut DRIVER_OBJECT) -> Outcome {
     check!(ob::dereference(driver.addr()) == Some(0));
     Ok(())
 }

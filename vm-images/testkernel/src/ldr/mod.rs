@@ -1,4 +1,5 @@
 //! The loader: from the bytes of a `.sys` to an image that can run.
 
+pub mod caller;
 pub mod export;
 pub mod image;

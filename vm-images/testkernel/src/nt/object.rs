@@ -45,6 +45,9 @@ pub type DriverUnload = unsafe extern "win64" fn(driver: *mut DRIVER_OBJECT);
 pub type DriverDispatch = unsafe extern "win64" fn(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS;
 /// `DRIVER_STARTIO`.
 pub type DriverStartIo = unsafe extern "win64" fn(device: *mut DEVICE_OBJECT, irp: *mut IRP);
+/// `DRIVER_REINITIALIZE`.
+pub type DriverReinitialize =
+    unsafe extern "win64" fn(driver: *mut DRIVER_OBJECT, context: PVOID, count: u32);
 /// `DRIVER_ADD_DEVICE`.
 pub type DriverAddDevice =
     unsafe extern "win64" fn(driver: *mut DRIVER_OBJECT, pdo: *mut DEVICE_OBJECT) -> NTSTATUS;

@@ -7,6 +7,9 @@
 //! | `interrupt-left-connected` | an interrupt object: its ISR's code is about to go |
 //! | `device-object-left` | a device object: the driver stays as a zombie |
 //! | `symbolic-link-left` | a link that leads nowhere now |
+//! | `file-reference-left` | a device opened with IoGetDeviceObjectPointer and never given up |
+//! | `irp-left` | a packet that the driver made |
+//! | `mdl-left` | a memory descriptor list that the driver made |
 //! | `pool-left` | pool that the driver allocated |
 //! | `resource-claim-left` | ports, memory or lines that IoReportResourceForDetection claimed |
 //!
@@ -24,13 +27,16 @@ use squall_testkernel_pure::utf16;
 
 use crate::ex::pool;
 use crate::io::driver::Loaded;
-use crate::io::{device, resource, unload};
+use crate::io::{device, file, resource, unload};
 use crate::ke::interrupt;
-use crate::nt::DRIVER_OBJECT;
+use crate::nt::{DRIVER_OBJECT, FILE_OBJECT};
 use crate::ob::names;
 
 /// The most findings of one kind; a driver that leaks a thousand blocks needs no thousand lines.
 const MAX_OF_A_KIND: usize = 32;
+
+/// What the kernel makes of pool on a driver's behalf, by the tag of its blocks.
+const OBJECTS: [(&str, [u8; 4]); 2] = [("irp-left", *b"Irp "), ("mdl-left", *b"Mdl ")];
 
 /// Everything that still leads to a driver whose Unload has returned.
 pub fn after_unload(driver: &Loaded) -> Vec<Finding> {
@@ -47,7 +53,12 @@ pub fn after_unload(driver: &Loaded) -> Vec<Finding> {
     found("interrupt-left-connected", interrupts(driver));
     found("device-object-left", devices(driver));
     found("symbolic-link-left", links(driver));
-    found("pool-left", allocations(driver));
+    found("file-reference-left", files(driver));
+    for (kind, tag) in OBJECTS {
+        found(kind, allocations(driver, |block| block.tag == u32::from_le_bytes(tag)));
+    }
+    let is_object = |block: &Block| OBJECTS.iter().any(|(_, tag)| block.tag == u32::from_le_bytes(*tag));
+    found("pool-left", allocations(driver, |block| !is_object(block)));
     found("resource-claim-left", claims(driver));
     findings
 }
@@ -68,7 +79,10 @@ fn devices(driver: &Loaded) -> Vec<(String, String)> {
         } else {
             "IoDeleteDevice was not called: the driver object cannot go, and the image stays"
         };
-        (unload::name_of(address), detail.into())
+        let attached = device::attached_to(address).map(unload::name_of);
+        let attached =
+            attached.map_or_else(String::new, |below| format!("; it is still attached to {below}"));
+        (unload::name_of(address), format!("{detail}{attached}"))
     };
     left.into_iter().map(describe).collect()
 }
@@ -85,7 +99,18 @@ fn links(driver: &Loaded) -> Vec<(String, String)> {
     })
 }
 
-fn allocations(driver: &Loaded) -> Vec<(String, String)> {
+fn files(driver: &Loaded) -> Vec<(String, String)> {
+    let describe = |address: usize| {
+        // SAFETY: the file is held, so it is alive, and so is its device.
+        let device = unsafe { (*core::ptr::with_exposed_provenance::<FILE_OBJECT>(address)).DeviceObject };
+        let detail =
+            "still referenced: ObDereferenceObject was not called on the file of IoGetDeviceObjectPointer";
+        (format!("file object 0x{address:x} of {}", unload::name_of(device.addr())), detail.into())
+    };
+    file::held_by(&driver.range).into_iter().map(describe).collect()
+}
+
+fn allocations(driver: &Loaded, is_meant: impl Fn(&Block) -> bool) -> Vec<(String, String)> {
     let describe = |block: &Block| {
         let tag =
             block.tag.to_le_bytes().map(|byte| if byte.is_ascii_graphic() { byte as char } else { '.' });
@@ -94,7 +119,7 @@ fn allocations(driver: &Loaded) -> Vec<(String, String)> {
         let detail = format!("{} bytes, tag {tag}, allocated at {}+0x{offset:x}", block.size, driver.name);
         (format!("0x{:x}", block.address), detail)
     };
-    pool::allocated_by(&driver.range).iter().map(describe).collect()
+    pool::allocated_by(&driver.range).iter().filter(|block| is_meant(block)).map(describe).collect()
 }
 
 fn claims(driver: &Loaded) -> Vec<(String, String)> {

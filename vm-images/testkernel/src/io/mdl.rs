@@ -1,0 +1,121 @@
+//! Memory descriptor lists, which say in pages where a buffer lies.
+//!
+//! All memory of the guest is resident, and every kernel address is mapped for everybody: a list that is made here is
+//! complete at once, its pages known and its system address that of the buffer.
+
+use core::ptr::NonNull;
+
+use crate::ex::pool;
+use crate::ldr::caller::{Call, with_caller};
+use crate::ldr::export::export;
+use crate::nt::{BOOLEAN, IRP, MDL, MDL_ALLOCATED_FIXED_SIZE, MDL_SOURCE_IS_NONPAGED_POOL, PVOID};
+use crate::selftest::{check, kernel_test};
+
+const PAGE: usize = 4096;
+/// What `IoAllocateMdl` describes at most: 2 GiB less a page, by its documentation; less, as Size is 16 bits wide.
+const MAX_PAGES: usize = (i16::MAX as usize - size_of::<MDL>()) / size_of::<u64>();
+
+/// A list for `length` bytes at `address`, with room for the page frame numbers, which are all 0.
+fn allocate(address: usize, length: usize, caller: usize) -> Option<NonNull<MDL>> {
+    let offset = address % PAGE;
+    let pages = (offset + length).div_ceil(PAGE);
+    if pages > MAX_PAGES {
+        return None;
+    }
+    let size = size_of::<MDL>() + pages * size_of::<u64>();
+    let mdl = pool::allocate_zeroed_for(size, *b"Mdl ", caller)?.cast::<MDL>();
+    let description = MDL {
+        Next: core::ptr::null_mut(),
+        Size: size as i16,
+        MdlFlags: MDL_ALLOCATED_FIXED_SIZE,
+        AllocationProcessorNumber: 0,
+        Reserved: 0,
+        Process: core::ptr::null_mut(),
+        MappedSystemVa: core::ptr::null_mut(),
+        StartVa: core::ptr::with_exposed_provenance_mut(address - offset),
+        ByteCount: length as u32,
+        ByteOffset: offset as u32,
+    };
+    // SAFETY: the block is large enough for the list.
+    unsafe { mdl.write(description) };
+    Some(mdl)
+}
+
+/// A complete list for `length` bytes of the system's memory at `address`.
+pub fn describe(address: usize, length: usize, caller: usize) -> Option<NonNull<MDL>> {
+    let mdl = allocate(address, length, caller)?;
+    let pages = (address % PAGE + length).div_ceil(PAGE);
+    // SAFETY: the list is new, with room for so many page frame numbers behind it.
+    unsafe {
+        (*mdl.as_ptr()).MdlFlags |= MDL_SOURCE_IS_NONPAGED_POOL;
+        (*mdl.as_ptr()).MappedSystemVa = core::ptr::with_exposed_provenance_mut(address);
+        let frames = mdl.as_ptr().add(1).cast::<u64>();
+        for page in 0..pages {
+            let at = address - address % PAGE + page * PAGE;
+            let physical = crate::mm::paging::physical(at as u64).unwrap_or(0);
+            frames.add(page).write(physical / PAGE as u64);
+        }
+    }
+    Some(mdl)
+}
+
+/// # Safety
+/// `irp` must be null or a packet of the caller's.
+unsafe extern "win64" fn allocate_mdl(call: &Call<5>) -> *mut MDL {
+    let [address, length, secondary, _charge, irp] = call.arguments;
+    let Some(mdl) = allocate(address, length as u32 as usize, call.caller) else {
+        return core::ptr::null_mut();
+    };
+    // SAFETY: the caller's packet, and the chain of lists in it.
+    unsafe {
+        if let Some(irp) = core::ptr::with_exposed_provenance_mut::<IRP>(irp).as_mut() {
+            let mut place = &raw mut irp.MdlAddress;
+            while secondary as BOOLEAN != 0 && !(*place).is_null() {
+                place = &raw mut (**place).Next;
+            }
+            *place = mdl.as_ptr();
+        }
+    }
+    mdl.as_ptr()
+}
+
+export! {
+    /// *IoAllocateMdl function (wdm.h)*: describes the buffer's address; its pages are MmBuildMdlForNonPagedPool's
+    /// business. As a secondary buffer it goes to the end of the packet's chain.
+    #[unsafe(naked)]
+    pub unsafe extern "win64" fn IoAllocateMdl(
+        address: PVOID,
+        length: u32,
+        secondary: BOOLEAN,
+        charge: BOOLEAN,
+        irp: *mut IRP,
+    ) -> *mut MDL {
+        with_caller!(allocate_mdl)
+    }
+
+    /// *IoFreeMdl function (wdm.h)*: the list, not the buffer.
+    pub unsafe extern "win64" fn IoFreeMdl(mdl: *mut MDL) {
+        pool::free(mdl.addr(), 0);
+    }
+}
+
+kernel_test! {
+    /// *IoAllocateMdl function*: the list spans every page that the buffer touches, and chains behind the first.
+    fn a_list_spans_the_pages_of_its_buffer_and_is_chained_as_secondary() {
+        let Some(irp) = super::irp::allocate(1) else { check!(false); return Ok(()) };
+        let buffer = core::ptr::with_exposed_provenance_mut(0xFFFF_8000_0000_0FF0);
+        // SAFETY: the buffer is only described, not used; lists and packet are freed below.
+        unsafe {
+            let first = IoAllocateMdl(buffer, 0x20, 0, 0, irp.as_ptr());
+            let second = IoAllocateMdl(buffer, 0x1020, 1, 0, irp.as_ptr());
+            check!(!first.is_null() && !second.is_null());
+            check!((*first).ByteOffset == 0xFF0 && (*first).ByteCount == 0x20 && (*first).Size == 0x30 + 2 * 8);
+            check!((*second).Size == 0x30 + 3 * 8 && (*second).StartVa.addr() == 0xFFFF_8000_0000_0000);
+            check!((*irp.as_ptr()).MdlAddress == first && (*first).Next == second);
+            check!(IoAllocateMdl(buffer, u32::MAX, 0, 0, core::ptr::null_mut()).is_null());
+            IoFreeMdl(second);
+            IoFreeMdl(first);
+            super::irp::free(irp);
+        }
+    }
+}
