@@ -20,7 +20,7 @@ use super::version::Version;
 use super::{Found, Origin, Toolbox, apt};
 
 /// The oldest Rust that the workspace builds with.
-const OLDEST_RUST: Version = Version::new(1, 90, 0);
+const OLDEST_RUST: Version = Version::new(1, 91, 0);
 
 /// All that Squall needs, and what of it a machine has: `squall.doctor/1`.
 #[derive(Debug, Clone, Serialize)]
