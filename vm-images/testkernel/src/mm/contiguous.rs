@@ -1,12 +1,14 @@
 //! Memory for devices: contiguous and non-cached memory, and the addresses that devices see.
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use super::frame::{self, Frame, PAGE_SIZE};
 use super::{io, paging};
 use crate::ke::lock::SpinLock;
 use crate::ldr::export::export;
 use crate::nt::{BOOLEAN, PHYSICAL_ADDRESS, PVOID};
+use crate::selftest::{check, kernel_test};
 
 /// `MEMORY_CACHING_TYPE::MmCached`.
 const CACHED: u32 = 1;
@@ -17,8 +19,28 @@ const UNCACHED_PROTECTION: u32 = 0x200 | 0x400;
 static RUNS: SpinLock<BTreeMap<usize, (Frame, usize)>> = SpinLock::new(BTreeMap::new());
 
 fn allocate(bytes: usize, limit: u64) -> PVOID {
+    allocate_within(bytes, 0, limit, 0)
+}
+
+/// As [`allocate`], from `low` on and across no multiple of `boundary`, where that is not 0.
+fn allocate_within(bytes: usize, low: u64, limit: u64, boundary: u64) -> PVOID {
     let count = bytes.div_ceil(PAGE_SIZE);
-    let Some(first) = frame::allocate_run(count, 1, limit) else { return core::ptr::null_mut() };
+    // A run that begins at a multiple of a power of two that it fits into crosses no larger one.
+    let align = if boundary == 0 { 1 } else { count.next_power_of_two() };
+    let fits = boundary == 0 || boundary.is_power_of_two() && (align * PAGE_SIZE) as u64 <= boundary;
+    if count == 0 || !fits {
+        return core::ptr::null_mut();
+    }
+    // Runs are found from the bottom up: those below `low` are kept while looking above them.
+    let mut too_low = Vec::new();
+    let found = loop {
+        match frame::allocate_run(count, align, limit) {
+            Some(first) if first.physical() < low => too_low.push(first),
+            found => break found,
+        }
+    };
+    too_low.iter().flat_map(|first| (0..count).map(|index| first.offset(index))).for_each(frame::release);
+    let Some(first) = found else { return core::ptr::null_mut() };
     let address = first.direct();
     // SAFETY: the frames were free until now and neighbour each other in the direct map.
     unsafe { address.write_bytes(0, count * PAGE_SIZE) };
@@ -40,6 +62,28 @@ export! {
         highest: PHYSICAL_ADDRESS,
     ) -> PVOID {
         allocate(bytes, highest.cast_unsigned().saturating_add(1))
+    }
+
+    /// *MmAllocateContiguousMemorySpecifyCache function (wdm.h)*: from `lowest` up to `highest`, across no multiple
+    /// of `boundary`. (An emulated machine's memory is coherent, whatever the cache type.)
+    pub unsafe extern "win64" fn MmAllocateContiguousMemorySpecifyCache(
+        bytes: usize,
+        lowest: PHYSICAL_ADDRESS,
+        highest: PHYSICAL_ADDRESS,
+        boundary: PHYSICAL_ADDRESS,
+        _cache_type: u32,
+    ) -> PVOID {
+        let limit = highest.cast_unsigned().saturating_add(1);
+        allocate_within(bytes, lowest.cast_unsigned(), limit, boundary.cast_unsigned())
+    }
+
+    /// *MmFreeContiguousMemorySpecifyCache function (wdm.h)*.
+    pub unsafe extern "win64" fn MmFreeContiguousMemorySpecifyCache(
+        address: PVOID,
+        _bytes: usize,
+        _cache_type: u32,
+    ) {
+        free(address);
     }
 
     /// *MmFreeContiguousMemory function (wdm.h)*.
@@ -92,6 +136,29 @@ export! {
         use squall_testkernel_pure::bugcheck::SYSTEM_PTE_MISUSE;
         if !io::unmap(address.cast()) {
             crate::ke::bugcheck::bugcheck(SYSTEM_PTE_MISUSE, [0x300, address.addr() as u64, bytes as u64, 0]);
+        }
+    }
+}
+
+kernel_test! {
+    /// *MmAllocateContiguousMemorySpecifyCache function (wdm.h)*: within the limits, across no boundary.
+    fn contiguous_memory_keeps_to_its_limits() {
+        let below = 32 << 20;
+        // SAFETY: plain allocations, freed below.
+        unsafe {
+            let block =
+                MmAllocateContiguousMemorySpecifyCache(3 * PAGE_SIZE, 16 << 20, below - 1, 0x1_0000, CACHED);
+            let physical = MmGetPhysicalAddress(block);
+            check!(!block.is_null() && physical >= 16 << 20 && physical + 3 * 4096 <= below);
+            check!(physical / 0x1_0000 == (physical + 3 * 4096 - 1) / 0x1_0000);
+            check!((0..3).all(|page| {
+                let address = block.wrapping_byte_add(page * PAGE_SIZE);
+                MmGetPhysicalAddress(address) == physical + (page * PAGE_SIZE) as i64
+            }));
+            MmFreeContiguousMemorySpecifyCache(block, 3 * PAGE_SIZE, CACHED);
+            // No such run lies below the first megabyte's end, nor one larger than its boundary anywhere.
+            check!(MmAllocateContiguousMemory(PAGE_SIZE, 0xFFFF).is_null());
+            check!(MmAllocateContiguousMemorySpecifyCache(0x2000, 0, -1, 0x1000, CACHED).is_null());
         }
     }
 }

@@ -100,6 +100,15 @@ impl Region {
         Some(region)
     }
 
+    /// Makes the pages at these physical addresses appear one after the other. They stay whoever's they are.
+    pub fn map_frames(frames: impl ExactSizeIterator<Item = u64>, protection: Protection) -> Option<Self> {
+        let region = Self::reserve(Window::Dynamic, 1, frames.len(), 1, Backing::Physical)?;
+        for (page, physical) in frames.enumerate() {
+            paging::tables().map_physical(region.page_address(page), physical, protection).ok()?;
+        }
+        Some(region)
+    }
+
     fn page_address(&self, page: usize) -> u64 {
         self.window.base() + ((self.first + self.guard + page) * PAGE_SIZE) as u64
     }

@@ -1,0 +1,308 @@
+//! Memory descriptor lists: the page frames of a buffer, so that somebody else can get at it.
+//!
+//! A list is built for memory that stays where it is ([`MmBuildMdlForNonPagedPool`]), for a buffer that is
+//! locked in place first, or for frames taken from the system as they are. Its frames can then be made to appear
+//! at an address of their own. Nothing here is ever paged out, so that locking has only to look whether there is
+//! memory at all; that, however, it does.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::ptr;
+
+use squall_testkernel_pure::bugcheck::SYSTEM_PTE_MISUSE;
+
+use super::frame::{self, Frame, PAGE_SIZE};
+use super::paging::{self, Protection};
+use super::region::Region;
+use crate::ex::pool;
+use crate::ke::bugcheck::{bugcheck, raise};
+use crate::ke::lock::SpinLock;
+use crate::ldr::export::export;
+use crate::nt::{
+    KERNEL_MODE, KPROCESSOR_MODE, MDL, MDL_MAPPED_TO_SYSTEM_VA, MDL_PAGES_LOCKED,
+    MDL_SOURCE_IS_NONPAGED_POOL, PHYSICAL_ADDRESS, PVOID, STATUS_INSUFFICIENT_RESOURCES,
+};
+use crate::selftest::{check, kernel_test};
+
+/// `MDL_PARTIAL_HAS_BEEN_MAPPED`.
+const MDL_PARTIAL_HAS_BEEN_MAPPED: i16 = 0x0020;
+/// `MDL_WRITE_OPERATION`.
+const MDL_WRITE_OPERATION: i16 = 0x0080;
+/// `STATUS_ACCESS_VIOLATION`.
+const ACCESS_VIOLATION: u32 = 0xC000_0005;
+/// `LOCK_OPERATION`: the device only reads the memory.
+const IO_READ_ACCESS: u32 = 0;
+/// `MmNonCached` and `MmWriteCombined`.
+const NON_CACHED: u32 = 0;
+const WRITE_COMBINED: u32 = 2;
+/// `MM_DONT_ZERO_ALLOCATION`, `MM_ALLOCATE_FULLY_REQUIRED`.
+const DONT_ZERO: u32 = 0x1;
+const FULLY_REQUIRED: u32 = 0x4;
+/// A list's size in bytes is a 16-bit number.
+const MAX_PAGES: usize = (i16::MAX as usize - size_of::<MDL>()) / size_of::<usize>();
+
+/// Lists' frames that appear at an address of their own, by that address's page.
+static MAPPED: SpinLock<BTreeMap<usize, Region>> = SpinLock::new(BTreeMap::new());
+
+fn pages_spanned(address: usize, bytes: usize) -> usize {
+    (address % PAGE_SIZE).saturating_add(bytes).div_ceil(PAGE_SIZE)
+}
+
+/// Bytes that a list for that buffer takes.
+pub fn size_of_list(address: usize, bytes: usize) -> usize {
+    size_of::<MDL>() + pages_spanned(address, bytes) * size_of::<usize>()
+}
+
+/// The list's page frame numbers.
+///
+/// # Safety
+/// Everywhere below: `mdl` is a list with as many numbers as its buffer spans pages.
+unsafe fn frames<'a>(mdl: *mut MDL) -> &'a mut [usize] {
+    // SAFETY: the caller's.
+    unsafe {
+        let count = pages_spanned((*mdl).ByteOffset as usize, (*mdl).ByteCount as usize);
+        core::slice::from_raw_parts_mut(mdl.add(1).cast(), count)
+    }
+}
+
+/// Fills the numbers in from the page tables; false where a page is missing.
+///
+/// # Safety
+/// As above.
+unsafe fn look_up(mdl: *mut MDL) -> bool {
+    // SAFETY: the caller's.
+    let (start, frames) = unsafe { ((*mdl).StartVa.addr(), frames(mdl)) };
+    frames.iter_mut().enumerate().all(|(index, number)| {
+        let found = paging::physical((start.wrapping_add(index * PAGE_SIZE)) as u64);
+        *number = found.unwrap_or(0) as usize / PAGE_SIZE;
+        found.is_some()
+    })
+}
+
+/// # Safety
+/// As above; the frames are locked.
+unsafe fn map(mdl: *mut MDL, cache: u32) -> PVOID {
+    let uncached = matches!(cache, NON_CACHED | WRITE_COMBINED);
+    let protection = if uncached { Protection::Device } else { Protection::ReadWrite };
+    // SAFETY: the caller's.
+    unsafe {
+        let physical = frames(mdl).iter().map(|&number| (number * PAGE_SIZE) as u64);
+        let Some(region) = Region::map_frames(physical, protection) else { return ptr::null_mut() };
+        let base = region.pointer().as_ptr();
+        MAPPED.lock().insert(base.addr(), region);
+        (*mdl).MappedSystemVa = base.wrapping_add((*mdl).ByteOffset as usize).cast();
+        (*mdl).MdlFlags |= MDL_MAPPED_TO_SYSTEM_VA;
+        (*mdl).MappedSystemVa
+    }
+}
+
+/// # Safety
+/// As above.
+unsafe fn unmap(address: PVOID, mdl: *mut MDL) {
+    let region = MAPPED.lock().remove(&(address.addr() & !(PAGE_SIZE - 1)));
+    if region.is_none() {
+        bugcheck(SYSTEM_PTE_MISUSE, [0x400, address.addr() as u64, mdl.addr() as u64, 0]);
+    }
+    // SAFETY: the caller's.
+    unsafe { (*mdl).MdlFlags &= !(MDL_MAPPED_TO_SYSTEM_VA | MDL_PARTIAL_HAS_BEEN_MAPPED) };
+}
+
+/// Frames between two physical addresses, as many as there are up to `count`.
+fn take_frames(low: u64, high: u64, count: usize) -> Vec<Frame> {
+    let (mut taken, mut too_low) = (Vec::new(), Vec::new());
+    while taken.len() < count {
+        match frame::allocate_run(1, 1, high.saturating_add(1)) {
+            Some(found) if found.physical() >= low => taken.push(found),
+            Some(found) => too_low.push(found),
+            None => break,
+        }
+    }
+    too_low.into_iter().for_each(frame::release);
+    taken
+}
+
+fn allocate_pages(low: u64, high: u64, bytes: usize, flags: u32) -> *mut MDL {
+    let wanted = bytes.div_ceil(PAGE_SIZE);
+    if wanted == 0 || wanted > MAX_PAGES {
+        return ptr::null_mut();
+    }
+    let taken = take_frames(low, high, wanted);
+    let refused = taken.is_empty() || (flags & FULLY_REQUIRED != 0 && taken.len() < wanted);
+    let length = taken.len() * PAGE_SIZE;
+    let list = if refused { None } else { pool::allocate_zeroed(size_of_list(0, length), *b"Mdl ") };
+    let Some(list) = list else {
+        taken.into_iter().for_each(frame::release);
+        return ptr::null_mut();
+    };
+    let mdl = list.as_ptr().cast::<MDL>();
+    // SAFETY: the block is that large, zeroed and nobody else's; the frames were free until now.
+    unsafe {
+        (*mdl).Size = size_of_list(0, length) as i16;
+        (*mdl).MdlFlags = MDL_PAGES_LOCKED;
+        (*mdl).ByteCount = length as u32;
+        for (number, found) in frames(mdl).iter_mut().zip(&taken) {
+            *number = found.physical() as usize / PAGE_SIZE;
+            if flags & DONT_ZERO == 0 {
+                found.direct().write_bytes(0, PAGE_SIZE);
+            }
+        }
+    }
+    mdl
+}
+
+export! {
+    /// *MmSizeOfMdl function (wdm.h)*.
+    pub unsafe extern "win64" fn MmSizeOfMdl(base: PVOID, bytes: usize) -> usize {
+        size_of_list(base.addr(), bytes)
+    }
+
+    /// *MmBuildMdlForNonPagedPool function (wdm.h)*: for memory that needs no locking; its own address is the
+    /// system address.
+    pub unsafe extern "win64" fn MmBuildMdlForNonPagedPool(mdl: *mut MDL) {
+        // SAFETY: the caller's list.
+        unsafe {
+            look_up(mdl);
+            (*mdl).Process = ptr::null_mut();
+            (*mdl).MappedSystemVa = (*mdl).StartVa.wrapping_byte_add((*mdl).ByteOffset as usize);
+            (*mdl).MdlFlags |= MDL_SOURCE_IS_NONPAGED_POOL;
+        }
+    }
+
+    /// *MmProbeAndLockPages function (wdm.h)*: raises STATUS_ACCESS_VIOLATION, which nobody handles, where a page
+    /// is missing.
+    pub unsafe extern "win64" fn MmProbeAndLockPages(mdl: *mut MDL, _mode: KPROCESSOR_MODE, operation: u32) {
+        // SAFETY: the caller's list.
+        unsafe {
+            if !look_up(mdl) {
+                raise(ACCESS_VIOLATION);
+            }
+            (*mdl).Process = ptr::null_mut();
+            (*mdl).MdlFlags |= MDL_PAGES_LOCKED;
+            if operation != IO_READ_ACCESS {
+                (*mdl).MdlFlags |= MDL_WRITE_OPERATION;
+            }
+        }
+    }
+
+    /// *MmUnlockPages function (wdm.h)*: also takes away what was mapped of them.
+    pub unsafe extern "win64" fn MmUnlockPages(mdl: *mut MDL) {
+        // SAFETY: the caller's list.
+        unsafe {
+            if (*mdl).MdlFlags & MDL_MAPPED_TO_SYSTEM_VA != 0 {
+                unmap((*mdl).MappedSystemVa, mdl);
+            }
+            (*mdl).MdlFlags &= !(MDL_PAGES_LOCKED | MDL_WRITE_OPERATION);
+        }
+    }
+
+    /// *MmMapLockedPagesSpecifyCache function (wdm.h)*: an address of the system's for the list's pages; null
+    /// where none is left. There is no user mode to map them into: that raises, as a failure there does.
+    pub unsafe extern "win64" fn MmMapLockedPagesSpecifyCache(
+        mdl: *mut MDL,
+        mode: KPROCESSOR_MODE,
+        cache: u32,
+        _requested: PVOID,
+        _bug_check_on_failure: u32,
+        _priority: u32,
+    ) -> PVOID {
+        if mode != KERNEL_MODE {
+            raise(STATUS_INSUFFICIENT_RESOURCES.bits());
+        }
+        // SAFETY: the caller's list.
+        unsafe { map(mdl, cache) }
+    }
+
+    /// *MmUnmapLockedPages function (wdm.h)*: any access faults afterwards. Of what is not mapped, the system
+    /// stops with 0xDA (inferred).
+    pub unsafe extern "win64" fn MmUnmapLockedPages(address: PVOID, mdl: *mut MDL) {
+        // SAFETY: the caller's list.
+        unsafe { unmap(address, mdl) };
+    }
+
+    /// *MmAllocatePagesForMdl function (wdm.h)*: zeroed pages between two physical addresses, perhaps fewer than
+    /// asked for. (Skipping is not done: no range here is scattered.)
+    pub unsafe extern "win64" fn MmAllocatePagesForMdl(
+        low: PHYSICAL_ADDRESS,
+        high: PHYSICAL_ADDRESS,
+        _skip: PHYSICAL_ADDRESS,
+        bytes: usize,
+    ) -> *mut MDL {
+        allocate_pages(low.cast_unsigned(), high.cast_unsigned(), bytes, 0)
+    }
+
+    /// *MmAllocatePagesForMdlEx function (wdm.h)*: as MmAllocatePagesForMdl, not zeroed or not fewer where the
+    /// flags say so.
+    pub unsafe extern "win64" fn MmAllocatePagesForMdlEx(
+        low: PHYSICAL_ADDRESS,
+        high: PHYSICAL_ADDRESS,
+        _skip: PHYSICAL_ADDRESS,
+        bytes: usize,
+        _cache: u32,
+        flags: u32,
+    ) -> *mut MDL {
+        allocate_pages(low.cast_unsigned(), high.cast_unsigned(), bytes, flags)
+    }
+
+    /// *MmFreePagesFromMdl function (wdm.h)*: the pages; the list itself is the caller's to free.
+    pub unsafe extern "win64" fn MmFreePagesFromMdl(mdl: *mut MDL) {
+        // SAFETY: the caller's list, from MmAllocatePagesForMdl.
+        unsafe {
+            let numbers = frames(mdl);
+            numbers.iter().map(|&number| Frame::containing((number * PAGE_SIZE) as u64)).for_each(frame::release);
+            (*mdl).ByteCount = 0;
+            (*mdl).MdlFlags &= !MDL_PAGES_LOCKED;
+        }
+    }
+}
+
+kernel_test! {
+    /// *MmMapLockedPagesSpecifyCache function (wdm.h)*: the mapping shows the same pages, at the same offset.
+    fn a_mapping_shows_the_buffer_until_it_is_taken_away() {
+        let Some(block) = pool::allocate_zeroed(3 * PAGE_SIZE, *b"MdlT") else { return Ok(()) };
+        let buffer = block.as_ptr().wrapping_add(0x123);
+        let mut storage = [0_usize; 16];
+        let mdl = storage.as_mut_ptr().cast::<MDL>();
+        // SAFETY: buffer and list live until the end of the test; the list is laid out as the headers do it.
+        unsafe {
+            (*mdl).StartVa = ptr::with_exposed_provenance_mut(buffer.expose_provenance() & !(PAGE_SIZE - 1));
+            (*mdl).ByteOffset = (buffer.addr() % PAGE_SIZE) as u32;
+            (*mdl).ByteCount = PAGE_SIZE as u32;
+            check!(MmSizeOfMdl(buffer.cast(), PAGE_SIZE) == size_of::<MDL>() + 16);
+            MmProbeAndLockPages(mdl, KERNEL_MODE, 1);
+            check!((*mdl).MdlFlags == MDL_PAGES_LOCKED | MDL_WRITE_OPERATION);
+            let mapped = MmMapLockedPagesSpecifyCache(mdl, KERNEL_MODE, 1, ptr::null_mut(), 0, 16).cast::<u8>();
+            check!(!mapped.is_null() && mapped.addr() % PAGE_SIZE == buffer.addr() % PAGE_SIZE);
+            for offset in [0, PAGE_SIZE / 2, PAGE_SIZE - 1] {
+                mapped.add(offset).write_volatile(0xA5);
+                check!(buffer.add(offset).read_volatile() == 0xA5);
+            }
+            MmUnlockPages(mdl);
+            check!(!paging::is_present(mapped.addr() as u64) && (*mdl).MdlFlags == 0);
+            MmBuildMdlForNonPagedPool(mdl);
+            check!((*mdl).MappedSystemVa == buffer.cast());
+            let first = frames(mdl)[0] * PAGE_SIZE;
+            check!(paging::physical((*mdl).StartVa.addr() as u64) == Some(first as u64));
+            pool::free(block.addr().get(), u32::from_le_bytes(*b"MdlT"));
+        }
+    }
+
+    /// *MmAllocatePagesForMdlEx function (wdm.h)*: pages of the range only, all of them freed again.
+    fn pages_for_a_list_come_from_the_range_and_go_back() {
+        let low = 24 << 20;
+        let before = frame::free_count();
+        // SAFETY: the list is used and freed as its documentation says.
+        unsafe {
+            let mdl = MmAllocatePagesForMdlEx(low, i64::MAX, 0, 5 * PAGE_SIZE, 1, FULLY_REQUIRED);
+            check!(!mdl.is_null() && (*mdl).ByteCount as usize == 5 * PAGE_SIZE);
+            check!(frames(mdl).iter().all(|&number| number * PAGE_SIZE >= low as usize));
+            let mapped = MmMapLockedPagesSpecifyCache(mdl, KERNEL_MODE, 1, ptr::null_mut(), 0, 16);
+            check!((0..5 * PAGE_SIZE).all(|index| mapped.cast::<u8>().add(index).read_volatile() == 0));
+            MmUnmapLockedPages(mapped, mdl);
+            MmFreePagesFromMdl(mdl);
+            pool::free(mdl.addr(), 0);
+            check!(MmAllocatePagesForMdlEx(0, 0xFFF, 0, PAGE_SIZE, 1, FULLY_REQUIRED).is_null());
+        }
+        // Page tables, heap and pool may have grown by a little; the five pages are back all the same.
+        check!(frame::free_count() + 70 > before);
+    }
+}

@@ -1,0 +1,87 @@
+//! Sections that may be paged, and routines found by name.
+//!
+//! Every section of a driver is resident from load to unload. To lock one is therefore to be right already, and
+//! what is left of these routines is to tell an address in a driver from one that is not.
+
+use squall_testkernel_pure::bugcheck::MEMORY_MANAGEMENT;
+
+use super::modules;
+use crate::ke::bugcheck::bugcheck;
+use crate::ldr::export::{self, Module, export};
+use crate::nt::{BOOLEAN, FALSE, PVOID, UNICODE_STRING};
+use crate::selftest::{check, kernel_test};
+
+use alloc::string::String;
+
+/// The base of the loaded image that holds `address`; anything else is a bug check.
+fn image_of(address: PVOID) -> PVOID {
+    match modules::lookup(address.addr() as u64) {
+        Some((module, _)) if !module.unloaded => core::ptr::with_exposed_provenance_mut(module.base as usize),
+        _ => bugcheck(MEMORY_MANAGEMENT, [0x1234, address.addr() as u64, 0, 0]),
+    }
+}
+
+export! {
+    /// *MmLockPagableDataSection function (wdm.h)*: the section's handle. It is resident anyway. For an address
+    /// in no image the system stops with 0x1A.
+    pub unsafe extern "win64" fn MmLockPagableDataSection(address: PVOID) -> PVOID {
+        image_of(address)
+    }
+
+    /// *MmLockPagableSectionByHandle function (ntddk.h)*.
+    pub unsafe extern "win64" fn MmLockPagableSectionByHandle(handle: PVOID) {
+        image_of(handle);
+    }
+
+    /// *MmUnlockPagableImageSection function (wdm.h)*.
+    pub unsafe extern "win64" fn MmUnlockPagableImageSection(handle: PVOID) {
+        image_of(handle);
+    }
+
+    /// *MmPageEntireDriver function (wdm.h)*: the image's base. It may be paged from now on, and is not.
+    pub unsafe extern "win64" fn MmPageEntireDriver(address: PVOID) -> PVOID {
+        image_of(address)
+    }
+
+    /// *MmResetDriverPaging function (wdm.h)*: as its sections say again; they stay resident.
+    pub unsafe extern "win64" fn MmResetDriverPaging(address: PVOID) {
+        image_of(address);
+    }
+
+    /// *MmGetSystemRoutineAddress function (wdm.h)*: of the kernel or the HAL; null where neither has it.
+    pub unsafe extern "win64" fn MmGetSystemRoutineAddress(name: *const UNICODE_STRING) -> PVOID {
+        // SAFETY: the caller's string.
+        let units = unsafe {
+            core::slice::from_raw_parts((*name).Buffer, usize::from((*name).Length) / size_of::<u16>())
+        };
+        let name = String::from_utf16_lossy(units);
+        let found = export::lookup(Module::Ntoskrnl, &name);
+        found.map_or(core::ptr::null_mut(), <*const _>::cast_mut)
+    }
+
+    /// *MmIsThisAnNtAsSystem function (wdm.h)*: a workstation.
+    pub unsafe extern "win64" fn MmIsThisAnNtAsSystem() -> BOOLEAN {
+        FALSE
+    }
+
+    /// *MmQuerySystemSize function (wdm.h)*: MmSmallSystem.
+    pub unsafe extern "win64" fn MmQuerySystemSize() -> u32 {
+        0
+    }
+}
+
+kernel_test! {
+    /// *MmGetSystemRoutineAddress function (wdm.h)*: null where the name cannot be resolved.
+    fn routines_are_found_by_name() {
+        let find = |name: &str| {
+            let mut units: alloc::vec::Vec<u16> = name.encode_utf16().collect();
+            let bytes = (units.len() * 2) as u16;
+            let name = UNICODE_STRING { Length: bytes, MaximumLength: bytes, Buffer: units.as_mut_ptr() };
+            // SAFETY: the string lives until the call returns.
+            unsafe { MmGetSystemRoutineAddress(&raw const name) }
+        };
+        check!(find("MmGetSystemRoutineAddress").addr() == MmGetSystemRoutineAddress as *const () as usize);
+        check!(!find("KeStallExecutionProcessor").is_null());
+        check!(find("MmGetSystemRoutine").is_null() && find("").is_null());
+    }
+}
