@@ -11,7 +11,8 @@ use crate::nt::{BOOLEAN, DriverCancel, FALSE, IRP, KIRQL, TRUE};
 
 static LOCK: AtomicBool = AtomicBool::new(false);
 
-fn acquire() -> Irql {
+/// Takes the cancel spin lock; gives the level before.
+pub(super) fn acquire() -> Irql {
     let old = irql::raise(Irql::DISPATCH);
     while LOCK.compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
         core::hint::spin_loop();
@@ -19,7 +20,8 @@ fn acquire() -> Irql {
     old
 }
 
-fn release(old: Irql) {
+/// Gives the cancel spin lock back.
+pub(super) fn release(old: Irql) {
     LOCK.store(false, Ordering::Release);
     irql::lower(old);
 }

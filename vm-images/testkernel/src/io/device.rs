@@ -7,6 +7,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use super::start_io;
 use crate::ex::pool;
 use crate::ke::bugcheck::bugcheck;
 use crate::ke::event;
@@ -171,6 +172,7 @@ unsafe fn finish(device: *mut DEVICE_OBJECT) {
 /// The last reference is gone.
 fn remove(address: usize) {
     DATABASE.lock().devices.remove(&address);
+    start_io::forget(address);
     let device = core::ptr::with_exposed_provenance_mut::<DEVICE_OBJECT>(address);
     // SAFETY: the object is the pool's until it is freed below.
     let driver = unsafe { (*device).DriverObject };
