@@ -20,6 +20,7 @@ async fn clean(processors: u8) {
     let device = &verdict.device;
     assert!(device.asserted >= 1000 && device.serviced >= 1000, "{device:?}");
     assert!(device.unload.before_silence >= 1, "no interrupt fell inside Unload: {device:?}");
+    assert!(device.unload.serviced >= 1, "none was serviced inside Unload: {device:?}");
     assert!(verdict.notes.is_empty(), "{:?}", verdict.notes);
 
     let run = RunDir::open(&verdict.run_dir);

@@ -18,8 +18,13 @@
 //! moved the 8259's output just then, what it finds first is a request to look at its local APIC. Having done
 //! that, it goes on with the instruction, and takes the interrupt a few hundred later. This happened to one
 //! interrupt in some thousands. So as long as the line is still high at the second callback, the processor is
-//! made to look again, a few times at most: an interrupt that is masked, or that another processor is taking,
-//! does not hold this one for ever.
+//! made to look again.
+//!
+//! Where another processor takes the interrupt, the same look has another use: it holds this one at the watched
+//! instruction until the other has acknowledged. Without that, the two race, and the driver may silence the
+//! card before the other processor's ISR has begun. A hold ends after [`LOOKS`] looks at the latest, so that a
+//! masked interrupt does not hold a processor for ever. The processor sleeps between looks, not during one
+//! long one, because it must keep taking part when another processor needs all of them to stand still.
 //!
 //! The `longjmp` must not cross a frame of Rust's. What QEMU calls is therefore a few lines of assembly,
 //! which ask [`at`] and, when it has returned, leave by themselves.
@@ -37,6 +42,7 @@ use std::ffi::c_void;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -55,15 +61,22 @@ pub(crate) enum WatchError {
     NoProcessor,
 }
 
-/// How often a processor looks for an interrupt again before it goes on without.
-const LOOKS: u8 = 4;
+/// How often a processor looks whether the line has fallen before it goes on all the same. With [`PAUSE`], this is a
+/// twentieth of a second of the host's time: a busy host may well take that long to run the other processor.
+const LOOKS: u16 = 1_000;
+
+/// The looks that need no pause: these are for this processor's own interrupt.
+const QUICK_LOOKS: u16 = 4;
+
+/// Between two looks after those.
+const PAUSE: Duration = Duration::from_micros(50);
 
 /// An instruction that is watched.
 struct Point {
     address: u64,
     /// A processor was held up here and will come again; and how often it may still be made to look for an
     /// interrupt.
-    held: Option<u8>,
+    held: Option<u16>,
 }
 
 static POINTS: Mutex<Vec<Point>> = Mutex::new(Vec::new());
@@ -250,6 +263,10 @@ extern "C" fn at(index: u32, address: u64) -> *mut CpuState {
         None => null_mut(),
         Some(looks) if looks > 0 && devices.iter().any(|device| device.statistics().line) => {
             point.held = Some(looks - 1);
+            drop(points);
+            if looks <= LOOKS - QUICK_LOOKS {
+                std::thread::sleep(PAUSE);
+            }
             cpu
         }
         Some(_) => {
