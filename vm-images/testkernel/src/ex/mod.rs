@@ -5,6 +5,8 @@ pub mod fast_mutex;
 pub mod interlocked;
 pub mod lookaside;
 pub mod pool;
+pub mod resource;
 pub mod rundown;
 pub mod slist;
+pub mod spin_lock;
 pub mod work;

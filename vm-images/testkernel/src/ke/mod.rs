@@ -1,6 +1,7 @@
 //! The kernel proper: IRQLs, locks, threads and the dispatcher, deferred procedure calls, timers, interrupts,
 //! and the bug check that ends it all.
 
+pub mod apc;
 pub mod bugcheck;
 pub mod bugcheck_callback;
 pub mod call;

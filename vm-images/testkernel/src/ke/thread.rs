@@ -82,6 +82,10 @@ pub struct Thread {
     references: AtomicUsize,
     /// The next of the threads that have ended and still hold their stack.
     pub next_zombie: AtomicPtr<Thread>,
+    /// Critical regions that it is in, and has not left.
+    pub kernel_apcs_off: AtomicU32,
+    /// Guarded regions likewise.
+    pub all_apcs_off: AtomicU32,
     id: u32,
     name: [u8; NAME_BYTES],
 }
@@ -135,6 +139,8 @@ impl Thread {
             stack: UnsafeCell::new(stack),
             references: AtomicUsize::new(1),
             next_zombie: AtomicPtr::new(ptr::null_mut()),
+            kernel_apcs_off: AtomicU32::new(0),
+            all_apcs_off: AtomicU32::new(0),
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             name: name_bytes,
         }));

@@ -186,10 +186,4 @@ export! {
     pub unsafe extern "win64" fn KeRevertToUserAffinityThreadEx(affinity: KAFFINITY) {
         thread::set_affinity(if affinity == 0 { KAFFINITY::MAX } else { affinity });
     }
-
-    /// *KeEnterCriticalRegion function (ntddk.h)*: nothing to do, as no APC is ever delivered.
-    pub unsafe extern "win64" fn KeEnterCriticalRegion() {}
-
-    /// *KeLeaveCriticalRegion function (ntddk.h)*.
-    pub unsafe extern "win64" fn KeLeaveCriticalRegion() {}
 }
