@@ -1,5 +1,6 @@
 //! The card: registers, FIFO, line, and the storm that plays on them.
 
+use serde::{Deserialize, Serialize};
 use squall_registers::{Control, IDENT, Register, Status};
 
 use crate::access::{Access, Refused};
@@ -7,16 +8,20 @@ use crate::counters::Statistics;
 use crate::effects::{Effects, LineChange};
 use crate::event::{Event, Kind, Origin};
 use crate::fifo::Fifo;
+use crate::saved;
 use crate::storm::{Storm, StormSpec, StormSpecError, Wait};
 
 /// Where events go.
 type Journal<'a> = &'a mut dyn FnMut(Event);
 
 /// A sampling card. The [crate](crate)'s documentation says who calls what.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Card {
     // What a driver can see, and a reset clears.
+    #[serde(with = "saved::control")]
     control: Control,
+    #[serde(with = "saved::status")]
     status: Status,
     fifo: Fifo,
     sequence: u32,
@@ -25,6 +30,7 @@ pub struct Card {
     // how it has moved in the call that is running.
     line: bool,
     outstanding: bool,
+    #[serde(skip)]
     line_change: Option<LineChange>,
 
     // The bench's side, which a reset leaves alone.
@@ -127,6 +133,13 @@ impl Card {
     /// The bench stops the storm, if there is one.
     pub fn stop_storm(&mut self, journal: Journal<'_>) -> Effects {
         self.end_storm(journal);
+        self.effects()
+    }
+
+    /// The card was restored: its journal is told so, and the emulator learns of the deadline. The line does
+    /// not move, since what hangs on it was restored as well.
+    pub fn restored(&mut self, journal: Journal<'_>) -> Effects {
+        self.tell(Kind::Restored, 0, journal);
         self.effects()
     }
 

@@ -1,7 +1,10 @@
 //! What the bench counts. No guest can see or reset it.
 
+use serde::{Deserialize, Serialize};
+
 /// What the card has done since it was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Statistics {
     /// Samples asked for.
     pub fired: u64,
@@ -34,7 +37,8 @@ pub struct Statistics {
 /// The second ends when the driver silences the card by clearing `IRQ_ENABLE`, and may be longer or shorter:
 /// `before_silence` counts in it, and says whether the storm was on when Unload ran, which is the whole point
 /// of a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct UnloadWindow {
     /// How often Unload was entered.
     pub entered: u64,

@@ -50,6 +50,8 @@ pub enum Kind {
     Storm = 14,
     /// An access of a size or alignment that the window does not answer.
     Refused = 15,
+    /// The card was restored from a snapshot. What follows continues what the snapshot had seen.
+    Restored = 16,
 }
 
 /// Who asked for a sample.

@@ -36,6 +36,11 @@ impl Fifo {
         }
     }
 
+    /// Oldest first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
+        (0..self.len).map(|n| self.samples[(self.oldest + n) % FIFO_DEPTH])
+    }
+
     pub(crate) fn level(&self) -> u32 {
         self.len as u32
     }

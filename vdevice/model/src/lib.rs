@@ -24,6 +24,12 @@
 //! and a seeded jitter more, and takes the next. A sample that was taken while the guest had interrupts
 //! disabled will be acknowledged by nobody; the storm then rests until they are enabled again.
 //!
+//! # Saving
+//!
+//! A [`Card`] is its own saved state: what is serialised and read back goes on as the first would have, down to
+//! the next number of its random generator. What is read back is checked, so that no card can be made that
+//! breaks its own rules.
+//!
 //! # What is not modelled
 //!
 //! DMA, a sample rate of the card's own, and any latency: a register access takes no time, and the line
@@ -36,6 +42,7 @@ mod counters;
 mod effects;
 mod event;
 mod fifo;
+mod saved;
 mod storm;
 
 pub use access::{Access, Refused};

@@ -1,12 +1,16 @@
 //! The machine that presses the button: a schedule of samples, paced by the guest's acknowledgements.
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::saved;
 
 /// The longest gap and the largest jitter, in virtual nanoseconds: one second.
 pub const MAX_GAP_NS: u64 = 1_000_000_000;
 
 /// A storm to be started: every schedule is a pure function of this and of when the guest acknowledges.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct StormSpec {
     /// Virtual nanoseconds from an acknowledgement to the next sample, at most [`MAX_GAP_NS`].
     pub gap_ns: u64,
@@ -46,7 +50,7 @@ impl StormSpec {
 }
 
 /// What a running storm waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Wait {
     /// The guest's acknowledgement.
     Acknowledgement,
@@ -57,8 +61,10 @@ pub(crate) enum Wait {
 }
 
 /// A running storm.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Storm {
+    #[serde(deserialize_with = "saved::spec")]
     pub(crate) spec: StormSpec,
     pub(crate) wait: Wait,
     taken: u64,
@@ -85,7 +91,7 @@ impl Storm {
 
 /// Steele, Lea and Flood's SplitMix64. It is written out here because a seed names a schedule: a run is
 /// replayed by its seed, so the numbers may never change with a library's version.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct SplitMix64(u64);
 
 impl SplitMix64 {
