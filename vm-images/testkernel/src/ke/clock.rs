@@ -97,6 +97,23 @@ export! {
         TICK as u32
     }
 
+    /// *KeQueryInterruptTime function (wdm.h)*: 100 ns units since the start.
+    pub unsafe extern "win64" fn KeQueryInterruptTime() -> u64 {
+        interrupt_time()
+    }
+
+    /// *KeQuerySystemTime function (wdm.h)*, which the headers mostly read inline: 100 ns units since 1601.
+    pub unsafe extern "win64" fn KeQuerySystemTime(time: *mut i64) {
+        // SAFETY: the caller's.
+        unsafe { time.write(system_time().cast_signed()) };
+    }
+
+    /// *KeQueryTickCount macro (wdm.h)*, which the headers mostly read inline: ticks since the start.
+    pub unsafe extern "win64" fn KeQueryTickCount(count: *mut i64) {
+        // SAFETY: the caller's.
+        unsafe { count.write((interrupt_time() / TICK).cast_signed()) };
+    }
+
     /// *KeQuerySystemTimePrecise function (wdm.h)*: 100 ns units since 1601.
     pub unsafe extern "win64" fn KeQuerySystemTimePrecise(time: *mut i64) {
         // SAFETY: the caller's.

@@ -16,7 +16,8 @@ use super::rendezvous::Sleep;
 use super::thread::Thread;
 use super::timer::TimerQueue;
 use crate::ldr::export::{export, export_data};
-use crate::nt::KAFFINITY;
+use crate::nt::{KAFFINITY, NTSTATUS, STATUS_INVALID_PARAMETER, STATUS_SUCCESS};
+use crate::selftest::{check, kernel_test};
 
 /// More processors than this are not started.
 pub const MAX_PROCESSORS: usize = 8;
@@ -268,5 +269,68 @@ export! {
     /// *KeQueryActiveGroupCount function (wdm.h)*: 1.
     pub unsafe extern "win64" fn KeQueryActiveGroupCount() -> u16 {
         1
+    }
+
+    /// *KeQueryMaximumGroupCount function (wdm.h)*: 1.
+    pub unsafe extern "win64" fn KeQueryMaximumGroupCount() -> u16 {
+        1
+    }
+
+    /// *KeQueryGroupAffinity function (wdm.h)*: the processors of a group; 0 where there is no such group.
+    pub unsafe extern "win64" fn KeQueryGroupAffinity(group: u16) -> KAFFINITY {
+        if group == 0 { all_mask() } else { 0 }
+    }
+
+    /// *KeGetProcessorNumberFromIndex function (wdm.h)*: STATUS_INVALID_PARAMETER where there is no such
+    /// processor.
+    pub unsafe extern "win64" fn KeGetProcessorNumberFromIndex(
+        index: u32,
+        number: *mut PROCESSOR_NUMBER,
+    ) -> NTSTATUS {
+        if index as usize >= count() {
+            return STATUS_INVALID_PARAMETER;
+        }
+        // SAFETY: the caller's.
+        unsafe { number.write(PROCESSOR_NUMBER { group: 0, number: index as u8, reserved: 0 }) };
+        STATUS_SUCCESS
+    }
+
+    /// *KeGetProcessorIndexFromNumber function (wdm.h)*: INVALID_PROCESSOR_INDEX where there is no such
+    /// processor.
+    pub unsafe extern "win64" fn KeGetProcessorIndexFromNumber(number: *const PROCESSOR_NUMBER) -> u32 {
+        // SAFETY: the caller's.
+        let PROCESSOR_NUMBER { group, number, reserved } = unsafe { number.read() };
+        let exists = group == 0 && reserved == 0 && usize::from(number) < count();
+        if exists { number.into() } else { u32::MAX }
+    }
+
+    /// *KeQueryHighestNodeNumber function (wdm.h)*: 0, the only node.
+    pub unsafe extern "win64" fn KeQueryHighestNodeNumber() -> u16 {
+        0
+    }
+
+    /// *KeGetCurrentNodeNumber function (wdm.h)*: 0, the only node.
+    pub unsafe extern "win64" fn KeGetCurrentNodeNumber() -> u16 {
+        0
+    }
+}
+
+kernel_test! {
+    /// *KeGetProcessorNumberFromIndex function (wdm.h)* and back; beyond the last there is none.
+    fn processors_have_numbers_and_indexes() {
+        let mut number = PROCESSOR_NUMBER { group: 9, number: 9, reserved: 9 };
+        // SAFETY: the number has room.
+        unsafe {
+            for index in 0..count() as u32 {
+                check!(KeGetProcessorNumberFromIndex(index, &raw mut number) == STATUS_SUCCESS);
+                check!(number.group == 0 && u32::from(number.number) == index && number.reserved == 0);
+                check!(KeGetProcessorIndexFromNumber(&raw const number) == index);
+            }
+            let beyond = count() as u32;
+            check!(KeGetProcessorNumberFromIndex(beyond, &raw mut number) == STATUS_INVALID_PARAMETER);
+            number.number = beyond as u8;
+            check!(KeGetProcessorIndexFromNumber(&raw const number) == u32::MAX);
+            check!(KeQueryGroupAffinity(0) == all_mask() && KeQueryGroupAffinity(1) == 0);
+        }
     }
 }

@@ -13,13 +13,15 @@
 //!
 //! The change itself must take no lock: whoever holds it may be among those who wait.
 
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 
 use squall_testkernel_pure::vectors::IPI_VECTOR;
 
+use super::irql::{self, Irql};
 use super::lock::SpinLock;
 use super::processor;
 use crate::hal::apic;
+use crate::ldr::export::export;
 use crate::mm::paging;
 use crate::selftest::{check, kernel_test};
 
@@ -123,10 +125,80 @@ pub fn interrupt() {
         core::hint::spin_loop();
     }
     paging::flush_this_processor();
+    let routine = EVERYWHERE.load(Ordering::Acquire);
+    if !routine.is_null() {
+        // SAFETY: `everywhere` stored the routine that its caller gave for this, and waits for this to return.
+        unsafe { core::mem::transmute::<*mut (), Routine>(routine)(ARGUMENT.load(Ordering::Relaxed)) };
+    }
     DEPARTED.fetch_add(1, Ordering::AcqRel);
 }
 
+/// `KIPI_BROADCAST_WORKER`.
+pub type Routine = unsafe extern "win64" fn(argument: usize) -> usize;
+
+/// What every processor is to run before it departs; null where that is nothing.
+static EVERYWHERE: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+static ARGUMENT: AtomicUsize = AtomicUsize::new(0);
+
+export! {
+    /// *KeIpiGenericCall function (wdm.h)*: runs the routine on every processor at the same time, at IPI_LEVEL;
+    /// returns what it returned on this one. At DISPATCH_LEVEL or below.
+    pub unsafe extern "win64" fn KeIpiGenericCall(routine: Routine, argument: usize) -> usize {
+        let _initiator = INITIATOR.lock();
+        let me = processor::current_number();
+        ARRIVED.store(0, Ordering::Relaxed);
+        DEPARTED.store(0, Ordering::Relaxed);
+        OPEN.store(false, Ordering::Relaxed);
+        ARGUMENT.store(argument, Ordering::Relaxed);
+        EVERYWHERE.store(routine as *mut (), Ordering::Release);
+        let others = processor::count() - 1;
+        // Nobody is held asleep: an interrupt wakes whoever sleeps.
+        processor::all()
+            .filter(|other| other.number() != me)
+            .for_each(|other| apic::interrupt(other.apic_id, IPI_VECTOR));
+        while ARRIVED.load(Ordering::Acquire) < others {
+            core::hint::spin_loop();
+        }
+        let old = irql::raise(Irql::of_vector(IPI_VECTOR));
+        OPEN.store(true, Ordering::Release);
+        // SAFETY: the caller gave the routine for this call.
+        let result = unsafe { routine(argument) };
+        while DEPARTED.load(Ordering::Acquire) < others {
+            core::hint::spin_loop();
+        }
+        EVERYWHERE.store(core::ptr::null_mut(), Ordering::Release);
+        irql::lower(old);
+        result
+    }
+}
+
 kernel_test! {
+    /// *KeIpiGenericCall function (wdm.h)*: on every processor, once, at IPI_LEVEL, simultaneously.
+    fn a_generic_call_runs_everywhere_at_once() {
+        static INSIDE: AtomicUsize = AtomicUsize::new(0);
+        static AT_LEVEL: AtomicUsize = AtomicUsize::new(0);
+        unsafe extern "win64" fn meet(argument: usize) -> usize {
+            INSIDE.fetch_add(1, Ordering::AcqRel);
+            if irql::current() == Irql::of_vector(IPI_VECTOR) {
+                AT_LEVEL.fetch_add(1, Ordering::AcqRel);
+            }
+            // All are inside at the same time, or this would never end.
+            while INSIDE.load(Ordering::Acquire) < processor::count() {
+                core::hint::spin_loop();
+            }
+            argument + 1
+        }
+        for round in 0..50 {
+            INSIDE.store(0, Ordering::Release);
+            AT_LEVEL.store(0, Ordering::Release);
+            // SAFETY: the routine touches atomics only.
+            check!(unsafe { KeIpiGenericCall(meet, round) } == round + 1);
+            check!(INSIDE.load(Ordering::Acquire) == processor::count());
+            check!(AT_LEVEL.load(Ordering::Acquire) == processor::count());
+        }
+        check!(irql::current() == Irql::PASSIVE);
+    }
+
     fn nobody_else_moves_while_the_others_are_parked() {
         use crate::ke::thread;
         use core::sync::atomic::AtomicU32;

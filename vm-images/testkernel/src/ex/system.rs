@@ -1,0 +1,84 @@
+//! Small questions to the executive: the previous mode, local time, identifiers, exceptions.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use crate::hal::clock;
+use crate::ke::bugcheck;
+use crate::ldr::export::export;
+use crate::nt::{KERNEL_MODE, KPROCESSOR_MODE, NTSTATUS, STATUS_SUCCESS};
+use crate::selftest::{check, kernel_test};
+
+/// `STATUS_ACCESS_VIOLATION`.
+const ACCESS_VIOLATION: u32 = 0xC000_0005;
+/// `STATUS_DATATYPE_MISALIGNMENT`.
+const DATATYPE_MISALIGNMENT: u32 = 0x8000_0002;
+
+/// Numbers that no two calls get alike: splitmix64 over the processor's counter and a count of calls.
+fn mixed() -> u64 {
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    let calls = CALLS.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
+    let mut value = clock::counter().rotate_left(32) ^ calls;
+    value = (value ^ value >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    value = (value ^ value >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+    value ^ value >> 31
+}
+
+export! {
+    /// *ExGetPreviousMode function (wdm.h)*: KernelMode; there is no other.
+    pub unsafe extern "win64" fn ExGetPreviousMode() -> KPROCESSOR_MODE {
+        KERNEL_MODE
+    }
+
+    /// *ExSystemTimeToLocalTime function (wdm.h)*: the guest's time zone is UTC.
+    pub unsafe extern "win64" fn ExSystemTimeToLocalTime(system: *const i64, local: *mut i64) {
+        // SAFETY: the caller's.
+        unsafe { local.write(system.read()) };
+    }
+
+    /// *ExLocalTimeToSystemTime function (wdm.h)*: the guest's time zone is UTC.
+    pub unsafe extern "win64" fn ExLocalTimeToSystemTime(local: *const i64, system: *mut i64) {
+        // SAFETY: the caller's.
+        unsafe { system.write(local.read()) };
+    }
+
+    /// *ExUuidCreate function (ntddk.h)*: of version 4, random as far as a clock is.
+    pub unsafe extern "win64" fn ExUuidCreate(uuid: *mut [u8; 16]) -> NTSTATUS {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&mixed().to_le_bytes());
+        bytes[8..].copy_from_slice(&mixed().to_le_bytes());
+        // Version in the upper half of the third field (little-endian), variant in the fourth.
+        bytes[7] = 0x40 | (bytes[7] & 0x0F);
+        bytes[8] = 0x80 | (bytes[8] & 0x3F);
+        // SAFETY: the caller's; bytes need no alignment.
+        unsafe { uuid.write(bytes) };
+        STATUS_SUCCESS
+    }
+
+    /// *ExRaiseStatus function (wdm.h)*: nobody handles it, so the system stops.
+    pub unsafe extern "win64" fn ExRaiseStatus(status: NTSTATUS) -> ! {
+        bugcheck::raise(status.bits())
+    }
+
+    /// *ExRaiseAccessViolation function (ntddk.h)*: as ExRaiseStatus.
+    pub unsafe extern "win64" fn ExRaiseAccessViolation() -> ! {
+        bugcheck::raise(ACCESS_VIOLATION)
+    }
+
+    /// *ExRaiseDatatypeMisalignment function (ntddk.h)*: as ExRaiseStatus.
+    pub unsafe extern "win64" fn ExRaiseDatatypeMisalignment() -> ! {
+        bugcheck::raise(DATATYPE_MISALIGNMENT)
+    }
+}
+
+kernel_test! {
+    /// *ExUuidCreate function (ntddk.h)*: each call another identifier.
+    fn identifiers_are_of_version_4_and_differ() {
+        let [mut first, mut second] = [[0_u8; 16]; 2];
+        // SAFETY: both have room.
+        unsafe {
+            check!(ExUuidCreate(&raw mut first) == STATUS_SUCCESS);
+            check!(ExUuidCreate(&raw mut second) == STATUS_SUCCESS);
+        }
+        check!(first != second && first[7] >> 4 == 4 && first[8] >> 6 == 2);
+    }
+}

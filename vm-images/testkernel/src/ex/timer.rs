@@ -1,0 +1,155 @@
+//! The executive's timers: allocated by the system, with a callback at DISPATCH_LEVEL.
+//!
+//! Each is a KTIMER with a DPC that calls the driver. Deleting one with the wish to wait returns when the
+//! callback runs nowhere and will not run again; otherwise the memory goes a moment later.
+
+use core::ffi::c_void;
+use core::ptr;
+
+use alloc::boxed::Box;
+
+use super::work::{self, WorkItem};
+use crate::ke::{dispatcher, dpc, list, timer, wait};
+use crate::ldr::export::export;
+use crate::nt::{BOOLEAN, FALSE, KDPC, KTIMER, PVOID, TRUE, object_type};
+use crate::selftest::{check, kernel_test};
+
+/// `EXT_CALLBACK`.
+pub type Callback = unsafe extern "win64" fn(timer: *mut ExTimer, context: PVOID);
+
+/// `EX_TIMER_NOTIFICATION`: stays signalled; otherwise one waiter is let go.
+const NOTIFICATION: u32 = 1 << 31;
+/// 100 ns units in the milliseconds that periods are counted in.
+const UNITS_PER_MS: i64 = 10_000;
+
+/// `EX_TIMER`: opaque to drivers, which may wait for it.
+#[derive(Debug)]
+#[repr(C)]
+pub struct ExTimer {
+    timer: KTIMER,
+    dpc: KDPC,
+    callback: Option<Callback>,
+    context: PVOID,
+    item: WorkItem,
+}
+
+unsafe extern "win64" fn expired(_: *mut KDPC, timer: *mut c_void, _: *mut c_void, _: *mut c_void) {
+    let timer: *mut ExTimer = timer.cast();
+    // SAFETY: the timer is freed only after its DPCs were flushed.
+    unsafe {
+        if let Some(callback) = (*timer).callback {
+            callback(timer, (*timer).context);
+        }
+    }
+}
+
+/// Frees a timer that is not running, once no processor calls its callback. At PASSIVE_LEVEL.
+unsafe extern "win64" fn free(timer: PVOID) {
+    dpc::flush_all();
+    // SAFETY: made as a box by ExAllocateTimer; it is not running and its DPC has run.
+    drop(unsafe { Box::from_raw(timer.cast::<ExTimer>()) });
+}
+
+export! {
+    /// *ExAllocateTimer function (wdm.h)*: one that does not run.
+    pub unsafe extern "win64" fn ExAllocateTimer(
+        callback: Option<Callback>,
+        context: PVOID,
+        attributes: u32,
+    ) -> *mut ExTimer {
+        let made = Box::into_raw(Box::new(ExTimer {
+            timer: timer::UNUSED,
+            dpc: dpc::UNUSED,
+            callback,
+            context,
+            item: WorkItem { list: list::UNLINKED, routine: Some(free), parameter: ptr::null_mut() },
+        }));
+        let notification = attributes & NOTIFICATION != 0;
+        let kind =
+            if notification { object_type::TIMER_NOTIFICATION } else { object_type::TIMER_SYNCHRONIZATION };
+        // SAFETY: just made, and nobody else's yet.
+        unsafe {
+            timer::initialize(&raw mut (*made).timer, kind);
+            dpc::initialize(&raw mut (*made).dpc, Some(expired), made.cast());
+            (*made).item.parameter = made.cast();
+        }
+        made
+    }
+
+    /// *ExSetTimer function (wdm.h)*: TRUE where it was running. Periods are rounded up to milliseconds.
+    pub unsafe extern "win64" fn ExSetTimer(
+        timer: *mut ExTimer,
+        due: i64,
+        period: i64,
+        _parameters: PVOID,
+    ) -> BOOLEAN {
+        let period = period.max(0).unsigned_abs().div_ceil(UNITS_PER_MS.unsigned_abs());
+        let period = u32::try_from(period).unwrap_or(u32::MAX);
+        let due = wait::Deadline::from_driver(due).0;
+        // SAFETY: the caller's timer, under the lock.
+        unsafe {
+            let dpc = if (*timer).callback.is_some() { &raw mut (*timer).dpc } else { ptr::null_mut() };
+            timer::set(&mut dispatcher::lock(), &raw mut (*timer).timer, due, period, dpc).into()
+        }
+    }
+
+    /// *ExCancelTimer function (wdm.h)*: TRUE where it was running.
+    pub unsafe extern "win64" fn ExCancelTimer(timer: *mut ExTimer, _parameters: PVOID) -> BOOLEAN {
+        let _guard = dispatcher::lock();
+        // SAFETY: the caller's timer, under the lock.
+        unsafe { timer::remove(&raw mut (*timer).timer) }.into()
+    }
+
+    /// *ExDeleteTimer function (wdm.h)*: TRUE where it was running and is cancelled; with `wait` its callback runs
+    /// nowhere when this returns, at PASSIVE_LEVEL then. (A timer that is not to be cancelled is all the same.)
+    pub unsafe extern "win64" fn ExDeleteTimer(
+        timer: *mut ExTimer,
+        _cancel: BOOLEAN,
+        wait: BOOLEAN,
+        _parameters: PVOID,
+    ) -> BOOLEAN {
+        // SAFETY: the caller's timer, which it does not use any more.
+        unsafe {
+            let running = ExCancelTimer(timer, ptr::null_mut());
+            if wait == FALSE {
+                work::queue(&raw mut (*timer).item, 1);
+            } else {
+                free(timer.cast());
+            }
+            running
+        }
+    }
+}
+
+kernel_test! {
+    /// *ExSetTimer function (wdm.h)*: the callback is called each period; none comes after ExDeleteTimer has waited.
+    fn a_timer_of_the_executives_calls_back_until_it_is_deleted() {
+        use core::sync::atomic::{AtomicU32, Ordering};
+        static CALLS: AtomicU32 = AtomicU32::new(0);
+        unsafe extern "win64" fn count(_: *mut ExTimer, context: PVOID) {
+            let level = crate::ke::irql::current();
+            if context.addr() == 7 && level == crate::ke::irql::Irql::DISPATCH {
+                CALLS.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        CALLS.store(0, Ordering::Relaxed);
+        // SAFETY: the timers are deleted below and not used after.
+        unsafe {
+            let timer = ExAllocateTimer(Some(count), ptr::without_provenance_mut(7), 0);
+            check!(ExSetTimer(timer, -10_000, 20_000, ptr::null_mut()) == FALSE);
+            check!(wait::for_one(timer.cast(), None) == wait::Wakeup::Object(0));
+            crate::ke::thread::sleep_ns(40_000_000);
+            check!(ExDeleteTimer(timer, TRUE, TRUE, ptr::null_mut()) == TRUE);
+            let often = CALLS.load(Ordering::Relaxed);
+            check!(often >= 3);
+            crate::ke::thread::sleep_ns(10_000_000);
+            check!(CALLS.load(Ordering::Relaxed) == often);
+
+            let timer = ExAllocateTimer(None, ptr::null_mut(), NOTIFICATION);
+            check!(ExSetTimer(timer, -10_000_000_000, 0, ptr::null_mut()) == FALSE);
+            check!(ExCancelTimer(timer, ptr::null_mut()) == TRUE);
+            check!(ExCancelTimer(timer, ptr::null_mut()) == FALSE);
+            check!(ExDeleteTimer(timer, TRUE, FALSE, ptr::null_mut()) == FALSE);
+        }
+    }
+}
