@@ -7,7 +7,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use super::start_io;
+use super::{start_io, timer};
 use crate::ex::pool;
 use crate::ke::bugcheck::bugcheck;
 use crate::ke::event;
@@ -141,6 +141,8 @@ pub unsafe fn delete(device: *mut DEVICE_OBJECT) {
         unsafe { (*device).ReferenceCount == 0 && (*device).AttachedDevice.is_null() }
     };
     names::with(|names| names.remove(|object| object == address));
+    // SAFETY: the object stays until `finish`, which this call or a later one leads to.
+    unsafe { timer::stop(device) };
     if idle {
         // SAFETY: as above; it is marked, so this happens once.
         unsafe { finish(device) };
@@ -175,7 +177,10 @@ fn remove(address: usize) {
     start_io::forget(address);
     let device = core::ptr::with_exposed_provenance_mut::<DEVICE_OBJECT>(address);
     // SAFETY: the object is the pool's until it is freed below.
-    let driver = unsafe { (*device).DriverObject };
+    let driver = unsafe {
+        timer::free(device);
+        (*device).DriverObject
+    };
     pool::free(address, 0);
     ob::dereference(driver.addr());
 }

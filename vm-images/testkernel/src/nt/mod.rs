@@ -18,6 +18,7 @@
     reason = "a vocabulary: families of flags and statuses are kept whole where a reader expects them"
 )]
 
+pub mod controller;
 pub mod dispatcher;
 pub mod file;
 pub mod interrupt;
@@ -27,9 +28,11 @@ pub mod object;
 pub mod queue;
 pub mod registry;
 pub mod resource;
+pub mod rtl;
 pub mod status;
 pub mod types;
 
+pub use controller::*;
 pub use dispatcher::*;
 pub use file::*;
 pub use interrupt::*;
@@ -39,6 +42,7 @@ pub use object::*;
 pub use queue::*;
 pub use registry::*;
 pub use resource::*;
+pub use rtl::*;
 pub use status::*;
 pub use types::*;
 

@@ -4,6 +4,8 @@ use super::{IRP, KDEVICE_QUEUE, KDPC, KEVENT, NTSTATUS, PVOID, UNICODE_STRING, i
 
 /// `IO_TYPE_DEVICE`, `IO_TYPE_DRIVER` and their like: the first field of each I/O object.
 pub mod io_type {
+    /// A controller object.
+    pub const CONTROLLER: i16 = 2;
     /// A device object.
     pub const DEVICE: i16 = 3;
     /// A driver object.

@@ -10,6 +10,9 @@
 //! | `file-reference-left` | a device opened with IoGetDeviceObjectPointer and never given up |
 //! | `irp-left` | a packet that the driver made |
 //! | `mdl-left` | a memory descriptor list that the driver made |
+//! | `work-item-left` | a work item that IoFreeWorkItem was not called for |
+//! | `controller-left` | a controller object |
+//! | `error-log-entry-left` | an entry of the error log, neither written nor freed |
 //! | `pool-left` | pool that the driver allocated |
 //! | `resource-claim-left` | ports, memory or lines that IoReportResourceForDetection claimed |
 //!
@@ -36,7 +39,13 @@ use crate::ob::names;
 const MAX_OF_A_KIND: usize = 32;
 
 /// What the kernel makes of pool on a driver's behalf, by the tag of its blocks.
-const OBJECTS: [(&str, [u8; 4]); 2] = [("irp-left", *b"Irp "), ("mdl-left", *b"Mdl ")];
+const OBJECTS: [(&str, [u8; 4]); 5] = [
+    ("irp-left", *b"Irp "),
+    ("mdl-left", *b"Mdl "),
+    ("work-item-left", *b"IoWk"),
+    ("controller-left", *b"IoCt"),
+    ("error-log-entry-left", *b"IoEr"),
+];
 
 /// Everything that still leads to a driver whose Unload has returned.
 pub fn after_unload(driver: &Loaded) -> Vec<Finding> {
