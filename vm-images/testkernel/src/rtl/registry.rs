@@ -22,15 +22,13 @@ use crate::nt::{
     STATUS_NO_MEMORY, STATUS_OBJECT_NAME_NOT_FOUND, STATUS_OBJECT_TYPE_MISMATCH, STATUS_SUCCESS,
     UNICODE_STRING,
 };
+use crate::selftest::{check, kernel_test};
 
-/// The key that the call is about; `None` where it is optional and missing.
+/// The path of a key that is not given as a handle.
 ///
 /// # Safety
-/// `path` must be what `relative_to` says: a handle or a terminated string.
-unsafe fn top_key(relative_to: u32, path: *const u16) -> Result<Option<KeyId>, NTSTATUS> {
-    if relative_to & RTL_REGISTRY_HANDLE != 0 {
-        return key::of_handle(path.cast_mut().cast()).map(Some);
-    }
+/// `path` must be null or a terminated string.
+unsafe fn full_path(relative_to: u32, path: *const u16) -> Result<Vec<u16>, NTSTATUS> {
     let base = match relative_to & 0xFFFF {
         RTL_REGISTRY_ABSOLUTE => "",
         RTL_REGISTRY_SERVICES => cm::SERVICES,
@@ -46,6 +44,19 @@ unsafe fn top_key(relative_to: u32, path: *const u16) -> Result<Option<KeyId>, N
         // SAFETY: the caller's contract.
         name.extend_from_slice(unsafe { terminated(path) });
     }
+    Ok(name)
+}
+
+/// The key that the call is about; `None` where it is optional and missing.
+///
+/// # Safety
+/// `path` must be what `relative_to` says: a handle or a terminated string.
+unsafe fn top_key(relative_to: u32, path: *const u16) -> Result<Option<KeyId>, NTSTATUS> {
+    if relative_to & RTL_REGISTRY_HANDLE != 0 {
+        return key::of_handle(path.cast_mut().cast()).map(Some);
+    }
+    // SAFETY: the caller's contract.
+    let name = unsafe { full_path(relative_to, path) }?;
     match cm::with(|registry| registry.open(None, &name)) {
         Ok(key) => Ok(Some(key)),
         Err(_) if relative_to & RTL_REGISTRY_OPTIONAL != 0 => Ok(None),
@@ -264,6 +275,111 @@ export! {
                 }
             }
             at = at.wrapping_add(1);
+        }
+    }
+}
+
+/// The path that a key is relative to, with the rest appended; a handle has none.
+///
+/// # Safety
+/// `path` must be what `relative_to` says.
+unsafe fn existing(relative_to: u32, path: *const u16) -> Result<KeyId, NTSTATUS> {
+    // SAFETY: the caller's contract.
+    unsafe { top_key(relative_to & !RTL_REGISTRY_OPTIONAL, path) }?.ok_or(STATUS_OBJECT_NAME_NOT_FOUND)
+}
+
+/// The key itself, made where it is missing.
+///
+/// # Safety
+/// As for [`existing`].
+unsafe fn made(relative_to: u32, path: *const u16) -> Result<KeyId, NTSTATUS> {
+    if relative_to & RTL_REGISTRY_HANDLE != 0 {
+        return key::of_handle(path.cast_mut().cast());
+    }
+    // SAFETY: the caller's contract.
+    let name = unsafe { full_path(relative_to, path) }?;
+    cm::with(|registry| registry.create(None, &name)).map(|(key, _)| key).map_err(cm::status_of)
+}
+
+fn outcome<T>(result: Result<T, NTSTATUS>) -> NTSTATUS {
+    result.err().unwrap_or(STATUS_SUCCESS)
+}
+
+export! {
+    /// *RtlWriteRegistryValue function (wdm.h)*: makes the key where it is missing.
+    pub unsafe extern "win64" fn RtlWriteRegistryValue(
+        relative_to: u32,
+        path: *const u16,
+        name: *const u16,
+        kind: u32,
+        data: PVOID,
+        length: u32,
+    ) -> NTSTATUS {
+        // SAFETY: the caller gives terminated strings, or a handle, and that many bytes. They are copied before the
+        // registry is locked.
+        outcome(unsafe {
+            let name = terminated(name).to_vec();
+            let data = if data.is_null() || length == 0 {
+                Vec::new()
+            } else {
+                core::slice::from_raw_parts(data.cast::<u8>(), length as usize).to_vec()
+            };
+            made(relative_to, path).and_then(|key| {
+                cm::with(|registry| registry.set_value(key, &name, kind, &data)).map_err(cm::status_of)
+            })
+        })
+    }
+
+    /// *RtlDeleteRegistryValue function (wdm.h)*: STATUS_OBJECT_NAME_NOT_FOUND where there is none.
+    pub unsafe extern "win64" fn RtlDeleteRegistryValue(
+        relative_to: u32,
+        path: *const u16,
+        name: *const u16,
+    ) -> NTSTATUS {
+        // SAFETY: the caller gives terminated strings, or a handle.
+        outcome(unsafe {
+            let name = terminated(name).to_vec();
+            existing(relative_to, path).and_then(|key| {
+                let deleted = cm::with(|registry| registry.delete_value(key, &name));
+                if deleted { Ok(()) } else { Err(STATUS_OBJECT_NAME_NOT_FOUND) }
+            })
+        })
+    }
+
+    /// *RtlCheckRegistryKey function (wdm.h)*: STATUS_SUCCESS where the key exists.
+    pub unsafe extern "win64" fn RtlCheckRegistryKey(relative_to: u32, path: *const u16) -> NTSTATUS {
+        // SAFETY: the caller gives a terminated string.
+        outcome(unsafe { existing(relative_to, path) })
+    }
+
+    /// *RtlCreateRegistryKey function (wdm.h)*: one that exists is no error.
+    pub unsafe extern "win64" fn RtlCreateRegistryKey(relative_to: u32, path: *const u16) -> NTSTATUS {
+        // SAFETY: the caller gives a terminated string.
+        outcome(unsafe { made(relative_to, path) })
+    }
+}
+
+kernel_test! {
+    /// *RtlWriteRegistryValue function*: key and value are made, read by others, and deleted again.
+    fn values_under_device_map_are_written_checked_and_deleted() {
+        let zero = |text: &str| text.encode_utf16().chain([0]).collect::<Vec<u16>>();
+        let (path, name) = (zero(r"Selftest\Card"), zero("\\Device\\Card0"));
+        let (path, name, map) = (path.as_ptr(), name.as_ptr(), RTL_REGISTRY_DEVICEMAP);
+        let mut number = 7u32;
+        let data = (&raw mut number).cast();
+        // SAFETY: terminated strings and a local.
+        unsafe {
+            check!(RtlCheckRegistryKey(map, path) == STATUS_OBJECT_NAME_NOT_FOUND);
+            check!(RtlDeleteRegistryValue(map, path, name) == STATUS_OBJECT_NAME_NOT_FOUND);
+            check!(RtlWriteRegistryValue(map, path, name, 4, data, 4) == STATUS_SUCCESS);
+            check!(RtlCheckRegistryKey(map, path) == STATUS_SUCCESS && RtlCreateRegistryKey(map, path) == STATUS_SUCCESS);
+            let key = existing(map, path);
+            let units = terminated(name).to_vec();
+            let value = key.ok().and_then(|key| cm::with(|registry| registry.value(key, &units).cloned()));
+            check!(value.is_some_and(|value| value.kind == 4 && value.data == 7u32.to_le_bytes()));
+            check!(RtlDeleteRegistryValue(map, path, name) == STATUS_SUCCESS);
+            check!(RtlDeleteRegistryValue(map, path, name) == STATUS_OBJECT_NAME_NOT_FOUND);
+            check!(RtlWriteRegistryValue(0x33, path, name, 4, data, 4) == STATUS_INVALID_PARAMETER);
         }
     }
 }
