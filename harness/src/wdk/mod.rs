@@ -243,7 +243,9 @@ mod tests {
         let file = object::read::pe::PeFile64::parse(&*image.bytes).unwrap();
         let entry = file.nt_headers().optional_header.address_of_entry_point.get(object::LittleEndian);
         let frames = symbols::resolve(&built.pdb, image.pdb, &[entry]).unwrap().remove(0);
-        let Some(Frame { function: Some(function), source: Some(source) }) = frames.last() else { panic!("{frames:?}") };
+        let Some(Frame { function: Some(function), source: Some(source) }) = frames.last() else {
+            panic!("{frames:?}")
+        };
         assert!(function.contains("driver_entry"), "{function}");
         assert!(source.starts_with(&format!("{SOURCE_ROOT}driver/src/lib.rs:")), "{source}");
     }

@@ -63,7 +63,10 @@ async fn defective(processors: u8) {
     // The ISR at the device's level, or the DPC that its last run queued.
     assert!(bugcheck.irql >= 2, "{bugcheck:?}");
     assert!(bugcheck.symbol.is_some(), "{bugcheck:#?}");
-    assert!(bugcheck.source.as_deref().is_some_and(|source| source.starts_with("driver/src/")), "{bugcheck:#?}");
+    assert!(
+        bugcheck.source.as_deref().is_some_and(|source| source.starts_with("driver/src/")),
+        "{bugcheck:#?}"
+    );
     assert!(Defect::named(DEFECT).unwrap().matches(&verdict));
     assert_eq!(verdict.outcome.exit_code(), 1);
 }

@@ -27,6 +27,11 @@ impl Outcome {
         self.failure.as_deref()
     }
 
+    /// The first failure of two.
+    fn or(self, other: Self) -> Self {
+        if self.failure.is_some() { self } else { other }
+    }
+
     fn failed(why: impl Into<String>) -> Self {
         Self { failure: Some(why.into()), summary: Vec::new() }
     }
@@ -79,26 +84,21 @@ impl Check {
                 Ok(()) => Outcome::default(),
                 Err(failure) => Outcome::failed(failure.message()),
             },
-            Work::Commands(commands) => {
-                for command in commands {
-                    if let Err(outcome) = execute(command, &mut log, &file, false) {
-                        return outcome;
-                    }
-                }
-                Outcome::default()
-            }
+            // All of them run: who mends one failure wants to know of the others.
+            Work::Commands(commands) => commands
+                .iter_mut()
+                .map(|command| execute(command, &mut log, &file, false))
+                .fold(Outcome::default(), Outcome::or),
             Work::Tests(command) => match command() {
-                Ok(mut command) => match execute(&mut command, &mut log, &file, true) {
-                    Ok(outcome) | Err(outcome) => outcome,
-                },
+                Ok(mut command) => execute(&mut command, &mut log, &file, true),
                 Err(why) => Outcome::failed(why),
             },
         }
     }
 }
 
-/// Runs a command, both of its outputs in one; the error is the outcome of one that failed.
-fn execute(command: &mut Command, log: &mut File, place: &Path, shown: bool) -> Result<Outcome, Outcome> {
+/// Runs a command, both of its outputs in one.
+fn execute(command: &mut Command, log: &mut File, place: &Path, shown: bool) -> Outcome {
     let mut last = VecDeque::new();
     let mut summary = Vec::new();
     let mut run = || -> io::Result<_> {
@@ -135,8 +135,7 @@ fn execute(command: &mut Command, log: &mut File, place: &Path, shown: bool) -> 
             eprintln!("{line}");
         }
     }
-    let outcome = Outcome { failure, summary };
-    if outcome.failure.is_none() { Ok(outcome) } else { Err(outcome) }
+    Outcome { failure, summary }
 }
 
 /// nextest's last line, or those of cargo's own test runner, which nextest shows indented for each failed test.
@@ -161,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_command_is_a_failed_check_and_the_rest_is_not_run() {
+    fn a_failed_command_is_a_failed_check_and_the_rest_runs_all_the_same() {
         let logs = logs();
         let mut check =
             Check::commands("a: failure", [shell("echo one; echo two >&2; exit 3"), shell("echo three")]);
@@ -169,7 +168,7 @@ mod tests {
         let log = std::fs::read_to_string(logs.join("a--failure.log")).unwrap();
         std::fs::remove_dir_all(&logs).unwrap();
         assert!(outcome.failure().unwrap().contains("exit status: 3"), "{outcome:?}");
-        assert_eq!(log, "one\ntwo\n");
+        assert_eq!(log, "one\ntwo\nthree\n");
     }
 
     #[test]
