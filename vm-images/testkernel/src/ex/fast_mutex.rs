@@ -7,9 +7,10 @@ use core::sync::atomic::{AtomicI32, Ordering};
 
 use crate::ke::irql::{self, Irql};
 use crate::ke::thread;
-use crate::ke::{event, wait};
+use crate::ke::{apc, event, wait};
 use crate::ldr::export::export;
 use crate::nt::{BOOLEAN, FALSE, FAST_MUTEX, TRUE, object_type};
+use crate::selftest::{check, kernel_test};
 
 /// Where normal kernel APCs are kept out; this guest delivers none, but drivers look.
 const APC_LEVEL: Irql = Irql(1);
@@ -120,21 +121,80 @@ export! {
         }
     }
 
-    /// *KeAcquireGuardedMutex function (wdm.h)*: there are no APCs to keep out, so the IRQL stays.
+    /// *KeAcquireGuardedMutex function (wdm.h)*: enters a guarded region; the IRQL stays.
     pub unsafe extern "win64" fn KeAcquireGuardedMutex(mutex: *mut FAST_MUTEX) {
         // SAFETY: the caller's mutex.
-        unsafe { take(mutex) };
+        unsafe {
+            apc::KeEnterGuardedRegion();
+            take(mutex);
+        }
     }
 
     /// *KeTryToAcquireGuardedMutex function (wdm.h)*.
     pub unsafe extern "win64" fn KeTryToAcquireGuardedMutex(mutex: *mut FAST_MUTEX) -> BOOLEAN {
         // SAFETY: the caller's mutex.
-        unsafe { try_take(mutex) }.into()
+        unsafe {
+            let taken = try_take(mutex);
+            if taken {
+                apc::KeEnterGuardedRegion();
+            }
+            taken.into()
+        }
     }
 
     /// *KeReleaseGuardedMutex function (wdm.h)*.
     pub unsafe extern "win64" fn KeReleaseGuardedMutex(mutex: *mut FAST_MUTEX) {
         // SAFETY: the caller's mutex, which it has.
+        unsafe {
+            give_back(mutex);
+            apc::KeLeaveGuardedRegion();
+        }
+    }
+
+    /// *KeAcquireGuardedMutexUnsafe function (wdm.h)*: the caller is in a guarded region.
+    pub unsafe extern "win64" fn KeAcquireGuardedMutexUnsafe(mutex: *mut FAST_MUTEX) {
+        // SAFETY: the caller's mutex.
+        unsafe { take(mutex) };
+    }
+
+    /// *KeReleaseGuardedMutexUnsafe function (wdm.h)*.
+    pub unsafe extern "win64" fn KeReleaseGuardedMutexUnsafe(mutex: *mut FAST_MUTEX) {
+        // SAFETY: the caller's mutex, which it has.
         unsafe { give_back(mutex) };
+    }
+}
+
+kernel_test! {
+    /// *KeAcquireGuardedMutex function (wdm.h)*: in a guarded region from acquiring to releasing.
+    fn a_guarded_mutex_is_held_in_a_guarded_region() {
+        let mut storage = core::mem::MaybeUninit::<FAST_MUTEX>::uninit();
+        let mutex = storage.as_mut_ptr();
+        // SAFETY: the mutex lives until the end of the test.
+        unsafe {
+            KeInitializeGuardedMutex(mutex);
+            KeAcquireGuardedMutex(mutex);
+            let inside = apc::KeAreAllApcsDisabled();
+            let again = KeTryToAcquireGuardedMutex(mutex);
+            KeReleaseGuardedMutex(mutex);
+            check!(inside == TRUE && again == FALSE && apc::KeAreAllApcsDisabled() == FALSE);
+            check!(KeTryToAcquireGuardedMutex(mutex) == TRUE && apc::KeAreAllApcsDisabled() == TRUE);
+            KeReleaseGuardedMutex(mutex);
+            check!(apc::KeAreAllApcsDisabled() == FALSE && (*mutex).Count == 1);
+        }
+    }
+
+    /// *ExAcquireFastMutex function (wdm.h)*: at APC_LEVEL from acquiring to releasing.
+    fn a_fast_mutex_is_held_at_apc_level() {
+        let mut storage = core::mem::MaybeUninit::<FAST_MUTEX>::uninit();
+        let mutex = storage.as_mut_ptr();
+        // SAFETY: the mutex lives until the end of the test; the headers' ExInitializeFastMutex does the same.
+        unsafe {
+            KeInitializeGuardedMutex(mutex);
+            ExAcquireFastMutex(mutex);
+            let inside = irql::current();
+            let again = ExTryToAcquireFastMutex(mutex);
+            ExReleaseFastMutex(mutex);
+            check!(inside == APC_LEVEL && again == FALSE && irql::current() == Irql::PASSIVE);
+        }
     }
 }

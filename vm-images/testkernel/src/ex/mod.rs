@@ -1,6 +1,7 @@
 //! The executive's services to drivers: pool and lookaside lists, mutexes and run-down protection, interlocked
 //! lists, work items.
 
+pub mod callback;
 pub mod fast_mutex;
 pub mod interlocked;
 pub mod lookaside;

@@ -10,6 +10,7 @@ pub mod device_queue;
 pub mod dispatcher;
 pub mod dpc;
 pub mod event;
+pub mod expand_stack;
 pub mod interrupt;
 pub mod irql;
 pub mod list;
