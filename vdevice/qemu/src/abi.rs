@@ -31,6 +31,8 @@ opaque! {
     CpuState;
     /// One wire of an interrupt controller.
     IrqState;
+    /// A registered handler of starts and stops.
+    StateEntry;
     /// A registered type.
     TypeImpl;
     /// A translation block, as plugins see it.

@@ -3,16 +3,18 @@
 //! Every way in is the same step: take the card, let it do something, write what happened to the flight
 //! recorder, set the timer, let go of the card, and then move the interrupt line.
 
-use std::ffi::c_void;
+use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use squall_model::{Card, Effects, Event, Statistics, StormSpec, StormSpecError};
 
-use crate::abi::Room;
+use crate::abi::{Room, StateEntry};
 use crate::description::Watch;
 use crate::line::{Line, Mode};
 use crate::recorder::{self, Recorder, Stamp};
+use crate::snapshot::Block;
+use crate::symbols::qemu;
 use crate::timer::Timer;
 use crate::{clock, processor};
 
@@ -78,6 +80,13 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// The ports that an ISA card takes.
+    pub(crate) fn port(&self) -> Option<u16> {
+        u16::try_from(self.iobase).ok().filter(|_| self.slot == Slot::Isa)
+    }
+}
+
 /// Room that QEMU uses. It is given back with the device.
 struct KeptRoom(*mut Room);
 
@@ -98,6 +107,7 @@ struct Hardware {
     watch: Mutex<Option<Watch>>,
     timer: Timer,
     line: Line,
+    handler: Mutex<Option<Handler>>,
 }
 
 /// The card, and what is attached to it.
@@ -105,7 +115,36 @@ struct Bench {
     card: Card,
     recorder: Option<Recorder>,
     armed: Option<u64>,
+    block: Block,
+    /// The machine is stopped: snapshots can be made and loaded.
+    stopped: bool,
 }
+
+impl Bench {
+    /// If a snapshot was loaded, the card is the one that was in it.
+    fn refresh(&mut self, timer: &Timer) {
+        let loaded = if self.stopped { self.block.load() } else { None };
+        if let Some(card) = loaded {
+            self.card = card;
+            let effects = self.card.restored(&mut journal(&mut self.recorder));
+            self.armed = effects.deadline;
+            timer.set(effects.deadline);
+        }
+    }
+
+    /// A snapshot would hold the card as it is now.
+    fn keep(&mut self) {
+        if self.stopped {
+            self.block.save(&self.card);
+        }
+    }
+}
+
+/// QEMU's handle of our handler.
+struct Handler(*mut StateEntry);
+
+// SAFETY: it is only used to remove the handler, once, under the big lock.
+unsafe impl Send for Handler {}
 
 impl Device {
     pub(crate) fn new(settings: Settings) -> Self {
@@ -123,12 +162,24 @@ impl Device {
 
     /// The device is plugged in. Its address must not change from now on, as its timer and its registers
     /// point to it.
-    pub(crate) fn plug(&self, line: Line, recorder: Option<Recorder>) {
+    pub(crate) fn plug(&self, line: Line, recorder: Option<Recorder>, block: Block) {
         let opaque = std::ptr::from_ref(self).cast_mut().cast();
         // SAFETY: `time_reached` wants a device; the timer is dropped with this one, or never.
         let timer = unsafe { Timer::new(time_reached, opaque) };
-        let bench = Mutex::new(Bench { card: Card::new(), recorder, armed: None });
-        let _ = self.hardware.set(Hardware { bench, watch: Mutex::new(None), timer, line });
+        // SAFETY: QEMU's own variable, which changes under the big lock.
+        let stopped = !unsafe { (qemu().runstate_is_running)() };
+        let mut bench = Bench { card: Card::new(), recorder, armed: None, block, stopped };
+        bench.keep();
+        // SAFETY: `state_changed` wants a device; the handler is removed when this one is unplugged, and one
+        // that is not lives as long as the process.
+        let entry = unsafe { (qemu().qemu_add_vm_change_state_handler)(state_changed, opaque) };
+        let _ = self.hardware.set(Hardware {
+            bench: Mutex::new(bench),
+            watch: Mutex::new(None),
+            timer,
+            line,
+            handler: Mutex::new(Some(Handler(entry))),
+        });
     }
 
     /// Keeps room for QEMU, as long as this device.
@@ -146,6 +197,28 @@ impl Device {
         self.step(|card, journal| Some(card.reset(journal)));
         self.pulled_out.store(true, Ordering::Relaxed);
         hardware.timer.set(None);
+        lock(&hardware.bench).block.give_up_name();
+        if let Some(handler) = lock(&hardware.handler).take() {
+            // SAFETY: added in `plug`, and removed once.
+            unsafe { (qemu().qemu_del_vm_change_state_handler)(handler.0) };
+        }
+    }
+
+    /// The machine starts or stops. The big lock is held, and no processor runs.
+    fn state_changed(&self, running: bool) {
+        let Some(hardware) = self.hardware() else { return };
+        let mut bench = lock(&hardware.bench);
+        bench.refresh(&hardware.timer);
+        bench.stopped = !running;
+        bench.keep();
+    }
+
+    /// The card as it is now.
+    fn look<T>(&self, look: impl FnOnce(&Card) -> T) -> Option<T> {
+        let hardware = self.hardware.get()?;
+        let mut bench = lock(&hardware.bench);
+        bench.refresh(&hardware.timer);
+        Some(look(&bench.card))
     }
 
     /// Whether it is, or was.
@@ -179,9 +252,13 @@ impl Device {
     }
 
     pub(crate) fn read(&self, offset: u64, size: u32) -> Option<u32> {
-        let mut bench = lock(&self.hardware()?.bench);
+        let hardware = self.hardware()?;
+        let mut bench = lock(&hardware.bench);
+        bench.refresh(&hardware.timer);
         let Bench { card, recorder, .. } = &mut *bench;
-        card.read(offset, size, &mut journal(recorder)).ok()
+        let value = card.read(offset, size, &mut journal(recorder)).ok();
+        bench.keep();
+        value
     }
 
     pub(crate) fn write(&self, offset: u64, size: u32, value: u64) {
@@ -207,11 +284,11 @@ impl Device {
     }
 
     pub(crate) fn storm(&self) -> Option<StormSpec> {
-        lock(&self.hardware()?.bench).card.storm()
+        self.look(Card::storm)?
     }
 
     pub(crate) fn statistics(&self) -> Statistics {
-        self.hardware.get().map(|hardware| lock(&hardware.bench).card.statistics()).unwrap_or_default()
+        self.look(Card::statistics).unwrap_or_default()
     }
 
     pub(crate) fn set_watch(&self, watch: Option<Watch>) {
@@ -254,18 +331,27 @@ impl Device {
     fn step(&self, call: impl FnOnce(&mut Card, &mut dyn FnMut(Event)) -> Option<Effects>) {
         let Some(hardware) = self.hardware() else { return };
         let mut bench = lock(&hardware.bench);
-        let Bench { card, recorder, armed } = &mut *bench;
+        bench.refresh(&hardware.timer);
+        let Bench { card, recorder, armed, .. } = &mut *bench;
         let Some(effects) = call(card, &mut journal(recorder)) else { return };
         if effects.deadline != *armed {
             *armed = effects.deadline;
             hardware.timer.set(effects.deadline);
         }
         let asserted = card.statistics().asserted;
+        bench.keep();
         drop(bench);
         if let Some(change) = effects.line {
             hardware.line.apply(change, asserted);
         }
     }
+}
+
+/// QEMU tells that the machine starts or stops.
+unsafe extern "C" fn state_changed(opaque: *mut c_void, running: bool, _state: c_int) {
+    // SAFETY: the device given to the handler in `plug`.
+    let device = unsafe { &*opaque.cast::<Device>() };
+    device.state_changed(running);
 }
 
 /// The timer's callback.

@@ -3,7 +3,7 @@
 //! The window of ports is where the user's jumpers put it, and the interrupt is one wire to the two 8259s and
 //! to the IOAPIC. All of them are told the level and look at its edges.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{CString, c_int, c_void};
 use std::sync::OnceLock;
 
 use squall_registers::WINDOW_LEN;
@@ -15,6 +15,7 @@ use crate::line::{Line, Wire};
 use crate::memory::{self, Window};
 use crate::qom::{DeviceType, Hooked, Hooks};
 use crate::recorder::{self, Recorder, RecorderError};
+use crate::snapshot::Block;
 use crate::symbols::qemu;
 use crate::{error, properties, qom, registry, watch};
 
@@ -49,8 +50,13 @@ enum Misfit {
     Iobase(u32),
     #[error("irq is {0}; it must be from {FIRST_IRQ} to {LAST_IRQ}")]
     Irq(u32),
+    #[error("iobase {0:#x} is taken by another card; choose another window")]
+    Taken(u16),
     #[error("{0}")]
     Recorder(#[from] RecorderError),
+    /// QEMU has raised an error of its own.
+    #[error("")]
+    Raised,
 }
 
 /// Makes `-device squall-isa` work.
@@ -107,7 +113,9 @@ unsafe extern "C" fn realize(object: *mut Object, errp: *mut *mut Error) {
     }
     // SAFETY: `object` is an ISA device whose parent's realize has succeeded; the registry keeps `device` as
     // long as it.
-    if let Err(misfit) = unsafe { plug(object, &device) } {
+    if let Err(misfit) = unsafe { plug(object, &device, errp) }
+        && !matches!(misfit, Misfit::Raised)
+    {
         // SAFETY: QEMU gave us errp, and nothing was raised yet.
         unsafe { error::raise(errp, format_args!("squall-isa: {misfit}")) };
     }
@@ -117,17 +125,26 @@ unsafe extern "C" fn realize(object: *mut Object, errp: *mut *mut Error) {
 ///
 /// # Safety
 /// `object` is the ISA device that `device` stands for, and is being realized; `device` stays where it is as
-/// long as `object` exists.
-unsafe fn plug(object: *mut Object, device: &Device) -> Result<(), Misfit> {
+/// long as `object` exists. `errp` is a place for an error, and where [`Misfit::Raised`] is returned, one is
+/// there.
+unsafe fn plug(object: *mut Object, device: &Device, errp: *mut *mut Error) -> Result<(), Misfit> {
     let settings = device.settings().clone();
     let (port, irq) = check(&settings)?;
+    let is_there = |other: &Device| other.is_plugged() && other.settings().port() == Some(port);
+    if registry::all().iter().any(|other| is_there(other)) {
+        return Err(Misfit::Taken(port));
+    }
     let recorder = Recorder::of(&settings)?;
+    // An ISA card has no path to be told apart by in a snapshot.
+    let name = CString::new(format!("squall-state@{port:#x}")).unwrap_or_default();
+    // SAFETY: by the caller's word.
+    let block = unsafe { Block::new(object, device, &name, errp) }.ok_or(Misfit::Raised)?;
     // Nothing fails from here on.
     // SAFETY: by the caller's word; the number is one of the 16 that QEMU asserts.
     let irq = unsafe { (qemu().isa_get_irq)(object, irq) };
     // SAFETY: the wires of the ISA bus exist as long as the machine.
     let wire = unsafe { Wire::new(irq) };
-    device.plug(Line::Isa(wire), recorder);
+    device.plug(Line::Isa(wire), recorder, block);
     // SAFETY: by the caller's word.
     let window = unsafe { memory::register_window(object, device, Window::Ports) };
     // SAFETY: by the caller's word; the region has just been initialised and lives as long as the object.

@@ -49,6 +49,7 @@ mod properties;
 mod qom;
 mod recorder;
 mod registry;
+mod snapshot;
 mod symbols;
 mod timer;
 mod visitor;

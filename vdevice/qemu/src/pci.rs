@@ -21,6 +21,7 @@ use crate::line::{Function, Line};
 use crate::memory::{self, Window};
 use crate::qom::{DeviceType, Hooked, Hooks};
 use crate::recorder::{Recorder, RecorderError};
+use crate::snapshot::{self, Block};
 use crate::symbols::qemu;
 use crate::{error, properties, qom, recorder, registry, watch};
 
@@ -84,6 +85,8 @@ enum Misfit {
     Express(c_int),
     #[error("{0}")]
     Recorder(#[from] RecorderError),
+    #[error("QEMU does not take its configuration space into snapshots")]
+    Snapshots,
     /// QEMU has raised an error of its own.
     #[error("")]
     Raised,
@@ -174,10 +177,25 @@ unsafe fn plug(object: *mut Object, device: &Device, errp: *mut *mut Error) -> R
         // SAFETY: just added.
         unsafe { remove_messages(object, settings.vectors) };
     })?;
+    // SAFETY: by the caller's word.
+    let block = unsafe { Block::new(object, device, c"squall-state", errp) };
+    let Some(block) = block else {
+        // SAFETY: added above.
+        unsafe { remove_messages(object, settings.vectors) };
+        return Err(Misfit::Raised);
+    };
+    // SAFETY: by the caller's word, and as added above.
+    if !unsafe { snapshot::register_pci(object, settings.vectors > 0) } {
+        // SAFETY: some may have been registered; the others are ignored.
+        unsafe { snapshot::unregister_pci(object, settings.vectors > 0) };
+        // SAFETY: added above.
+        unsafe { remove_messages(object, settings.vectors) };
+        return Err(Misfit::Snapshots);
+    }
     // Nothing fails from here on.
     // SAFETY: by the caller's word, and as just added.
     let function = unsafe { Function::new(object, settings.vectors) };
-    device.plug(Line::Pci(function), recorder);
+    device.plug(Line::Pci(function), recorder, block);
     for (bar, space, window) in [(MEMORY_BAR, MEMORY_SPACE, Window::Page), (IO_BAR, IO_SPACE, Window::Ports)]
     {
         // SAFETY: by the caller's word.
@@ -256,6 +274,8 @@ unsafe extern "C" fn unrealize(object: *mut Object) {
     let Some(device) = registry::device_of(object) else { return };
     let vectors = device.settings().vectors;
     device.unplug();
+    // SAFETY: registered when it was realized, with the same vectors.
+    unsafe { snapshot::unregister_pci(object, vectors > 0) };
     // SAFETY: only a card that is realized is unrealized, once; it has so many vectors.
     unsafe { remove_messages(object, vectors) };
     // SAFETY: as above.

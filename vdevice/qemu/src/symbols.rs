@@ -9,8 +9,8 @@ use std::sync::OnceLock;
 use thiserror::Error;
 
 use crate::abi::{
-    CpuState, Error, IrqState, MemoryRegionOps, Object, ObjectClass, PluginInsn, PluginTb, Room, TypeImpl,
-    TypeInfo, Visitor,
+    CpuState, Error, IrqState, MemoryRegionOps, Object, ObjectClass, PluginInsn, PluginTb, Room, StateEntry,
+    TypeImpl, TypeInfo, Visitor,
 };
 
 /// A property's getter or setter.
@@ -25,6 +25,9 @@ pub(crate) type Unrealize = unsafe extern "C" fn(*mut Object);
 
 /// Runs when a guest writes to a PCI device's configuration space: offset, value and size.
 pub(crate) type WriteConfig = unsafe extern "C" fn(*mut Object, u32, u32, c_int);
+
+/// Runs when the machine starts or stops: whether it runs now, and why.
+pub(crate) type StateHandler = unsafe extern "C" fn(*mut c_void, bool, c_int);
 
 /// Work for a virtual processor's thread. The second argument is `run_on_cpu_data`, a union of 64 bits.
 pub(crate) type Work = unsafe extern "C" fn(*mut CpuState, u64);
@@ -103,6 +106,17 @@ symbols! {
     fn isa_register_ioport(*mut Object, *mut Room, u16);
     fn isa_get_irq(*mut Object, c_int) -> *mut IrqState;
     fn qemu_set_irq(*mut IrqState, c_int);
+    // Snapshots.
+    fn memory_region_init_ram(*mut Room, *mut Object, *const c_char, u64, *mut *mut Error) -> bool;
+    fn memory_region_get_ram_ptr(*mut Room) -> *mut c_void;
+    fn memory_region_set_dirty(*mut Room, u64, u64);
+    fn vmstate_register_with_alias_id(*mut Object, u32, *const c_void, *mut Object, c_int, c_int,
+        *mut *mut Error) -> c_int;
+    fn vmstate_unregister_ram(*mut Room, *mut Object);
+    fn vmstate_unregister(*mut Object, *const c_void, *mut Object);
+    fn runstate_is_running() -> bool;
+    fn qemu_add_vm_change_state_handler(StateHandler, *mut c_void) -> *mut StateEntry;
+    fn qemu_del_vm_change_state_handler(*mut StateEntry);
     // PCI.
     fn pci_default_read_config(*mut Object, u32, c_int) -> u32;
     fn pci_default_write_config(*mut Object, u32, u32, c_int);
@@ -135,6 +149,8 @@ symbols! {
     fn qemu_plugin_tb_get_insn(*const PluginTb, usize) -> *mut PluginInsn;
     fn qemu_plugin_insn_vaddr(*const PluginInsn) -> u64;
     fn qemu_plugin_register_vcpu_insn_exec_cb(*mut PluginInsn, unsafe extern "C" fn(), c_int, u64);
+    static vmstate_pci_device;
+    static vmstate_msix;
     static current_cpu;
     static tcg_allowed;
 }

@@ -16,9 +16,9 @@ use crate::pci::{BEHIND_PORT, Function, SLOT, open_port, root_port};
 const STORM: &str = r#"{"pace":"ack","gap_ns":5000,"jitter_ns":5000}"#;
 
 /// How often a card is plugged in and pulled out.
-const CYCLES: u32 = 100;
+const CYCLES: u32 = 300;
 /// Memory is looked at over so many of them, at the beginning and at the end, and the least counts: QEMU's
-/// pools and the C library's come and go.
+/// pools and the C library's come and go, by some 3 MiB.
 const SAMPLES: usize = 20;
 /// A forgotten card comes to five pages at least.
 const LEAK_KIB: u64 = 20 * (CYCLES as u64 - 2 * SAMPLES as u64);

@@ -252,6 +252,27 @@ impl Machine {
             .collect()
     }
 
+    /// A directory that goes with the machine.
+    pub(crate) fn dir(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
+    /// Runs a job to its end.
+    pub(crate) fn job(&mut self, command: &str, mut arguments: Value) {
+        arguments["job-id"] = json!("job");
+        self.qmp(command, arguments).expect("the job begins");
+        let begun = Instant::now();
+        loop {
+            let jobs = self.qmp("query-jobs", json!({})).expect("jobs are told");
+            if jobs[0]["status"] == "concluded" {
+                assert!(jobs[0].get("error").is_none(), "{command}: {jobs}");
+                break;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{command} does not end: {jobs}");
+        }
+        self.qmp("job-dismiss", json!({ "id": "job" })).expect("the job is over");
+    }
+
     /// The flight recorder's bytes, as they are now.
     pub(crate) fn trace(&self) -> Vec<u8> {
         std::fs::read(self.dir.path().join("flight.bin")).expect("a trace")

@@ -20,5 +20,6 @@ mod pci;
 mod recorder;
 mod refusals;
 mod registers;
+mod snapshot;
 mod storm;
 mod watch;
