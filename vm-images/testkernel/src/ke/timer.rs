@@ -7,7 +7,9 @@
 //! The queue runs through the drivers' own KTIMERs. One that is freed while it runs therefore hurts exactly
 //! as it does on Windows: here, some time later, in the kernel.
 
+use alloc::vec::Vec;
 use core::cell::UnsafeCell;
+use core::ops::Range;
 use core::ptr;
 
 use super::dispatcher::Guard;
@@ -183,6 +185,34 @@ pub unsafe fn set(
     }
 }
 
+/// Timers that run and whose DPC's routine lies in `range`: address of the timer and of the routine.
+pub fn leading_into(range: &Range<u64>) -> Vec<(usize, u64)> {
+    // Copied out first: what is allocated under the lock would be a lock within it.
+    let mut found = [None; 64];
+    let mut count = 0;
+    {
+        let _guard = dispatcher::lock();
+        for processor in processor::all() {
+            let head = processor.timers.head();
+            // SAFETY: under the lock; entries are links of timers that run, each with its DPC or none.
+            unsafe {
+                let mut link = (*head).Flink;
+                while link != head && count < found.len() {
+                    let timer = timer_of_link(link);
+                    let routine = (*timer).Dpc.as_ref().and_then(|dpc| dpc.DeferredRoutine);
+                    let address = routine.map_or(0, |routine| routine as usize as u64);
+                    if range.contains(&address) {
+                        found[count] = Some((timer.addr(), address));
+                        count += 1;
+                    }
+                    link = (*link).Flink;
+                }
+            }
+        }
+    }
+    found.into_iter().flatten().collect()
+}
+
 /// Fires what is due on `processor`, which runs this.
 pub fn expire(guard: &mut Guard, processor: &Processor) {
     let now = clock::interrupt_time();
@@ -298,6 +328,12 @@ kernel_test! {
             check!(often >= 4);
             super::thread::sleep_ns(10_000_000);
             check!(FIRED.load(Ordering::Relaxed) == often);
+
+            let mine = |found: &(usize, u64)| found.0 == timer.addr();
+            let all = 0..u64::MAX;
+            check!(KeSetTimer(timer, -10_000_000, dpc) == 0 && leading_into(&all).iter().any(mine));
+            check!(!leading_into(&(0..0x1000)).iter().any(mine));
+            check!(KeCancelTimer(timer) == 1 && !leading_into(&all).iter().any(mine));
 
             check!(KeSetTimer(timer, -10_000_000, ptr::null_mut()) == 0);
             check!(KeSetTimer(timer, -10_000, ptr::null_mut()) == 1);

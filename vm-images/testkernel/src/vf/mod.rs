@@ -5,6 +5,7 @@
 //! | kind | what was left |
 //! |---|---|
 //! | `interrupt-left-connected` | an interrupt object: its ISR's code is about to go |
+//! | `timer-left-running` | a timer whose DPC's routine is about to go |
 //! | `device-object-left` | a device object: the driver stays as a zombie |
 //! | `symbolic-link-left` | a link that leads nowhere now |
 //! | `file-reference-left` | a device opened with IoGetDeviceObjectPointer and never given up |
@@ -31,7 +32,7 @@ use squall_testkernel_pure::utf16;
 use crate::ex::pool;
 use crate::io::driver::Loaded;
 use crate::io::{device, file, resource, unload};
-use crate::ke::interrupt;
+use crate::ke::{interrupt, timer};
 use crate::nt::{DRIVER_OBJECT, FILE_OBJECT};
 use crate::ob::names;
 
@@ -60,6 +61,7 @@ pub fn after_unload(driver: &Loaded) -> Vec<Finding> {
         }));
     };
     found("interrupt-left-connected", interrupts(driver));
+    found("timer-left-running", timers(driver));
     found("device-object-left", devices(driver));
     found("symbolic-link-left", links(driver));
     found("file-reference-left", files(driver));
@@ -76,6 +78,16 @@ fn interrupts(driver: &Loaded) -> Vec<(String, String)> {
     let left = interrupt::connected_in(driver.range.clone());
     let detail = "its ISR lies in the image that is about to go; IoDisconnectInterruptEx was not called";
     left.into_iter().map(|object| (object, detail.into())).collect()
+}
+
+fn timers(driver: &Loaded) -> Vec<(String, String)> {
+    let describe = |(timer, routine): (usize, u64)| {
+        let offset = routine - driver.range.start;
+        let detail =
+            format!("its DPC at {}+0x{offset:x} is about to go: KeCancelTimer was not called", driver.name);
+        (format!("timer 0x{timer:x}"), detail)
+    };
+    timer::leading_into(&driver.range).into_iter().map(describe).collect()
 }
 
 fn devices(driver: &Loaded) -> Vec<(String, String)> {
