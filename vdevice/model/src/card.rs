@@ -14,7 +14,7 @@ use crate::storm::{Storm, StormSpec, StormSpecError, Wait};
 /// Where events go.
 type Journal<'a> = &'a mut dyn FnMut(Event);
 
-/// A sampling card. The [crate](crate)'s documentation says who calls what.
+/// A sampling card. The [crate]'s documentation says who calls what.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Card {

@@ -122,3 +122,24 @@ fn isa_cards_stay() {
     let another = json!({ "driver": "squall-isa", "id": "card1", "iobase": 0x340 });
     assert!(machine.qmp("device_add", another).is_err(), "no slot takes it while the machine runs");
 }
+
+#[test]
+fn cards_that_do_not_fit_are_refused_and_the_machine_runs_on() {
+    let mut machine = Machine::with(Setup { device: "none", ..Setup::default() });
+    for (options, expected) in [
+        (json!({ "vectors": 33 }), "squall-pci: vectors is 33; it must be from 0 to 32"),
+        (json!({ "trace-records": 17 }), "squall-pci: trace-records is 17; it must be a power of two"),
+        (json!({ "trace": "/nonexistent/flight.bin" }), "squall-pci: cannot write the trace file"),
+        (json!({ "fire": 1 }), "fire: the device is not plugged in yet"),
+        (json!({ "iobase": 0x300 }), "iobase"),
+    ] {
+        let mut arguments = json!({ "driver": "squall-pci", "id": "card0", "addr": "4" });
+        for (name, value) in options.as_object().expect("options") {
+            arguments[name] = value.clone();
+        }
+        let error = machine.qmp("device_add", arguments).unwrap_err();
+        assert!(error.contains(expected) && !error.contains('\n'), "{error}");
+    }
+    machine.qmp("device_add", json!({ "driver": "squall-pci", "id": "card0", "addr": "4" })).unwrap();
+    assert_eq!(machine.stats()["interrupt"], json!("intx"));
+}

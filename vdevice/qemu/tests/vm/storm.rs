@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::guest;
 use crate::machine::{Machine, Setup};
+use crate::recorder::{Record, records};
 
 #[test]
 fn a_storm_is_paced_by_acknowledgement() {
@@ -80,4 +81,24 @@ fn a_guest_takes_every_interrupt_of_a_storm_in_virtual_time() {
 fn a_guest_takes_every_interrupt_of_a_storm_when_instructions_are_counted() {
     let storm = r#"{"pace":"ack","gap_ns":20000,"jitter_ns":5000,"count":2000}"#;
     a_guest_takes_them_all(&["-icount", "shift=1"], storm, 2000);
+}
+
+/// Everything that the recorder says of a storm whose every instruction is counted, but for the host's time.
+fn counted_storm(seed: u32) -> Vec<Record> {
+    // Time that follows the host while the processor idles would not repeat.
+    let arguments = vec!["-icount", "shift=1,sleep=off", "-S"];
+    let mut machine = Machine::with(Setup { rom: guest::rom(), arguments, ..Setup::default() });
+    let storm = format!(r#"{{"pace":"ack","gap_ns":20000,"jitter_ns":5000,"count":1000,"seed":{seed}}}"#);
+    machine.set("storm", storm).unwrap();
+    machine.qmp("cont", json!({})).unwrap();
+    machine.wait_for("/serviced", 1000);
+    records(&machine.trace())
+}
+
+#[test]
+fn a_seed_repeats_a_storm_to_the_nanosecond_when_instructions_are_counted() {
+    let first = counted_storm(7);
+    assert!(first.len() > 4000, "{} records", first.len());
+    assert!(first == counted_storm(7), "the same seed");
+    assert!(first != counted_storm(8), "another");
 }
