@@ -55,11 +55,33 @@ pub enum Kind {
     Storm,
     /// An access that the register map does not answer.
     Refused,
+    /// A snapshot of the machine was loaded: time may step back, and what follows continues the snapshot.
+    Restored,
     /// A kind that this reader does not know.
     Unknown(u16),
 }
 
 impl Kind {
+    /// Every kind that this reader knows.
+    pub const ALL: [Self; 16] = [
+        Self::Read,
+        Self::Write,
+        Self::Fire,
+        Self::Assert,
+        Self::Deassert,
+        Self::Serviced,
+        Self::Suppressed,
+        Self::Coalesced,
+        Self::Silenced,
+        Self::Enabled,
+        Self::Reset,
+        Self::UnloadEnter,
+        Self::UnloadLeave,
+        Self::Storm,
+        Self::Refused,
+        Self::Restored,
+    ];
+
     fn from_number(number: u16) -> Self {
         match number {
             1 => Self::Read,
@@ -77,6 +99,7 @@ impl Kind {
             13 => Self::UnloadLeave,
             14 => Self::Storm,
             15 => Self::Refused,
+            16 => Self::Restored,
             other => Self::Unknown(other),
         }
     }
@@ -99,6 +122,7 @@ impl Kind {
             Self::UnloadLeave => "UNLOAD_LEAVE".into(),
             Self::Storm => "STORM".into(),
             Self::Refused => "REFUSED".into(),
+            Self::Restored => "RESTORED".into(),
             Self::Unknown(number) => format!("KIND_{number}"),
         }
     }
@@ -192,6 +216,11 @@ impl Flight {
             return Err(FlightError::Capacity { capacity, size });
         }
         Ok(Self { file, capacity })
+    }
+
+    /// How many records the ring holds.
+    pub fn capacity(&self) -> u64 {
+        self.capacity
     }
 
     /// How many records were ever written.

@@ -35,6 +35,7 @@ pub mod session;
 pub mod storm;
 pub mod symbols;
 pub mod toolbox;
+pub mod trace;
 pub mod verdict;
 pub mod wdk;
 

@@ -5,16 +5,14 @@
 use std::fmt::Write as _;
 
 use crate::{
-    flight::{Flight, Kind, Record},
+    flight::Flight,
     run_dir::{FLIGHT, RunDir},
+    trace,
     verdict::{Outcome, Verdict},
 };
 
 /// Recorder events shown.
 const EVENTS_SHOWN: u64 = 8;
-/// The card's registers, by offset: for people's eyes.
-const REGISTERS: [&str; 8] =
-    ["IDENT", "CONTROL", "STATUS", "FIFO_DATA", "FIFO_LEVEL", "SEQUENCE", "reserved", "reserved"];
 
 /// Puts a verdict into words. With `colour`, the outcome is coloured for a terminal.
 pub fn render(verdict: &Verdict, colour: bool) -> String {
@@ -110,26 +108,7 @@ fn last_events(verdict: &Verdict) -> Vec<String> {
         return Vec::new();
     };
     let end = records.last().map_or(0, |record| record.virtual_ns);
-    records.iter().map(|record| event_line(record, end)).collect()
-}
-
-fn event_line(record: &Record, end: u64) -> String {
-    let before = end.saturating_sub(record.virtual_ns);
-    let before = format!("-{}.{:03} us", before / 1_000, before % 1_000);
-    let processor = record.processor.map_or_else(|| "-".to_owned(), |number| number.to_string());
-    let what = match (record.kind, record.size) {
-        (Kind::Fire, _) => ["on demand", "by the storm", "at Unload"]
-            .get(record.value as usize)
-            .map_or_else(|| record.value.to_string(), |word| (*word).to_owned()),
-        (Kind::UnloadEnter | Kind::UnloadLeave, _) => format!("{:#x}", record.value),
-        (_, 0) => String::new(),
-        _ => {
-            let register = REGISTERS.get(record.offset as usize / 4).copied().unwrap_or("outside");
-            format!("{register} {:#x}", record.value)
-        }
-    };
-    let level = if record.level { "line up" } else { "line down" };
-    format!("{before:>16}  cpu {processor:<2} {:<13} {what:<22} {level}", record.kind.name())
+    records.iter().map(|record| trace::line(record, end)).collect()
 }
 
 #[cfg(test)]
@@ -173,25 +152,5 @@ mod tests {
     fn nothing_from_the_guest_steers_the_terminal() {
         assert!(!render(&verdict(), false).contains('\x1b'));
         assert_eq!(render(&verdict(), true).matches('\x1b').count(), 2);
-    }
-
-    #[test]
-    fn an_event_is_one_line_of_a_table() {
-        let record = Record {
-            sequence: 9,
-            virtual_ns: 1_000_500,
-            host_ns: 0,
-            value: 1,
-            offset: 8,
-            kind: Kind::Write,
-            processor: Some(1),
-            size: 4,
-            level: false,
-        };
-        let line = event_line(&record, 1_003_000);
-        assert!(
-            line.contains("-2.500 us") && line.contains("WRITE") && line.contains("STATUS 0x1"),
-            "{line}"
-        );
     }
 }

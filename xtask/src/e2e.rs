@@ -132,7 +132,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         Some(defect) => as_expected(&defect, &verdict, args.expect),
         None => verdict.outcome.exit_code(),
     };
-    println!("  more        less {}", verdict.run_dir.join("events.jsonl").display());
+    println!("  more        cargo xtask trace --unload {}", verdict.run_dir.display());
     Ok(ExitCode::from(code))
 }
 

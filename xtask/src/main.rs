@@ -10,6 +10,7 @@ mod failure;
 mod progress;
 mod setup;
 mod test;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -29,12 +30,14 @@ enum Verb {
     Setup(setup::Args),
     /// Says what is needed, what is here, and how to get what is not
     Doctor(doctor::Args),
+    /// Prints what the card saw in a run, record by record
+    Trace(trace::Args),
     #[command(external_subcommand)]
     Other(Vec<String>),
 }
 
 /// Verbs that the design names and nobody has built yet.
-const PLANNED: [&str; 8] = ["defects", "sweep", "replay", "stress", "image", "bench", "report", "trace"];
+const PLANNED: [&str; 7] = ["defects", "sweep", "replay", "stress", "image", "bench", "report"];
 
 impl Verb {
     fn run(self) -> Result<ExitCode, Failure> {
@@ -43,10 +46,13 @@ impl Verb {
             Self::Test(args) => test::run(&args),
             Self::Setup(args) => Ok(setup::run(args)?),
             Self::Doctor(args) => Ok(doctor::run(args)?),
+            Self::Trace(args) => trace::run(args),
             Self::Other(words) => {
                 let verb = words.first().map_or("", String::as_str);
                 let what = if PLANNED.contains(&verb) { "is not built yet" } else { "is no verb" };
-                Err(Failure::usage(format!("{verb:?} {what}; this build has e2e, test, setup and doctor")))
+                Err(Failure::usage(format!(
+                    "{verb:?} {what}; this build has e2e, test, trace, setup and doctor"
+                )))
             }
         }
     }
