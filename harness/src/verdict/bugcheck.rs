@@ -1,0 +1,117 @@
+//! What a crash record says, with the names and lines that the driver's symbols give to its addresses.
+
+use super::{
+    Access, Bugcheck, Outcome, StackFrame, Verdict,
+    judge::{Case, infrastructure},
+};
+use crate::{
+    crash::{CrashRecord, ModuleState},
+    hex::Hex,
+    image::{DriverImage, follows_call},
+    run_dir::{DRIVER, DRIVER_PDB},
+    symbols::{self, Frame},
+    wdk::SOURCE_ROOT,
+};
+
+impl Case<'_> {
+    /// The frames of offsets in the driver, or why there are none.
+    fn symbols(&self, offsets: &[u32]) -> Result<Vec<Vec<Frame>>, String> {
+        let pdb = self.run.file(DRIVER_PDB);
+        if !pdb.exists() {
+            return Err("no symbols: no PDB was given with the driver".to_owned());
+        }
+        let identity = DriverImage::read(&self.run.file(DRIVER)).ok().and_then(|image| image.pdb);
+        symbols::resolve(&pdb, identity, offsets).map_err(|error| error.to_string())
+    }
+
+    pub(super) fn bugcheck(&self, verdict: &mut Verdict, record: &CrashRecord, load_started: bool) {
+        let name = &record.name;
+        if self.profile.own_faults.contains(&record.code) {
+            return infrastructure(verdict, format!("the guest's own fault: {name} ({:#x})", record.code));
+        }
+        if !load_started {
+            let what = format!("guest stopped with {name} ({:#x}) before a driver was loaded", record.code);
+            return infrastructure(verdict, what);
+        }
+        let image = std::fs::read(self.run.file(DRIVER)).unwrap_or_default();
+        let mut offsets = Vec::new();
+        let ours = |module: &str| module.eq_ignore_ascii_case(&verdict.driver.name);
+        let fault = record.module.as_ref().filter(|module| ours(&module.name));
+        let fault = fault.and_then(|module| u32::try_from(module.offset.0).ok());
+        offsets.extend(fault);
+        let stack: Vec<_> = record
+            .stack
+            .iter()
+            .filter_map(|address| record.locate(address.0))
+            .filter(|(module, _)| ours(&module.name))
+            .filter_map(|(module, offset)| Some((module.name.clone(), u32::try_from(offset).ok()?)))
+            .filter(|(_, offset)| follows_call(&image, *offset))
+            .collect();
+        // A return address is after the call; the call's line is what is wanted.
+        offsets.extend(stack.iter().map(|(_, offset)| offset.saturating_sub(1)));
+        let mut frames = Vec::new();
+        if !offsets.is_empty() {
+            match self.symbols(&offsets) {
+                Ok(found) => frames = found,
+                Err(why) => verdict.notes.push(why),
+            }
+        }
+        let mut frames = frames.into_iter().map(|found| found.into_iter().next());
+        let here = if fault.is_some() { frames.next().flatten() } else { None };
+        let stack = stack.into_iter().map(|(module, offset)| {
+            let frame = frames.next().flatten();
+            let (symbol, source) = split(frame);
+            StackFrame { module, offset: Hex(offset.into()), symbol, source }
+        });
+        let stack = stack.collect();
+        let (symbol, source) = split(here);
+        let module = record.module.as_ref();
+        verdict.summary = summary(record, symbol.as_deref());
+        verdict.outcome = Outcome::Bugcheck;
+        verdict.bugcheck = Some(Bugcheck {
+            code: record.code,
+            name: name.clone(),
+            parameters: record.parameters,
+            access: Access::of(record.code, &record.parameters),
+            module: module.map(|module| module.name.clone()),
+            module_state: module.map(|module| module.state),
+            offset: module.map(|module| module.offset),
+            symbol,
+            source,
+            stack,
+            processor: record.processor,
+            irql: record.irql,
+            verifier: record.verifier,
+        });
+    }
+}
+
+fn split(frame: Option<Frame>) -> (Option<String>, Option<String>) {
+    match frame {
+        // The driver of this repository is built under a root that stands for the repository: a path below it is
+        // one that can be opened from there.
+        Some(Frame { function, source }) => {
+            (function, source.map(|source| source.strip_prefix(SOURCE_ROOT).unwrap_or(&source).to_owned()))
+        }
+        None => (None, None),
+    }
+}
+
+fn summary(record: &CrashRecord, symbol: Option<&str>) -> String {
+    let access = match Access::of(record.code, &record.parameters) {
+        Some(Access::Read) => "reading",
+        Some(Access::Write) => "writing",
+        Some(Access::Execute) => "executing",
+        None => "in",
+    };
+    let mut text = format!("bugcheck {:#X} {}", record.code, record.name).replace("0X", "0x");
+    if let Some(module) = &record.module {
+        let state = match module.state {
+            ModuleState::Loaded => "",
+            ModuleState::Unloaded => ", which is unloaded",
+        };
+        let symbol = symbol.map(|symbol| format!(" ({symbol})")).unwrap_or_default();
+        text += &format!(": {access} {}+{}{symbol}{state}", module.name, module.offset);
+    }
+    text + &format!(", at IRQL {}", record.irql)
+}

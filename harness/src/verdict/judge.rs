@@ -1,0 +1,294 @@
+//! Which outcome it is.
+//!
+//! The first question is always whose fault it is: what happened before the driver was loaded, a crash without a
+//! believable record, a fault that the guest calls its own, a watchdog over a guest that was not running, are all
+//! *infrastructure*, and are never held against a driver.
+
+use super::{DeviceCounts, Hang, Outcome, SCHEMA, Subject, UnloadCounts, Verdict};
+use crate::{
+    agent::{Finding, LoadAnswer, ServiceState},
+    crash::{CrashError, CrashRecord},
+    device::Stats,
+    evidence::{Event, Evidence},
+    hex::{Hex, Status},
+    profile::GuestProfile,
+    qmp::MachineEnd,
+    run_dir::RunDir,
+    scenario::Scenario,
+};
+
+/// Everything that a verdict is computed from.
+pub(super) struct Case<'a> {
+    pub(super) scenario: &'a Scenario,
+    pub(super) profile: &'a GuestProfile,
+    pub(super) evidence: &'a Evidence,
+    pub(super) crash: Result<Option<CrashRecord>, CrashError>,
+    pub(super) run: &'a RunDir,
+}
+
+impl Case<'_> {
+    pub(super) fn judge(self) -> Verdict {
+        let mut verdict = self.frame();
+        self.decide(&mut verdict);
+        if verdict.device.serviced == 0 && !matches!(verdict.outcome, Outcome::Infrastructure) {
+            verdict.notes.push("nothing was serviced: no interrupt of the card was acknowledged".to_owned());
+        }
+        verdict
+    }
+
+    /// Everything but the outcome.
+    fn frame(&self) -> Verdict {
+        let find = |pick: &dyn Fn(&Event) -> Option<String>| self.evidence.events().find_map(pick);
+        let name = find(&|event| match event {
+            Event::RunStarted { driver, .. } => Some(driver.clone()),
+            _ => None,
+        });
+        let run_dir = self.evidence.events().find_map(|event| match event {
+            Event::RunStarted { run_dir, .. } => Some(run_dir.clone()),
+            _ => None,
+        });
+        let boot_ms = self.evidence.events().find_map(|event| match event {
+            Event::AgentAnswered { after_ms, .. } => Some(*after_ms),
+            _ => None,
+        });
+        Verdict {
+            schema: SCHEMA.to_owned(),
+            outcome: Outcome::Infrastructure,
+            summary: String::new(),
+            bugcheck: None,
+            findings: Vec::new(),
+            notes: Vec::new(),
+            load_status: None,
+            missing_imports: Vec::new(),
+            hang: None,
+            device: self.counts(),
+            driver: Subject {
+                image: self.scenario.driver.image.clone(),
+                name: name.unwrap_or_default(),
+                defect: self.scenario.driver.defect.clone(),
+            },
+            guest: self.scenario.guest.clone(),
+            processors: self.scenario.processors,
+            verifier: false,
+            seed: self.scenario.seed,
+            injection: None,
+            boot_ms,
+            run_dir: run_dir.unwrap_or_default(),
+        }
+    }
+
+    /// The last counters that were seen.
+    fn last_stats(&self) -> Option<&Stats> {
+        self.evidence.events().rev().find_map(|event| match event {
+            Event::DeviceStats { stats }
+            | Event::Settled { stats, .. }
+            | Event::InterruptsAwaited { stats, .. } => Some(stats),
+            _ => None,
+        })
+    }
+
+    fn counts(&self) -> DeviceCounts {
+        let bus = self.scenario.bus.to_string();
+        match self.last_stats() {
+            None => DeviceCounts {
+                bus,
+                asserted: 0,
+                serviced: 0,
+                suppressed: 0,
+                coalesced: 0,
+                unload: UnloadCounts::default(),
+            },
+            Some(stats) => DeviceCounts {
+                bus,
+                asserted: stats.asserted,
+                serviced: stats.serviced,
+                suppressed: stats.suppressed,
+                coalesced: stats.coalesced,
+                unload: UnloadCounts {
+                    asserted: stats.unload.asserted,
+                    serviced: stats.unload.serviced,
+                    before_silence: stats.unload.before_silence,
+                    silenced: stats.unload.silenced,
+                },
+            },
+        }
+    }
+
+    /// Whose fault it is, and what it was. The order of the questions is the order of trust: what the guest itself
+    /// recorded about its death comes first, what is missing comes last.
+    fn decide(&self, verdict: &mut Verdict) {
+        let mut load_started = false;
+        let mut end = None;
+        let mut watchdog = None;
+        let mut load = None;
+        let mut unload = None;
+        let mut state = None;
+        let mut run_ended = false;
+        for event in self.evidence.events() {
+            match event {
+                Event::Infrastructure { message } => return infrastructure(verdict, message.clone()),
+                Event::LoadStarted {} => load_started = true,
+                Event::MachineEnded { end: how } => end = Some(how),
+                Event::Watchdog { waited_for, host_ms, guest_clock_ns, processors } => {
+                    watchdog = Some((waited_for, *host_ms, *guest_clock_ns, processors));
+                }
+                Event::LoadAnswered { answer } => load = Some(answer),
+                Event::UnloadAnswered { answer } => unload = Some(answer),
+                Event::ServiceState { answer } => state = Some(answer.state),
+                Event::RunEnded {} => run_ended = true,
+                _ => {}
+            }
+        }
+
+        let panicked = end == Some(&MachineEnd::Panicked);
+        match &self.crash {
+            Ok(Some(record)) => return self.bugcheck(verdict, record, load_started),
+            Ok(None) if panicked => {
+                return infrastructure(verdict, "guest crashed and left no crash record".to_owned());
+            }
+            Err(error) => return infrastructure(verdict, format!("guest crashed; {error}")),
+            Ok(None) => {}
+        }
+        if let Some(end) = end {
+            return match end {
+                MachineEnd::Reset { .. } | MachineEnd::Shutdown { by_guest: true, .. } if load_started => {
+                    verdict.outcome = Outcome::Reset;
+                    verdict.summary = format!("the machine stopped: {end}");
+                }
+                other => infrastructure(verdict, format!("machine stopped: {other}")),
+            };
+        }
+        if let Some((waited_for, host_ms, clock, processors)) = watchdog {
+            return self.hang(verdict, waited_for, host_ms, clock, processors, load_started);
+        }
+        match (load, unload) {
+            (Some(answer), None) if !answer.status.is_success() => load_failed(verdict, answer),
+            (Some(_), Some(answer)) => match (&answer.refused, answer.status.is_success()) {
+                (None, true) => self.unloaded(verdict, answer.findings.clone(), state, run_ended),
+                (why, _) => {
+                    let why = why.clone().unwrap_or_else(|| describe(answer.status));
+                    verdict.outcome = Outcome::UnloadRefused;
+                    verdict.summary = format!("the guest would not unload the driver: {why}");
+                    verdict.findings.clone_from(&answer.findings);
+                }
+            },
+            _ => infrastructure(verdict, self.interrupted()),
+        }
+    }
+
+    /// For a run that stopped without saying why: somebody killed it.
+    fn interrupted(&self) -> String {
+        let last = self.evidence.entries.last().and_then(|entry| {
+            let value = serde_json::to_value(&entry.event).ok()?;
+            value["event"].as_str().map(str::to_owned)
+        });
+        format!("the run was cut off after {}", last.as_deref().unwrap_or("nothing at all"))
+    }
+
+    fn unloaded(
+        &self,
+        verdict: &mut Verdict,
+        mut findings: Vec<Finding>,
+        state: Option<ServiceState>,
+        run_ended: bool,
+    ) {
+        if !run_ended || state.is_none() {
+            return infrastructure(verdict, self.interrupted());
+        }
+        if self.last_stats().is_some_and(|stats| stats.irq_enabled) {
+            findings.push(Finding {
+                kind: "device-left-enabled".to_owned(),
+                object: verdict.device.bus.clone() + " card",
+                detail: "after Unload the device still has IRQ_ENABLE set and may assert its line".to_owned(),
+                stricter_than_windows: true,
+            });
+        }
+        if state != Some(ServiceState::Unloaded) {
+            findings.push(Finding {
+                kind: "driver-not-gone".to_owned(),
+                object: verdict.driver.name.clone(),
+                detail: "Unload returned, yet something still holds the driver object".to_owned(),
+                stricter_than_windows: false,
+            });
+        }
+        if findings.is_empty() {
+            verdict.outcome = Outcome::Clean;
+            verdict.summary = "loaded, unloaded in the storm, nothing left behind".to_owned();
+        } else {
+            verdict.outcome = Outcome::Finding;
+            let kinds: Vec<_> = findings.iter().map(|finding| finding.kind.as_str()).collect();
+            verdict.summary = format!("unloaded, and left behind: {}", kinds.join(", "));
+        }
+        verdict.findings = findings;
+    }
+
+    fn hang(
+        &self,
+        verdict: &mut Verdict,
+        waited_for: &str,
+        host_ms: u64,
+        clock: Option<u64>,
+        processors: &[Hex],
+        load_started: bool,
+    ) {
+        let waited = format!("waited {host_ms} ms for {waited_for}");
+        if !load_started {
+            return infrastructure(verdict, format!("{waited}, in vain; no driver was loaded yet"));
+        }
+        // A tenth of a second was measured: half of it is a guest that runs, on however busy a host.
+        if clock.is_some_and(|moved| moved < 50_000_000) {
+            return infrastructure(verdict, format!("{waited}, in vain; the guest's clock stands still"));
+        }
+        verdict.outcome = Outcome::Hang;
+        verdict.summary = format!("{waited}, in vain");
+        let place = |address: &Hex| self.place(address.0).unwrap_or_else(|| address.to_string());
+        verdict.hang = Some(Hang {
+            waited_for: waited_for.to_owned(),
+            host_ms,
+            processors: processors.iter().map(place).collect(),
+        });
+    }
+
+    /// An address inside the driver, as `name+offset`.
+    fn place(&self, address: u64) -> Option<String> {
+        let driver = self.evidence.events().find_map(|event| match event {
+            Event::LoadAnswered { answer } => answer.driver.as_ref(),
+            _ => None,
+        })?;
+        let offset = address.checked_sub(driver.base.0).filter(|offset| *offset < driver.size)?;
+        Some(format!("{}+{offset:#x}", driver.name))
+    }
+}
+
+/// Something other than the driver failed.
+pub(super) fn infrastructure(verdict: &mut Verdict, message: String) {
+    verdict.outcome = Outcome::Infrastructure;
+    verdict.summary = message;
+}
+
+fn load_failed(verdict: &mut Verdict, answer: &LoadAnswer) {
+    verdict.load_status = Some(answer.status);
+    if !answer.missing_imports.is_empty() {
+        verdict.outcome = Outcome::Unsupported;
+        verdict.summary = format!(
+            "the {} guest lacks {} of the driver's imports: {}",
+            verdict.guest,
+            answer.missing_imports.len(),
+            answer.missing_imports.join(", ")
+        );
+        verdict.missing_imports.clone_from(&answer.missing_imports);
+        return;
+    }
+    verdict.outcome = Outcome::LoadFailed;
+    verdict.summary = match &answer.invalid_image {
+        Some(why) => format!("the guest's loader would not take the image: {why}"),
+        None => format!("DriverEntry failed with {}", describe(answer.status)),
+    };
+}
+
+fn describe(status: Status) -> String {
+    match status.name() {
+        Some(name) => format!("{status} ({name})"),
+        None => status.to_string(),
+    }
+}
