@@ -11,7 +11,7 @@ use std::{
 use squall_harness::{
     artifacts::{Artifacts, VARIABLE},
     run_dir::write_json,
-    toolbox::Qemu,
+    toolbox::{Qemu, Toolbox},
     wdk::{DriverBuild, Image},
 };
 
@@ -54,7 +54,17 @@ pub(super) fn all(root: &Path, logs: &Path, qemu: Option<&Path>) -> Vec<Check> {
         let driver = driver.clone();
         move || Ok(tests(&driver, nextest, &["-p", "squall-driver-pure", "--target", host_target()]))
     };
+    let tools = {
+        let qemu = qemu.map(Path::to_owned);
+        move || {
+            let errors = Toolbox::open()?.fetch_all(qemu.as_deref());
+            let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+            if errors.is_empty() { Ok(()) } else { Err(Failure::infrastructure(errors.join("; "))) }
+        }
+    };
     vec![
+        // First, because the checks that are plain cargo calls need the targets and components that it adds.
+        Check::own("tools", tools),
         Check::commands(
             "formatting",
             [root, &driver, &guest].map(|folder| command(folder, &["fmt", "--all", "--check"])),
