@@ -66,6 +66,11 @@ pub fn render(verdict: &Verdict, colour: bool) -> String {
         if let Some(source) = &bugcheck.source {
             line("source", source);
         }
+        let merged = if bugcheck.inlined.len() > 1 { bugcheck.inlined.as_slice() } else { &[] };
+        for frame in merged {
+            let symbol = frame.function.as_deref().unwrap_or("?");
+            line("inlined", &format!("{symbol}  {}", frame.source.as_deref().unwrap_or_default()));
+        }
         for frame in &bugcheck.stack {
             let symbol = frame.symbol.as_deref().unwrap_or("?");
             let source = frame.source.as_deref().unwrap_or_default();

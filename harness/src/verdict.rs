@@ -18,6 +18,7 @@ use crate::{
     hex::{Hex, Status},
     run_dir::{CRASH, RunDir, RunDirError, SCENARIO, VERDICT},
     scenario::{Scenario, ScenarioError},
+    symbols::Frame,
 };
 
 /// The schema of [`Verdict`].
@@ -140,6 +141,10 @@ pub struct Bugcheck {
     pub symbol: Option<String>,
     /// The source line there.
     pub source: Option<String>,
+    /// All functions that the compiler has merged at that address, innermost first; `symbol` and `source` are the first one
+    /// that is not of the language's own library.
+    #[serde(default)]
+    pub inlined: Vec<Frame>,
     /// Return addresses inside the driver, innermost first.
     pub stack: Vec<StackFrame>,
     /// The processor that raised it.

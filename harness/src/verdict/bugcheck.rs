@@ -56,15 +56,15 @@ impl Case<'_> {
                 Err(why) => verdict.notes.push(why),
             }
         }
-        let mut frames = frames.into_iter().map(|found| found.into_iter().next());
-        let here = if fault.is_some() { frames.next().flatten() } else { None };
+        let mut frames = frames.into_iter().map(|inlined| inlined.into_iter().map(in_repository).collect());
+        let here: Vec<Frame> = if fault.is_some() { frames.next().unwrap_or_default() } else { Vec::new() };
         let stack = stack.into_iter().map(|(module, offset)| {
-            let frame = frames.next().flatten();
-            let (symbol, source) = split(frame);
+            let frame = drivers_own(&frames.next().unwrap_or_default());
+            let (symbol, source) = (frame.function, frame.source);
             StackFrame { module, offset: Hex(offset.into()), symbol, source }
         });
         let stack = stack.collect();
-        let (symbol, source) = split(here);
+        let Frame { function: symbol, source } = drivers_own(&here);
         let module = record.module.as_ref();
         verdict.summary = summary(record, symbol.as_deref());
         verdict.outcome = Outcome::Bugcheck;
@@ -78,6 +78,7 @@ impl Case<'_> {
             offset: module.map(|module| module.offset),
             symbol,
             source,
+            inlined: here,
             stack,
             processor: record.processor,
             irql: record.irql,
@@ -86,15 +87,27 @@ impl Case<'_> {
     }
 }
 
-fn split(frame: Option<Frame>) -> (Option<String>, Option<String>) {
-    match frame {
-        // The driver of this repository is built under a root that stands for the repository: a path below it is
-        // one that can be opened from there.
-        Some(Frame { function, source }) => {
-            (function, source.map(|source| source.strip_prefix(SOURCE_ROOT).unwrap_or(&source).to_owned()))
-        }
-        None => (None, None),
+/// The driver of this repository is built under a root that stands for the repository: a path below it is one that can be
+/// opened from there.
+fn in_repository(mut frame: Frame) -> Frame {
+    if let Some(source) = &mut frame.source
+        && let Some(path) = source.strip_prefix(SOURCE_ROOT)
+    {
+        *source = path.to_owned();
     }
+    frame
+}
+
+/// Where the compiler says that its own library's sources are, whatever machine it runs on.
+const RUST_LIBRARY: &str = "/rustc/";
+
+/// The frame to name an address by: the innermost one, but not inside the language's own library where that was
+/// inlined, since the line to look at is the driver's.
+fn drivers_own(inlined: &[Frame]) -> Frame {
+    let is_library =
+        |frame: &&Frame| frame.source.as_ref().is_some_and(|source| source.starts_with(RUST_LIBRARY));
+    let own = inlined.iter().find(|frame| !is_library(frame)).or_else(|| inlined.first());
+    own.cloned().unwrap_or(Frame { function: None, source: None })
 }
 
 fn summary(record: &CrashRecord, symbol: Option<&str>) -> String {
@@ -114,4 +127,25 @@ fn summary(record: &CrashRecord, symbol: Option<&str>) -> String {
         text += &format!(": {access} {}+{}{symbol}{state}", module.name, module.offset);
     }
     text + &format!(", at IRQL {}", record.irql)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(function: &str, source: &str) -> Frame {
+        Frame { function: Some(function.to_owned()), source: Some(source.to_owned()) }
+    }
+
+    #[test]
+    fn an_address_is_named_by_the_drivers_own_line() {
+        let add =
+            frame("core::sync::atomic::atomic_add()", "/rustc/abc/library\\core\\src\\sync\\atomic.rs:3923");
+        let isr =
+            in_repository(frame("squall::service::isr()", &format!("{SOURCE_ROOT}driver/src/service.rs:23")));
+        assert_eq!(drivers_own(&[add.clone(), isr.clone()]), isr);
+        assert_eq!(isr.source.as_deref(), Some("driver/src/service.rs:23"));
+        assert_eq!(drivers_own(std::slice::from_ref(&add)), add);
+        assert_eq!(drivers_own(&[]), Frame { function: None, source: None });
+    }
 }
