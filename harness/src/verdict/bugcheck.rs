@@ -10,7 +10,7 @@ use crate::{
     image::{DriverImage, follows_call},
     run_dir::{DRIVER, DRIVER_PDB},
     symbols::{self, Frame},
-    wdk::SOURCE_ROOT,
+    wdk::{LIBRARY_ROOT, SOURCE_ROOT},
 };
 
 impl Case<'_> {
@@ -91,6 +91,7 @@ impl Case<'_> {
 /// opened from there.
 fn in_repository(mut frame: Frame) -> Frame {
     if let Some(source) = &mut frame.source
+        && !is_library(source)
         && let Some(path) = source.strip_prefix(SOURCE_ROOT)
     {
         *source = path.to_owned();
@@ -98,15 +99,17 @@ fn in_repository(mut frame: Frame) -> Frame {
     frame
 }
 
-/// Where the compiler says that its own library's sources are, whatever machine it runs on.
-const RUST_LIBRARY: &str = "/rustc/";
+/// Whether a source file is of the language's own library: at the compiler's name for its place, or at ours where the
+/// toolchain has its sources.
+fn is_library(source: &str) -> bool {
+    ["/rustc/", LIBRARY_ROOT].iter().any(|root| source.starts_with(root))
+}
 
 /// The frame to name an address by: the innermost one, but not inside the language's own library where that was
 /// inlined, since the line to look at is the driver's.
 fn drivers_own(inlined: &[Frame]) -> Frame {
-    let is_library =
-        |frame: &&Frame| frame.source.as_ref().is_some_and(|source| source.starts_with(RUST_LIBRARY));
-    let own = inlined.iter().find(|frame| !is_library(frame)).or_else(|| inlined.first());
+    let is_own = |frame: &&Frame| frame.source.as_deref().is_none_or(|source| !is_library(source));
+    let own = inlined.iter().find(is_own).or_else(|| inlined.first());
     own.cloned().unwrap_or(Frame { function: None, source: None })
 }
 
@@ -139,13 +142,18 @@ mod tests {
 
     #[test]
     fn an_address_is_named_by_the_drivers_own_line() {
-        let add =
-            frame("core::sync::atomic::atomic_add()", "/rustc/abc/library\\core\\src\\sync\\atomic.rs:3923");
+        let add = |root: &str| {
+            let source = format!("{root}library\\core\\src\\sync\\atomic.rs:3923");
+            in_repository(frame("core::sync::atomic::atomic_add()", &source))
+        };
         let isr =
             in_repository(frame("squall::service::isr()", &format!("{SOURCE_ROOT}driver/src/service.rs:23")));
-        assert_eq!(drivers_own(&[add.clone(), isr.clone()]), isr);
+        for add in ["/rustc/abc/", LIBRARY_ROOT].map(add) {
+            assert_eq!(drivers_own(&[add.clone(), isr.clone()]), isr);
+            assert_eq!(drivers_own(std::slice::from_ref(&add)), add);
+        }
         assert_eq!(isr.source.as_deref(), Some("driver/src/service.rs:23"));
-        assert_eq!(drivers_own(std::slice::from_ref(&add)), add);
+        assert!(LIBRARY_ROOT.starts_with(SOURCE_ROOT));
         assert_eq!(drivers_own(&[]), Frame { function: None, source: None });
     }
 }

@@ -33,6 +33,9 @@ use kit::Kit;
 /// is not absolute would be joined with the folder of the build.
 pub const SOURCE_ROOT: &str = "/squall/";
 
+/// Where the language's own library lies below [`SOURCE_ROOT`], on a toolchain that has its sources.
+pub const LIBRARY_ROOT: &str = "/squall/rust/";
+
 /// Which of the driver's two images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Image {
