@@ -17,7 +17,7 @@ use crate::qom::{DeviceType, Hooked, Hooks};
 use crate::recorder::{self, Recorder, RecorderError};
 use crate::snapshot::Block;
 use crate::symbols::qemu;
-use crate::{error, properties, qom, registry, watch};
+use crate::{error, properties, qom, registry};
 
 /// The first window that a card can be put at: those below belong to the board.
 const FIRST_IOBASE: u32 = 0x100;
@@ -83,7 +83,7 @@ unsafe extern "C" fn class_init(class: *mut ObjectClass, _data: *mut c_void) {
         unsafe { qom::add_property(class, property) };
     }
     // SAFETY: QEMU is initialising our class, which descends from `device` by way of `isa-device`.
-    let hooked = unsafe { qom::hook_device(class, Hooks { realize, unrealize: None, reset }) };
+    let hooked = unsafe { qom::hook_device(class, Hooks { realize, unrealize: None }) };
     let _ = PARENT.set(hooked);
 }
 
@@ -150,13 +150,6 @@ unsafe fn plug(object: *mut Object, device: &Device, errp: *mut *mut Error) -> R
     // SAFETY: by the caller's word; the region has just been initialised and lives as long as the object.
     unsafe { (qemu().isa_register_ioport)(object, window, port) };
     Ok(())
-}
-
-unsafe extern "C" fn reset(object: *mut Object) {
-    if let Some(device) = registry::device_of(object) {
-        device.reset();
-    }
-    watch::release();
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use crate::qom::{DeviceType, Hooked, Hooks};
 use crate::recorder::{Recorder, RecorderError};
 use crate::snapshot::{self, Block};
 use crate::symbols::qemu;
-use crate::{error, properties, qom, recorder, registry, watch};
+use crate::{error, properties, qom, recorder, registry};
 
 /// The vendor of QEMU's own inventions, and a device that nobody has claimed there. Both are experimental:
 /// the card is no product of any maker's.
@@ -110,7 +110,7 @@ unsafe extern "C" fn class_init(class: *mut ObjectClass, _data: *mut c_void) {
         // SAFETY: QEMU is initialising our class.
         unsafe { qom::add_property(class, property) };
     }
-    let hooks = Hooks { realize, unrealize: Some(unrealize), reset };
+    let hooks = Hooks { realize, unrealize: Some(unrealize) };
     // SAFETY: QEMU is initialising our class, which descends from `device` by way of `pci-device`.
     let hooked = unsafe { qom::hook_device(class, hooks) };
     let _ = PARENT.set(hooked);
@@ -290,13 +290,6 @@ unsafe extern "C" fn write_config(object: *mut Object, offset: u32, value: u32, 
         Some(device) => device.while_choosing_line(default),
         None => default(),
     }
-}
-
-unsafe extern "C" fn reset(object: *mut Object) {
-    if let Some(device) = registry::device_of(object) {
-        device.reset();
-    }
-    watch::release();
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::ptr::{null, null_mut};
 
 use crate::abi::{Object, ObjectClass, TypeInfo};
 use crate::symbols::{Accessor, Realize, Unrealize, qemu};
+use crate::{registry, watch};
 
 /// What a device type of ours is.
 pub(crate) struct DeviceType {
@@ -31,7 +32,6 @@ pub(crate) struct Hooks {
     pub(crate) realize: Realize,
     /// None for a device that is never unplugged.
     pub(crate) unrealize: Option<Unrealize>,
-    pub(crate) reset: unsafe extern "C" fn(*mut Object),
 }
 
 /// What the parent does, where it does anything.
@@ -93,6 +93,14 @@ pub(crate) unsafe fn hook_device(class: *mut ObjectClass, hooks: Hooks) -> Hooke
         unsafe { (qemu().device_class_set_parent_unrealize)(class, unrealize, place) };
     }
     // SAFETY: by the caller's word.
-    unsafe { (qemu().device_class_set_legacy_reset)(class, hooks.reset) };
+    unsafe { (qemu().device_class_set_legacy_reset)(class, reset) };
     parent
+}
+
+/// The machine is reset: the same for every type of ours.
+unsafe extern "C" fn reset(object: *mut Object) {
+    if let Some(device) = registry::device_of(object) {
+        device.reset();
+    }
+    watch::release();
 }
