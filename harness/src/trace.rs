@@ -48,7 +48,7 @@ impl Filter {
     }
 
     fn wants(&self, record: &Record) -> bool {
-        (self.kinds.is_empty() || self.kinds.iter().any(|kind| kind.0 == record.kind.name()))
+        (self.kinds.is_empty() || self.kinds.contains(&KindName(record.kind)))
             && self.register.is_none_or(|register| record.size > 0 && record.offset / 4 == register.0)
             && self.processor.is_none_or(|processor| record.processor == Some(processor))
     }
@@ -63,19 +63,19 @@ pub struct UnknownName {
     known: String,
 }
 
-/// The name of a [`Kind`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KindName(String);
+/// A [`Kind`], by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KindName(Kind);
 
 impl FromStr for KindName {
     type Err = UnknownName;
 
     fn from_str(word: &str) -> Result<Self, UnknownName> {
         let name = word.to_ascii_uppercase().replace('-', "_");
-        let mut known = Kind::ALL.map(Kind::name);
-        if known.contains(&name) {
-            return Ok(Self(name));
+        if let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.name() == name) {
+            return Ok(Self(kind));
         }
+        let mut known = Kind::ALL.map(Kind::name);
         known.sort();
         Err(UnknownName { word: word.to_owned(), what: "kind", known: known.join(", ") })
     }
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn names_are_those_of_the_joints_page_in_any_case() {
-        assert_eq!("unload-enter".parse(), Ok(KindName("UNLOAD_ENTER".to_owned())));
+        assert_eq!("unload-enter".parse(), Ok(KindName(Kind::UnloadEnter)));
         assert_eq!("status".parse(), Ok(RegisterName(2)));
         let error = "statos".parse::<RegisterName>().unwrap_err().to_string();
         assert!(error.contains("\"statos\" is no register") && error.contains("FIFO_DATA"), "{error}");
