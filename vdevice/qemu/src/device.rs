@@ -58,6 +58,8 @@ pub(crate) struct Settings {
     pub(crate) iobase: u32,
     /// ISA interrupt.
     pub(crate) irq: u32,
+    /// Whether it has MSI, for PCI.
+    pub(crate) msi: bool,
     /// MSI-X vectors, for PCI.
     pub(crate) vectors: u32,
     /// The flight recorder's file; empty for none.
@@ -73,6 +75,7 @@ impl Settings {
             slot,
             iobase: 0x300,
             irq: 5,
+            msi: true,
             vectors: 4,
             trace: String::new(),
             trace_records: recorder::DEFAULT_RECORDS,

@@ -115,8 +115,8 @@ unsafe impl Sync for Function {}
 
 impl Function {
     /// # Safety
-    /// `object` is a PCI device that has INTx, MSI and, unless `vectors` is 0, so many MSI-X vectors, all in
-    /// use. It is realized as long as this is used.
+    /// `object` is a PCI device that has INTx, perhaps MSI and, unless `vectors` is 0, so many MSI-X vectors,
+    /// all in use. It is realized as long as this is used.
     pub(crate) unsafe fn new(object: *mut Object, vectors: u32) -> Self {
         Self { object, vectors }
     }
@@ -126,7 +126,7 @@ impl Function {
         if self.vectors > 0 && unsafe { (qemu().msix_enabled)(self.object) } != 0 {
             return Mode::Msix;
         }
-        // SAFETY: by the word given to `new`.
+        // SAFETY: by the word given to `new`; MSI that is not there is not enabled.
         if unsafe { (qemu().msi_enabled)(self.object) } { Mode::Msi } else { Mode::Intx }
     }
 

@@ -172,7 +172,7 @@ unsafe fn plug(object: *mut Object, device: &Device, errp: *mut *mut Error) -> R
         }
     }
     // SAFETY: by the caller's word.
-    unsafe { add_messages(object, settings.vectors, errp) }?;
+    unsafe { add_messages(object, &settings, errp) }?;
     let recorder = Recorder::of(&settings).inspect_err(|_| {
         // SAFETY: just added.
         unsafe { remove_messages(object, settings.vectors) };
@@ -220,15 +220,22 @@ fn burn_identity(config: &mut ConfigSpace, slot: Slot) {
     config.burn(INTERRUPT_PIN_OFFSET, &[INTERRUPT_PIN]);
 }
 
-/// Adds MSI and, unless `vectors` is 0, MSI-X.
+/// Adds MSI and MSI-X, each if it is wanted.
 ///
 /// # Safety
 /// As for [`plug`].
-unsafe fn add_messages(object: *mut Object, vectors: u32, errp: *mut *mut Error) -> Result<(), Misfit> {
-    // SAFETY: by the caller's word.
-    let added = unsafe { (qemu().msi_init)(object, 0, 1, true, false, errp) };
-    if added < 0 {
-        return Err(Misfit::Raised);
+unsafe fn add_messages(
+    object: *mut Object,
+    settings: &Settings,
+    errp: *mut *mut Error,
+) -> Result<(), Misfit> {
+    let Settings { msi, vectors, .. } = *settings;
+    if msi {
+        // SAFETY: by the caller's word.
+        let added = unsafe { (qemu().msi_init)(object, 0, 1, true, false, errp) };
+        if added < 0 {
+            return Err(Misfit::Raised);
+        }
     }
     if vectors == 0 {
         return Ok(());
@@ -236,7 +243,7 @@ unsafe fn add_messages(object: *mut Object, vectors: u32, errp: *mut *mut Error)
     // SAFETY: by the caller's word.
     let added = unsafe { (qemu().msix_init_exclusive_bar)(object, vectors, MSIX_BAR, errp) };
     if added < 0 {
-        // SAFETY: MSI has just been added.
+        // SAFETY: MSI has just been added, or is not there, which QEMU looks at first.
         unsafe { (qemu().msi_uninit)(object) };
         return Err(Misfit::Raised);
     }
@@ -248,13 +255,13 @@ unsafe fn add_messages(object: *mut Object, vectors: u32, errp: *mut *mut Error)
 }
 
 /// # Safety
-/// [`add_messages`] has succeeded with the same arguments, and this is called once.
+/// [`add_messages`] has succeeded with so many vectors, and this is called once.
 unsafe fn remove_messages(object: *mut Object, vectors: u32) {
     if vectors > 0 {
         // SAFETY: by the caller's word.
         unsafe { (qemu().msix_uninit_exclusive_bar)(object) };
     }
-    // SAFETY: by the caller's word.
+    // SAFETY: by the caller's word. Where MSI is not there, QEMU does nothing.
     unsafe { (qemu().msi_uninit)(object) };
 }
 

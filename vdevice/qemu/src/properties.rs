@@ -21,7 +21,7 @@ const MAX_FIRE: u64 = 1_000_000;
 /// What an ISA card alone has.
 pub(crate) static ISA: &[&Property] = &[&IOBASE, &IRQ];
 /// What a PCI card alone has.
-pub(crate) static PCI: &[&Property] = &[&VECTORS];
+pub(crate) static PCI: &[&Property] = &[&MSI, &VECTORS];
 /// What every card has.
 pub(crate) static EVERY: &[&Property] = &[&TRACE, &TRACE_RECORDS, &FIRE, &STORM, &WATCH, &STATS];
 
@@ -100,6 +100,23 @@ static IRQ: Property = Property {
     set: accessor!("irq", |device, value| {
         jumper(device)?;
         take_u32(value, |number| device.settings().irq = number)
+    }),
+};
+
+static MSI: Property = Property {
+    name: c"msi",
+    kind: c"bool",
+    description: c"Whether there is an MSI capability, beside that of MSI-X (default on)",
+    get: accessor!("msi", |device, value| {
+        let _ = value.bool(device.settings().msi);
+        Ok(())
+    }),
+    set: accessor!("msi", |device, value| {
+        jumper(device)?;
+        if let Some(msi) = value.bool(false) {
+            device.settings().msi = msi;
+        }
+        Ok(())
     }),
 };
 

@@ -95,6 +95,7 @@ symbols! {
     fn device_class_set_parent_unrealize(*mut ObjectClass, Unrealize, *mut Option<Unrealize>);
     fn device_class_set_legacy_reset(*mut ObjectClass, unsafe extern "C" fn(*mut Object));
     // Values of properties.
+    fn visit_type_bool(*mut Visitor, *const c_char, *mut bool, *mut *mut Error) -> bool;
     fn visit_type_uint32(*mut Visitor, *const c_char, *mut u32, *mut *mut Error) -> bool;
     fn visit_type_uint64(*mut Visitor, *const c_char, *mut u64, *mut *mut Error) -> bool;
     fn visit_type_str(*mut Visitor, *const c_char, *mut *mut c_char, *mut *mut Error) -> bool;

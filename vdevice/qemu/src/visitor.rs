@@ -30,6 +30,13 @@ impl Value {
         self.errp
     }
 
+    /// Reads the truth given, or shows the one passed. `None` if QEMU has raised an error.
+    pub(crate) fn bool(&self, mut truth: bool) -> Option<bool> {
+        // SAFETY: by the word given to `new`; the truth outlives the call, and QEMU's `bool` is C's.
+        let ok = unsafe { (qemu().visit_type_bool)(self.visitor, self.name, &raw mut truth, self.errp) };
+        ok.then_some(truth)
+    }
+
     /// Reads the number given, or shows the one passed. `None` if QEMU has raised an error.
     pub(crate) fn u32(&self, mut number: u32) -> Option<u32> {
         // SAFETY: by the word given to `new`; the number outlives the call.

@@ -281,6 +281,34 @@ fn the_number_of_vectors_is_a_jumper() {
 }
 
 #[test]
+fn msi_is_a_jumper() {
+    for place in places() {
+        let (setup, function) = place;
+        let options = [setup.device_options, ",msi=off,vectors=0"].concat().leak();
+        let (mut machine, function) = turned_on((Setup { device_options: options, ..setup }, function));
+        let capabilities = [5, 0x11].map(|wanted| function.capability(&mut machine, wanted));
+        assert_eq!((capabilities, machine.get("msi")), ([None; 2], json!(false)));
+        write_register(&mut machine, 4, 1);
+        machine.set("fire", 1).unwrap();
+        assert_eq!(machine.stats()["interrupt"], json!("intx"));
+        assert_eq!(function.read(&mut machine, COMMAND) >> 19 & 1, 1);
+        let error = machine.set("msi", true).unwrap_err();
+        assert_eq!(error, "msi: the device is already plugged in");
+    }
+}
+
+#[test]
+fn a_card_without_msi_has_messages_of_msi_x_alone() {
+    let setup = Setup { device: "squall-pci", device_options: ",addr=4,msi=off", ..Setup::default() };
+    let (mut machine, function) = turned_on((setup, SLOT));
+    assert_eq!(function.capability(&mut machine, 5), None);
+    function.enable_msix(&mut machine, |n| (0x2000 + 4 * n, 0x100 + n));
+    write_register(&mut machine, 4, 1);
+    machine.set("fire", 1).unwrap();
+    assert_eq!((machine.memory(0x2000), &machine.stats()["interrupt"]), (0x100, &json!("msix")));
+}
+
+#[test]
 fn a_reset_of_the_machine_gives_up_messages_and_the_line() {
     let (mut machine, function) = turned_on(places().swap_remove(0));
     function.enable_msix(&mut machine, |_| (0x2000, 1));
