@@ -27,6 +27,8 @@ pub struct Artifacts {
     pub driver: Driver,
     /// The driver with the catalogue of defects in it.
     pub defects: Driver,
+    /// The catalogue.
+    pub catalogue: PathBuf,
 }
 
 /// A driver and its symbols.

@@ -1,16 +1,39 @@
-//! The catalogue of wrong Unloads, and whether a verdict is what one of them must raise.
+//! The catalogue: every deliberate mistake that the built driver can be asked to make, and what each must raise.
+//!
+//! It is the driver's own data, `driver/defects.toml`, and is read when it is needed: the harness knows nothing of the
+//! driver when it is built. A file that says anything that is not understood is refused as a whole, since an expectation
+//! that nobody checks is worse than none.
 
-use std::fmt;
+pub mod expectation;
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::verdict::{Outcome, Verdict};
+pub use self::expectation::{Expectation, ExpectationError, Parameter, Role};
+use crate::{
+    scenario::Bus,
+    verdict::{Outcome, Verdict},
+};
 
-const CATALOGUE: &str = include_str!("../defects.toml");
+/// The largest catalogue that is read.
+const LARGEST: u64 = 1 << 20;
+/// The last stage that the documentation of Unload has.
+const LAST_STAGE: u8 = 7;
+
+/// Every defect, in the file's order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Catalogue {
+    /// The defects.
+    pub defects: Vec<Defect>,
+}
 
 /// A deliberate mistake in the driver's Unload.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Defect {
     /// Its name.
@@ -23,8 +46,22 @@ pub struct Defect {
     pub plain: Vec<Expectation>,
     /// What it must raise with it: any of these.
     pub verifier: Vec<Expectation>,
+    /// What it must raise, with and without Verifier, where the line is none that stays up until it is served: on every
+    /// bus but PCI's INTx.
+    #[serde(default)]
+    pub edge: Option<Vec<Expectation>>,
+    /// The buses on which the mistake can be made; every one where nothing is said.
+    #[serde(default)]
+    pub buses: Option<Vec<Bus>>,
+    /// The fewest processors on which it can show.
+    #[serde(default = "one")]
+    pub processors: u8,
     /// How sure it is that Windows does the same.
     pub basis: Basis,
+}
+
+fn one() -> u8 {
+    1
 }
 
 /// How sure an expectation is.
@@ -39,27 +76,6 @@ pub enum Basis {
     Memory,
 }
 
-/// One outcome that will do.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub enum Expectation {
-    /// Any bugcheck at all.
-    AnyBugcheck,
-    /// A bugcheck with this code, and these parameters where they are given.
-    Bugcheck {
-        /// The code.
-        code: u32,
-        /// The literal parameters; `None` where any value will do.
-        parameters: [Option<u64>; 4],
-    },
-    /// The system lives. A guest that is stricter than Windows may still report a finding.
-    Silent,
-    /// The watchdog ends the run.
-    Hang,
-    /// The guest does not let the driver go.
-    UnloadRefused,
-}
-
 /// A catalogue or a name that is wrong.
 #[derive(Debug, Error)]
 pub enum CatalogueError {
@@ -71,160 +87,256 @@ pub enum CatalogueError {
         /// What there is.
         known: String,
     },
-    /// The compiled-in file is wrong: a bug of the harness.
-    #[error("defects.toml: {0}")]
-    Invalid(#[from] Box<toml::de::Error>),
+    /// The file cannot be read.
+    #[error("catalogue {}: {source}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is larger than any catalogue.
+    #[error("catalogue {}: larger than {LARGEST} bytes", path.display())]
+    TooLarge {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// The file is no catalogue.
+    #[error("catalogue {}: {}", path.display(), in_one_line(.source, .text))]
+    Toml {
+        /// Which file.
+        path: PathBuf,
+        /// What the parser said.
+        source: Box<toml::de::Error>,
+        /// The file's content.
+        text: String,
+    },
+    /// An entry that cannot be.
+    #[error("catalogue {}: defect {id:?}: {why}", path.display())]
+    Defect {
+        /// Of which file.
+        path: PathBuf,
+        /// Which entry.
+        id: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+}
+
+/// The parser's message with the line that it is about.
+fn in_one_line(error: &toml::de::Error, text: &str) -> String {
+    let message = error.message().lines().collect::<Vec<_>>().join(", ");
+    match error.span().and_then(|span| text.get(..span.start)) {
+        Some(before) => format!("line {}: {message}", before.matches('\n').count() + 1),
+        None => message,
+    }
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Catalogue {
+struct File {
     defect: Vec<Defect>,
 }
 
-/// Every defect, in the catalogue's order.
-pub fn all() -> Result<Vec<Defect>, CatalogueError> {
-    Ok(toml::from_str::<Catalogue>(CATALOGUE).map_err(Box::new)?.defect)
+impl Catalogue {
+    /// Reads a catalogue.
+    pub fn read(path: &Path) -> Result<Self, CatalogueError> {
+        let unreadable = |source| CatalogueError::Read { path: path.to_owned(), source };
+        if std::fs::metadata(path).map_err(unreadable)?.len() > LARGEST {
+            return Err(CatalogueError::TooLarge { path: path.to_owned() });
+        }
+        Self::parse(&std::fs::read_to_string(path).map_err(unreadable)?, path)
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Self, CatalogueError> {
+        let file: File = toml::from_str(text).map_err(|source| CatalogueError::Toml {
+            path: path.to_owned(),
+            source: Box::new(source),
+            text: text.to_owned(),
+        })?;
+        let mut names = BTreeSet::new();
+        for defect in &file.defect {
+            let wrong = defect.mistake().or((!names.insert(&defect.id)).then_some("there are two of it"));
+            if let Some(why) = wrong {
+                return Err(CatalogueError::Defect { path: path.to_owned(), id: defect.id.clone(), why });
+            }
+        }
+        Ok(Self { defects: file.defect })
+    }
+
+    /// The defect of that name.
+    pub fn named(&self, name: &str) -> Result<&Defect, CatalogueError> {
+        self.defects.iter().find(|defect| defect.id == name).ok_or_else(|| {
+            let known: Vec<_> = self.defects.iter().map(|defect| defect.id.as_str()).collect();
+            CatalogueError::Unknown { name: name.to_owned(), known: known.join(", ") }
+        })
+    }
 }
 
 impl Defect {
-    /// The defect of that name.
-    pub fn named(name: &str) -> Result<Self, CatalogueError> {
-        let mut defects = all()?;
-        match defects.iter().position(|defect| defect.id == name) {
-            Some(index) => Ok(defects.swap_remove(index)),
-            None => {
-                let known = defects.iter().map(|defect| defect.id.as_str()).collect::<Vec<_>>().join(", ");
-                Err(CatalogueError::Unknown { name: name.to_owned(), known })
-            }
-        }
+    /// What is wrong with the entry.
+    fn mistake(&self) -> Option<&'static str> {
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        let lists = [Some(&self.plain), Some(&self.verifier), self.edge.as_ref()];
+        let checks = [
+            (
+                !self.id.is_empty() && self.id.bytes().all(plain),
+                "an id is lower-case letters, digits and '-'",
+            ),
+            (!self.does.is_empty(), "it does not say what Unload does"),
+            (self.stage <= LAST_STAGE, "Unload has stages 0 to 7"),
+            (
+                lists.into_iter().flatten().all(|list| !list.is_empty()),
+                "an outcome is expected, or \"silent\"",
+            ),
+            (self.buses.as_ref().is_none_or(|buses| !buses.is_empty()), "it is for no bus"),
+            (self.processors >= 1, "it is for no processor"),
+        ];
+        checks.into_iter().find(|(right, _)| !right).map(|(_, why)| why)
+    }
+
+    /// Whether it can show in such a machine.
+    pub fn applies(&self, bus: Bus, processors: u8) -> bool {
+        processors >= self.processors && self.buses.as_ref().is_none_or(|buses| buses.contains(&bus))
     }
 
     /// What it must raise.
-    pub fn expected(&self, verifier: bool) -> &[Expectation] {
-        if verifier { &self.verifier } else { &self.plain }
-    }
-
-    /// Whether a verdict is what it must raise.
-    pub fn matches(&self, verdict: &Verdict) -> bool {
-        self.expected(verdict.verifier).iter().any(|expectation| expectation.matches(verdict))
-    }
-}
-
-impl Expectation {
-    /// Whether a verdict is this outcome.
-    pub fn matches(&self, verdict: &Verdict) -> bool {
-        match (self, &verdict.bugcheck) {
-            (Self::AnyBugcheck, Some(_)) => true,
-            (Self::Bugcheck { code, parameters }, Some(seen)) => {
-                let same = |(wanted, seen): (&Option<u64>, _)| wanted.is_none_or(|wanted| wanted == seen);
-                seen.code == *code && parameters.iter().zip(seen.parameters.map(|seen| seen.0)).all(same)
-            }
-            (Self::Silent, None) => matches!(verdict.outcome, Outcome::Clean | Outcome::Finding),
-            (Self::Hang, None) => verdict.outcome == Outcome::Hang,
-            (Self::UnloadRefused, None) => verdict.outcome == Outcome::UnloadRefused,
-            _ => false,
+    pub fn expected(&self, bus: Bus, verifier: bool) -> &[Expectation] {
+        match &self.edge {
+            Some(edge) if !bus.is_level() => edge,
+            _ if verifier => &self.verifier,
+            _ => &self.plain,
         }
     }
-}
 
-impl TryFrom<String> for Expectation {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        match text.as_str() {
-            "*" => return Ok(Self::AnyBugcheck),
-            "silent" => return Ok(Self::Silent),
-            "hang" => return Ok(Self::Hang),
-            "unload-refused" => return Ok(Self::UnloadRefused),
-            _ => {}
-        }
-        let wrong =
-            || format!("{text:?} is no outcome: CODE, CODE(P,P,P,P), *, silent, hang or unload-refused");
-        let (code, list) = match text.split_once('(') {
-            None => (text.as_str(), None),
-            Some((code, rest)) => (code, Some(rest.strip_suffix(')').ok_or_else(wrong)?)),
-        };
-        let code = u32::from_str_radix(code, 16).map_err(|_| wrong())?;
-        let mut parameters = [None; 4];
-        if let Some(list) = list {
-            let words: Vec<_> = list.split(',').map(str::trim).collect();
-            if words.len() != parameters.len() {
-                return Err(wrong());
-            }
-            for (parameter, word) in parameters.iter_mut().zip(words) {
-                *parameter = literal(word).ok_or_else(wrong)?;
-            }
-        }
-        Ok(Self::Bugcheck { code, parameters })
-    }
-}
-
-/// Capitals and digits are a literal; a word in lower case stands for any value. `None` for neither.
-fn literal(word: &str) -> Option<Option<u64>> {
-    let any = word == "*" || (!word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase()));
-    let digits = word.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'A'..=b'F'));
-    match (any, digits) {
-        (true, _) => Some(None),
-        (false, true) => u64::from_str_radix(word, 16).ok().map(Some),
-        _ => None,
-    }
-}
-
-impl fmt::Display for Expectation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::AnyBugcheck => f.write_str("any bugcheck"),
-            Self::Silent => f.write_str("silent"),
-            Self::Hang => f.write_str("hang"),
-            Self::UnloadRefused => f.write_str("unload-refused"),
-            Self::Bugcheck { code, parameters } => {
-                write!(f, "0x{code:X}")?;
-                if parameters.iter().any(Option::is_some) {
-                    let words =
-                        parameters.map(|word| word.map_or("*".to_owned(), |word| format!("{word:X}")));
-                    write!(f, "({})", words.join(","))?;
+    /// What a verdict is to it. `stricter`: see [`Expectation::matches`].
+    pub fn compare(&self, verdict: &Verdict, bus: Bus, stricter: bool) -> Match {
+        let expected = self.expected(bus, verdict.verifier);
+        match expected.iter().find(|expectation| expectation.matches(verdict, stricter)) {
+            Some(Expectation::Silent) => Match::Silent,
+            Some(_) => Match::Shown,
+            None => match verdict.outcome {
+                Outcome::Infrastructure | Outcome::Unsupported => Match::Infrastructure,
+                // A race that was not won this time: the same run with another seed may.
+                Outcome::Clean => Match::NotShown,
+                Outcome::Finding if verdict.findings.iter().all(|finding| finding.stricter_than_windows) => {
+                    Match::NotShown
                 }
-                Ok(())
-            }
+                _ => Match::Wrong,
+            },
         }
     }
+}
+
+/// What a verdict is to a defect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Match {
+    /// What it must raise.
+    Shown,
+    /// Nothing was raised, which is one of the outcomes that will do.
+    Silent,
+    /// Nothing was raised, which will not do.
+    NotShown,
+    /// Something else was raised.
+    Wrong,
+    /// It says nothing about the driver.
+    Infrastructure,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::verdict::example;
 
-    fn parse(text: &str) -> Result<Expectation, String> {
-        text.to_owned().try_into()
+    const ENTRY: &str = r#"
+        [[defect]]
+        id = "a-1"
+        does = "something"
+        stage = 7
+        plain = ["D1(ip,dirql,8,ip)", "silent"]
+        verifier = ["C4(62,name,*,count)"]
+        basis = "documented"
+    "#;
+
+    fn parse(text: &str) -> Result<Catalogue, CatalogueError> {
+        Catalogue::parse(text, Path::new("c.toml"))
     }
 
     #[test]
-    fn the_catalogue_is_valid_and_its_names_are_unique() {
-        let mut names: Vec<_> = all().unwrap().into_iter().map(|defect| defect.id).collect();
-        let count = names.len();
-        names.sort();
-        names.dedup();
-        assert_eq!(names.len(), count);
-        assert!(Defect::named("interrupts-left-enabled-and-connected").unwrap().expected(false).len() == 1);
+    fn an_entry_is_read_with_what_it_leaves_out() {
+        let catalogue = parse(ENTRY).unwrap();
+        let defect = catalogue.named("a-1").unwrap();
+        assert_eq!(defect.expected(Bus::Isa, false).len(), 2);
+        assert_eq!(defect.expected(Bus::PciIntx, true)[0].to_string(), "0xC4(62,name,*,count)");
+        assert!(defect.applies(Bus::Isa, 1) && defect.applies(Bus::PciMsix, 8));
+        let error = catalogue.named("b").unwrap_err().to_string();
+        assert!(error.contains("\"b\"") && error.contains("a-1"), "{error}");
     }
 
     #[test]
-    fn an_unknown_defect_is_refused_with_the_known_ones() {
-        let error = Defect::named("none-such").unwrap_err().to_string();
-        assert!(error.contains("none-such") && error.contains("interrupts-left"), "{error}");
+    fn a_defect_may_need_a_bus_processors_or_a_level() {
+        let text = format!("{ENTRY}\nedge = [\"silent\"]\nbuses = [\"isa\", \"pci-intx\"]\nprocessors = 2");
+        let catalogue = parse(&text).unwrap();
+        let defect = &catalogue.defects[0];
+        assert!(
+            defect.applies(Bus::Isa, 2) && !defect.applies(Bus::Isa, 1) && !defect.applies(Bus::PciMsi, 2)
+        );
+        for verifier in [false, true] {
+            assert_eq!(defect.expected(Bus::Isa, verifier), [Expectation::Silent]);
+        }
+        assert_eq!(defect.expected(Bus::PciIntx, false).len(), 2);
     }
 
     #[test]
-    fn expectations_are_read_and_written() {
-        let text = |text| parse(text).unwrap().to_string();
-        assert_eq!(text("D1(ip,dirql,8,ip)"), "0xD1(*,*,8,*)");
-        assert_eq!(text("C4(2000D,*,*,*)"), "0xC4(2000D,*,*,*)");
-        assert_eq!(text("C4(CC,list,start,size)"), "0xC4(CC,*,*,*)");
-        assert_eq!(text("CE"), "0xCE");
-        assert_eq!(text("*"), "any bugcheck");
-        for bad in ["", "nonsense", "D1(8)", "D1(1,2,3,4", "D1(1,2,3,)", "D1(1,2,3,x9)"] {
-            assert!(parse(bad).is_err(), "{bad}");
+    fn what_is_wrong_is_named_with_its_place() {
+        let why = |text: &str| parse(text).unwrap_err().to_string();
+        let changed = |from, to| why(&ENTRY.replace(from, to));
+        assert!(
+            changed("62,name", "62,nmae").contains("line 7")
+                && changed("62,name", "62,nmae").contains("nmae")
+        );
+        assert!(changed("basis", "bases").contains("line 8"), "{}", changed("basis", "bases"));
+        assert!(changed("\"documented\"", "\"hearsay\"").contains("hearsay"));
+        assert!(changed("stage = 7", "stage = 8").contains("stages 0 to 7"));
+        assert!(changed("a-1", "A 1").contains("lower-case"));
+        assert!(changed("[\"C4(62,name,*,count)\"]", "[]").contains("expected"));
+        assert!(why(&format!("{ENTRY}{ENTRY}")).contains("two of it"));
+        assert!(why(&format!("{ENTRY}\nbuses = []")).contains("no bus"));
+        assert!(why(&format!("{ENTRY}\nprocessors = 0")).contains("no processor"));
+        assert!(why(&format!("{ENTRY}\nbuses = [\"vme\"]")).contains("vme"));
+        assert!(why("[[effect]]").contains("effect"));
+        let missing = Catalogue::read(Path::new("/nonexistent/c.toml")).unwrap_err().to_string();
+        assert!(missing.contains("/nonexistent/c.toml") && !missing.contains('\n'), "{missing}");
+    }
+
+    #[test]
+    fn a_verdict_is_compared() {
+        let catalogue = parse(ENTRY).unwrap();
+        let defect = &catalogue.defects[0];
+        let compare = |verdict: &Verdict| defect.compare(verdict, Bus::Isa, true);
+        let mut verdict = example();
+        assert_eq!(compare(&verdict), Match::Shown);
+        if let Some(bugcheck) = &mut verdict.bugcheck {
+            bugcheck.code = 0x0A;
+        }
+        assert_eq!(compare(&verdict), Match::Wrong);
+        verdict.bugcheck = None;
+        verdict.outcome = Outcome::Finding;
+        assert_eq!(compare(&verdict), Match::Silent);
+        verdict.verifier = true;
+        assert_eq!(compare(&verdict), Match::NotShown);
+        verdict.findings[0].stricter_than_windows = false;
+        assert_eq!(compare(&verdict), Match::Wrong);
+        for (outcome, expected) in [
+            (Outcome::Clean, Match::NotShown),
+            (Outcome::Hang, Match::Wrong),
+            (Outcome::Reset, Match::Wrong),
+            (Outcome::LoadFailed, Match::Wrong),
+            (Outcome::Infrastructure, Match::Infrastructure),
+            (Outcome::Unsupported, Match::Infrastructure),
+        ] {
+            verdict.outcome = outcome;
+            assert_eq!(compare(&verdict), expected, "{outcome:?}");
         }
     }
 }

@@ -27,6 +27,8 @@ pub struct GuestProfile {
     pub buses: Vec<Bus>,
     /// Whether it has a Driver Verifier.
     pub verifier: bool,
+    /// Whether it reports, as findings that say so, what Windows would let pass.
+    pub stricter: bool,
     /// The folder in which a driver's image is put.
     pub driver_directory: String,
     /// Bugcheck codes that mean a fault of the guest itself.

@@ -113,6 +113,9 @@ impl Machine<'_> {
         let card = &scenario.card;
         let card = match scenario.bus {
             Bus::Isa => format!("squall-isa,id={CARD_ID},iobase={:#x},irq={}", card.io_base, card.irq),
+            Bus::PciIntx => format!("squall-pci,id={CARD_ID},vectors=0,msi=off"),
+            Bus::PciMsi => format!("squall-pci,id={CARD_ID},vectors=0"),
+            Bus::PciMsix => format!("squall-pci,id={CARD_ID}"),
         };
         let records = format!(",trace-records={}", scenario.card.recorder_records);
         let card = Property::new(&card).text(",trace=").path(&run.file(FLIGHT)).text(&records);
@@ -350,6 +353,21 @@ mod tests {
             "trace-records=65536",
         ] {
             assert!(text.contains(part), "{part} is not in {text}");
+        }
+    }
+
+    #[test]
+    fn each_bus_has_its_card() {
+        for (bus, card) in [
+            (Bus::PciIntx, "squall-pci,id=card0,vectors=0,msi=off,trace="),
+            (Bus::PciMsi, "squall-pci,id=card0,vectors=0,trace="),
+            (Bus::PciMsix, "squall-pci,id=card0,trace="),
+        ] {
+            let mut parts = Parts::new();
+            parts.scenario.bus = bus;
+            let qemu = qemu("/q", &[]);
+            let text = shell_text(&parts.machine(&qemu).arguments());
+            assert!(text.contains(card), "{card} is not in {text}");
         }
     }
 

@@ -119,27 +119,11 @@ fn last_events(verdict: &Verdict) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn verdict() -> Verdict {
-        serde_json::from_value(serde_json::json!({
-            "schema": "squall.verdict/1", "outcome": "bugcheck", "summary": "bugcheck 0xD1",
-            "bugcheck": {"code": 0xD1, "name": "DRIVER_IRQL_NOT_LESS_OR_EQUAL",
-                "parameters": ["0xffff900000011120", "0x5", "0x8", "0xffff900000011120"], "access": "execute",
-                "module": "squall.sys", "module_state": "unloaded", "offset": "0x1120", "symbol": "squall::isr",
-                "source": "driver/src/interrupt.rs:7", "stack": [], "processor": 0, "irql": 5, "verifier": false},
-            "findings": [{"kind": "k", "object": "evil\u{1b}[2Jname", "detail": "d", "stricter_than_windows": true}],
-            "notes": [], "load_status": null, "missing_imports": [], "hang": null,
-            "device": {"bus": "isa", "asserted": 1100, "serviced": 1099, "suppressed": 0, "coalesced": 3,
-                "unload": {"asserted": 2, "serviced": 1, "before_silence": 2, "silenced": true}},
-            "driver": {"image": "/a/squall.sys", "name": "squall.sys", "defect": "x"}, "guest": "testkernel",
-            "processors": 2, "verifier": false, "seed": 1, "injection": null, "boot_ms": 100, "run_dir": "/nonexistent"
-        }))
-        .unwrap()
-    }
+    use crate::testing::verdict::example;
 
     #[test]
     fn a_bugcheck_is_told_with_code_place_and_line() {
-        let text = render(&verdict(), false);
+        let text = render(&example(), false);
         for part in [
             "0xD1 DRIVER_IRQL_NOT_LESS_OR_EQUAL",
             "0xffff900000011120 0x0000000000000005",
@@ -155,7 +139,7 @@ mod tests {
 
     #[test]
     fn nothing_from_the_guest_steers_the_terminal() {
-        assert!(!render(&verdict(), false).contains('\x1b'));
-        assert_eq!(render(&verdict(), true).matches('\x1b').count(), 2);
+        assert!(!render(&example(), false).contains('\x1b'));
+        assert_eq!(render(&example(), true).matches('\x1b').count(), 2);
     }
 }

@@ -3,3 +3,4 @@
 pub(crate) mod fake_agent;
 pub(crate) mod fake_qmp;
 pub(crate) mod pe;
+pub(crate) mod verdict;

@@ -249,6 +249,20 @@ pub struct Subject {
     pub name: String,
     /// The defect that it was asked to show.
     pub defect: Option<String>,
+    /// Where its image lay in the guest, where that was seen.
+    #[serde(default)]
+    pub base: Option<Hex>,
+    /// How many bytes it had there.
+    #[serde(default)]
+    pub size: Option<u64>,
+}
+
+impl Subject {
+    /// Whether an address lies in its image, loaded or unloaded.
+    pub fn holds(&self, address: u64) -> bool {
+        let offset = self.base.and_then(|base| address.checked_sub(base.0));
+        offset.zip(self.size).is_some_and(|(offset, size)| offset < size)
+    }
 }
 
 /// A run directory that cannot be judged.

@@ -66,6 +66,11 @@ impl<'a> Builder<'a> {
         Ok(Driver { image: built.sys, symbols: built.pdb })
     }
 
+    /// The catalogue of the driver's defects.
+    pub(crate) fn catalogue(&self) -> PathBuf {
+        catalogue(&self.root)
+    }
+
     /// Runs cargo and gives one of the files that it built. What the compiler says against it is shown.
     fn cargo(&self, folder: &Path, arguments: &[&str], wanted: &str) -> Result<PathBuf, Failure> {
         let output = cargo(folder)
@@ -101,6 +106,11 @@ pub(crate) fn cargo(folder: &Path) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(folder);
     command
+}
+
+/// The catalogue of the driver's defects, below the repository.
+pub(crate) fn catalogue(root: &Path) -> PathBuf {
+    root.join("driver/defects.toml")
 }
 
 /// The repository's root: the folder above this crate's.

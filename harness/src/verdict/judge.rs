@@ -6,8 +6,8 @@
 
 use super::{DeviceCounts, Hang, Outcome, SCHEMA, Subject, UnloadCounts, Verdict};
 use crate::{
-    agent::{Finding, LoadAnswer, ServiceState},
-    crash::{CrashError, CrashRecord},
+    agent::{DriverInfo, Finding, LoadAnswer, ServiceState},
+    crash::{CrashError, CrashRecord, ModuleRange},
     device::Stats,
     evidence::{Event, Evidence},
     hex::{Hex, Status},
@@ -47,6 +47,7 @@ impl Case<'_> {
             Event::RunStarted { run_dir, .. } => Some(run_dir.clone()),
             _ => None,
         });
+        let place = self.place_of(name.as_deref().unwrap_or_default());
         let boot_ms = self.evidence.events().find_map(|event| match event {
             Event::AgentAnswered { after_ms, .. } => Some(*after_ms),
             _ => None,
@@ -66,6 +67,8 @@ impl Case<'_> {
                 image: self.scenario.driver.image.clone(),
                 name: name.unwrap_or_default(),
                 defect: self.scenario.driver.defect.clone(),
+                base: place.map(|(base, _)| base),
+                size: place.map(|(_, size)| size),
             },
             guest: self.scenario.guest.clone(),
             processors: self.scenario.processors,
@@ -75,6 +78,25 @@ impl Case<'_> {
             boot_ms,
             run_dir: run_dir.unwrap_or_default(),
         }
+    }
+
+    /// Where the driver's image lay: as the guest said when it had loaded it, or as it says in its crash record, where that
+    /// answer never came.
+    fn place_of(&self, name: &str) -> Option<(Hex, u64)> {
+        let told = self.loaded().map(|driver| (driver.base, driver.size));
+        let ours = |module: &&ModuleRange| module.name.eq_ignore_ascii_case(name);
+        told.or_else(|| {
+            let record = self.crash.as_ref().ok()?.as_ref()?;
+            record.modules.iter().find(ours).map(|module| (module.base, module.size))
+        })
+    }
+
+    /// What the guest said about the driver that it loaded.
+    fn loaded(&self) -> Option<&DriverInfo> {
+        self.evidence.events().find_map(|event| match event {
+            Event::LoadAnswered { answer } => answer.driver.as_ref(),
+            _ => None,
+        })
     }
 
     /// The last counters that were seen.
@@ -251,10 +273,7 @@ impl Case<'_> {
 
     /// An address inside the driver, as `name+offset`.
     fn place(&self, address: u64) -> Option<String> {
-        let driver = self.evidence.events().find_map(|event| match event {
-            Event::LoadAnswered { answer } => answer.driver.as_ref(),
-            _ => None,
-        })?;
+        let driver = self.loaded()?;
         let offset = address.checked_sub(driver.base.0).filter(|offset| *offset < driver.size)?;
         Some(format!("{}+{offset:#x}", driver.name))
     }

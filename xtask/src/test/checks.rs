@@ -149,6 +149,7 @@ impl Built {
             kernel: builder.kernel()?,
             driver: builder.driver(Image::Product)?,
             defects: builder.driver(Image::Defects)?,
+            catalogue: builder.catalogue(),
         };
         let list = folder.join("artifacts.json");
         write_json(&list, &artifacts)?;
