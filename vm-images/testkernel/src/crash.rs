@@ -16,6 +16,7 @@ use crate::ke::processor;
 use crate::mm::frame::PAGE_SIZE;
 use crate::mm::modules::{self, Module};
 use crate::mm::paging;
+use crate::vf;
 
 /// Where the harness keeps `crash.jsonl`.
 const CRASH_PORT: u16 = 0x402;
@@ -136,7 +137,7 @@ pub fn report(check: BugCheck, frame: &TrapFrame, irql: u8, fault_address: Optio
         stack: &stack[..depth],
         thread: thread.map_or("boot", |thread| thread.name()),
         module: module.as_ref().map(|(module, offset)| (image(module), *offset)),
-        verifier: false,
+        verifier: vf::stops::stopped_the_system(),
     };
     RECORD_BEGUN.store(true, Ordering::Relaxed);
     // A debug port cannot fail.
@@ -161,7 +162,7 @@ pub fn report_briefly(check: BugCheck, frame: &TrapFrame, irql: u8, number: usiz
         stack: &[],
         thread: "",
         module: None,
-        verifier: false,
+        verifier: vf::stops::stopped_the_system(),
     };
     let _ = record.write_to(&mut port, |_| Ok(()));
 }

@@ -6,7 +6,8 @@ use alloc::vec::Vec;
 
 use serde::Serialize;
 use squall_testkernel_pure::agent::answers::{
-    Address, Installed, Loaded, Module, Modules, Status, Unloaded, UsageError, Verifier,
+    self, Address, Flags, Installed, Loaded, Module, Modules, Status, Unloaded, UsageError, Verified,
+    Verifier,
 };
 use squall_testkernel_pure::agent::verbs::Verb;
 
@@ -19,6 +20,8 @@ use crate::nt::{
     NTSTATUS, STATUS_DRIVER_ENTRYPOINT_NOT_FOUND, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_IMAGE_FORMAT,
     STATUS_SUCCESS, STATUS_UNSUCCESSFUL,
 };
+use crate::vf::classes::{self, Class};
+use crate::vf::verified::{self, NotSet};
 
 /// The verb did its work, whatever came of it.
 const DONE: i32 = 0;
@@ -57,15 +60,11 @@ fn perform(verb: Verb) -> (i32, String) {
         }),
         Verb::Status(service) => text(&services::status(&service)),
         Verb::Modules => text(&list()),
-        // Nothing is supported yet, so asking for nothing is all that can be granted.
-        Verb::VerifierQuery | Verb::Verifier { flags: 0, .. } => {
-            text(&Verifier { supported: Vec::new(), enabled: Vec::new() })
-        }
-        Verb::Verifier { driver, flags } => {
-            return refuse(format!(
-                "verifier: this guest has none of the checks 0x{flags:x} asked for {driver}"
-            ));
-        }
+        Verb::VerifierQuery => text(&settings()),
+        Verb::Verifier { driver, flags } => match verify(&driver, flags) {
+            Ok(()) => text(&settings()),
+            Err(why) => return refuse(why),
+        },
     };
     (DONE, output)
 }
@@ -94,6 +93,27 @@ fn load(service: &str) -> Loaded {
                 Loaded { refused: Some(why), ..nothing(STATUS_INSUFFICIENT_RESOURCES) }
             }
         },
+    }
+}
+
+/// Sets for what a driver is verified from its next load on.
+fn verify(driver: &str, flags: u32) -> Result<(), String> {
+    let lacking = flags & !classes::supported_flags();
+    if lacking != 0 {
+        return Err(format!("verifier: this guest lacks the checks {lacking:#x} asked for {driver}"));
+    }
+    verified::set(driver, flags).map_err(|why| match why {
+        NotSet::TooMany => format!("verifier: {driver}: too many drivers were named, start anew"),
+        NotSet::NoMemory => format!("verifier: {driver}: no memory for the settings"),
+    })
+}
+
+fn settings() -> Verifier {
+    let class = |class: &Class| answers::Class { flag: Flags(*class as u32), name: class.name() };
+    let setting = |(driver, flags): (&str, u32)| Verified { driver: driver.into(), flags: Flags(flags) };
+    Verifier {
+        supported: classes::SUPPORTED.iter().map(class).collect(),
+        enabled: verified::settings().into_iter().map(setting).collect(),
     }
 }
 

@@ -23,6 +23,7 @@ use crate::nt::{
     STATUS_OBJECT_NAME_COLLISION, UNICODE_STRING, io_type,
 };
 use crate::ob::{self, names};
+use crate::vf;
 
 const HARDWARE: &str = r"\REGISTRY\MACHINE\HARDWARE\DESCRIPTION\SYSTEM";
 
@@ -123,6 +124,7 @@ fn delete(address: usize) {
     if let Some(image) = image {
         // As Windows does: a DPC of the driver's that is queued or running is let out of the image first.
         dpc::flush_all();
+        vf::unload::before_image_goes(&image.range());
         image.unload();
     }
     pool::free(address, 0);

@@ -48,7 +48,7 @@ pub fn run(driver: &Loaded, routine: DriverUnload) -> Vec<Finding> {
         let start = routine as usize as u64;
         bugcheck(WORKER_THREAD_RETURNED_AT_BAD_IRQL, [start, level.0.into(), driver.object as u64, 0]);
     }
-    let findings = vf::after_unload(driver);
+    let findings = vf::unload::after_unload(driver);
     ob::dereference(driver.object);
     findings
 }

@@ -31,6 +31,8 @@ pub struct Irql(pub u8);
 impl Irql {
     /// Threads.
     pub const PASSIVE: Self = Self(0);
+    /// No asynchronous procedure calls.
+    pub const APC: Self = Self(1);
     /// No thread switch: DPCs and spin locks.
     pub const DISPATCH: Self = Self(2);
     /// Everything masked.

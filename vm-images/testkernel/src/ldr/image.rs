@@ -15,6 +15,8 @@ use crate::hal::clock;
 use crate::mm::image::{self, ImageRegion};
 use crate::mm::modules;
 use crate::mm::paging::Protection;
+use crate::vf::unload;
+use crate::vf::verified::{self, Verified};
 
 /// Why a file did not become an image.
 #[derive(Debug)]
@@ -51,8 +53,13 @@ impl Image {
             unsafe { core::slice::from_raw_parts_mut(region.pointer().as_ptr(), layout.size as usize) };
         layout.lay_out(file, bytes)?;
         layout.relocate(bytes, region.base())?;
-        bind(&layout, bytes)?;
-        layout.set_cookie(bytes, region.base(), fresh_cookie())?;
+        let driver = verified::begin_load(name, &(region.base()..region.base() + u64::from(layout.size)));
+        let bound = bind(&layout, bytes, driver)
+            .and_then(|()| Ok(layout.set_cookie(bytes, region.base(), fresh_cookie())?));
+        if let Err(error) = bound {
+            unload::image_is_gone(region.base());
+            return Err(error);
+        }
         protect(&layout, &region);
         modules::loaded(name, region.base(), u64::from(layout.size));
         Ok(Self { region, layout, name: name.to_string() })
@@ -85,20 +92,26 @@ impl Image {
 
     /// Takes the image away; it is remembered as unloaded before its first page goes.
     pub fn unload(self) {
-        modules::unloaded(self.base());
+        let base = self.base();
+        modules::unloaded(base);
         image::unmap(self.region);
+        unload::image_is_gone(base);
     }
 }
 
-fn bind(layout: &Layout, bytes: &mut [u8]) -> Result<(), LoadError> {
+/// Fills in what the image imports: the exports, or what stands before them for a driver that is verified.
+fn bind(layout: &Layout, bytes: &mut [u8], driver: Option<&'static Verified>) -> Result<(), LoadError> {
     let mut missing = Vec::new();
     for import in layout.imports(bytes)? {
         let address = match (&import.symbol, Module::from_dll_name(&import.module)) {
-            (Symbol::Name(name), Some(module)) => export::lookup(module, name),
+            (Symbol::Name(name), Some(module)) => export::lookup(module, name).map(|export| {
+                let export = export.expose_provenance();
+                driver.map_or(export, |driver| driver.bound(name, export))
+            }),
             _ => None,
         };
         match address {
-            Some(address) => pe::bind(bytes, import.slot, address.expose_provenance() as u64),
+            Some(address) => pe::bind(bytes, import.slot, address as u64),
             None => missing.push(import.to_string()),
         }
     }

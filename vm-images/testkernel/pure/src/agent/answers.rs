@@ -51,6 +51,16 @@ pub struct Driver {
     pub unload_return: Option<Address>,
 }
 
+/// Flags of Driver Verifier, printed `0x209bb`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flags(pub u32);
+
+impl Serialize for Flags {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:#x}", self.0))
+    }
+}
+
 /// An image, loaded or not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Module {
@@ -152,13 +162,31 @@ pub struct Modules {
     pub unloaded: Vec<Module>,
 }
 
-/// Of `verifier --query`.
+/// One of Windows' classes of checks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Class {
+    /// Its bit among the flags.
+    pub flag: Flags,
+    /// What Windows calls it.
+    pub name: &'static str,
+}
+
+/// A driver that is verified from its next load on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Verified {
+    /// Its image's file name.
+    pub driver: String,
+    /// For what.
+    pub flags: Flags,
+}
+
+/// Of `verifier`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Verifier {
     /// Checks that the guest has.
-    pub supported: Vec<&'static str>,
-    /// Checks that are on.
-    pub enabled: Vec<&'static str>,
+    pub supported: Vec<Class>,
+    /// Drivers that are set to be checked.
+    pub enabled: Vec<Verified>,
 }
 
 /// Of any verb whose command line makes no sense.
@@ -213,6 +241,19 @@ mod tests {
         let expected =
             json!({"status": "0xC0000263", "missing_imports": ["ntoskrnl.exe!KeNothing", "HAL.dll!#7"]});
         assert_eq!(to_value(refused).unwrap(), expected);
+    }
+
+    #[test]
+    fn the_verifiers_settings_name_classes_and_flags() {
+        let settings = Verifier {
+            supported: vec![Class { flag: Flags(1), name: "Special pool" }],
+            enabled: vec![Verified { driver: "squall.sys".into(), flags: Flags(0x209BB) }],
+        };
+        let expected = json!({
+            "supported": [{"flag": "0x1", "name": "Special pool"}],
+            "enabled": [{"driver": "squall.sys", "flags": "0x209bb"}],
+        });
+        assert_eq!(to_value(settings).unwrap(), expected);
     }
 
     #[test]

@@ -1,0 +1,158 @@
+//! The Verifier: what a driver did wrong that did not stop the system.
+//!
+//! After Unload has returned, and before the image goes, everything that still leads to the driver is listed. Kinds:
+//!
+//! | kind | what was left |
+//! |---|---|
+//! | `interrupt-left-connected` | an interrupt object: its ISR's code is about to go |
+//! | `timer-left-running` | a timer whose DPC's routine is about to go |
+//! | `device-object-left` | a device object: the driver stays as a zombie |
+//! | `symbolic-link-left` | a link that leads nowhere now |
+//! | `file-reference-left` | a device opened with IoGetDeviceObjectPointer and never given up |
+//! | `irp-left` | a packet that the driver made |
+//! | `mdl-left` | a memory descriptor list that the driver made |
+//! | `work-item-left` | a work item that IoFreeWorkItem was not called for |
+//! | `controller-left` | a controller object |
+//! | `error-log-entry-left` | an entry of the error log, neither written nor freed |
+//! | `pool-left` | pool that the driver allocated |
+//! | `resource-claim-left` | ports, memory or lines that IoReportResourceForDetection claimed |
+//!
+//! Windows without its Verifier notices none of them by itself, and says so of the pool only with it; each finding is
+//! marked accordingly.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use squall_testkernel_pure::agent::answers::Finding;
+use squall_testkernel_pure::pool::Block;
+use squall_testkernel_pure::resources::Resource;
+use squall_testkernel_pure::utf16;
+
+use crate::ex::pool;
+use crate::io::driver::Loaded;
+use crate::io::{device, file, resource, unload};
+use crate::ke::{interrupt, timer};
+use crate::nt::{DRIVER_OBJECT, FILE_OBJECT};
+use crate::ob::names;
+
+/// The most findings of one kind; a driver that leaks a thousand blocks needs no thousand lines.
+const MAX_OF_A_KIND: usize = 32;
+
+/// What the kernel makes of pool on a driver's behalf, by the tag of its blocks.
+const OBJECTS: [(&str, [u8; 4]); 5] = [
+    ("irp-left", *b"Irp "),
+    ("mdl-left", *b"Mdl "),
+    ("work-item-left", *b"IoWk"),
+    ("controller-left", *b"IoCt"),
+    ("error-log-entry-left", *b"IoEr"),
+];
+
+/// Everything that still leads to a driver whose Unload has returned.
+pub fn after_unload(driver: &Loaded) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut found = |kind: &'static str, objects: Vec<(String, String)>| {
+        let kept = objects.into_iter().take(MAX_OF_A_KIND);
+        findings.extend(kept.map(|(object, detail)| Finding {
+            kind,
+            object,
+            detail,
+            stricter_than_windows: true,
+        }));
+    };
+    found("interrupt-left-connected", interrupts(driver));
+    found("timer-left-running", timers(driver));
+    found("device-object-left", devices(driver));
+    found("symbolic-link-left", links(driver));
+    found("file-reference-left", files(driver));
+    for (kind, tag) in OBJECTS {
+        found(kind, allocations(driver, |block| block.tag == u32::from_le_bytes(tag)));
+    }
+    let is_object = |block: &Block| OBJECTS.iter().any(|(_, tag)| block.tag == u32::from_le_bytes(*tag));
+    found("pool-left", allocations(driver, |block| !is_object(block)));
+    found("resource-claim-left", claims(driver));
+    findings
+}
+
+fn interrupts(driver: &Loaded) -> Vec<(String, String)> {
+    let left = interrupt::connected_in(driver.range.clone());
+    let detail = "its ISR lies in the image that is about to go; IoDisconnectInterruptEx was not called";
+    left.into_iter().map(|object| (object, detail.into())).collect()
+}
+
+fn timers(driver: &Loaded) -> Vec<(String, String)> {
+    let describe = |(timer, routine): (usize, u64)| {
+        let offset = routine - driver.range.start;
+        let detail =
+            format!("its DPC at {}+0x{offset:x} is about to go: KeCancelTimer was not called", driver.name);
+        (format!("timer 0x{timer:x}"), detail)
+    };
+    timer::leading_into(&driver.range).into_iter().map(describe).collect()
+}
+
+fn devices(driver: &Loaded) -> Vec<(String, String)> {
+    let object = core::ptr::with_exposed_provenance_mut::<DRIVER_OBJECT>(driver.object);
+    // SAFETY: the driver object is given up after its findings are collected.
+    let left = unsafe { device::of_driver(object) };
+    let describe = |(address, deleted)| {
+        let detail = if deleted {
+            "deleted, and still open or referenced: the driver object cannot go, and the image stays"
+        } else {
+            "IoDeleteDevice was not called: the driver object cannot go, and the image stays"
+        };
+        let attached = device::attached_to(address).map(unload::name_of);
+        let attached =
+            attached.map_or_else(String::new, |below| format!("; it is still attached to {below}"));
+        (unload::name_of(address), format!("{detail}{attached}"))
+    };
+    left.into_iter().map(describe).collect()
+}
+
+fn links(driver: &Loaded) -> Vec<(String, String)> {
+    names::with(|names| {
+        let mine = names.links_of(|owner| driver.range.contains(&(owner as u64)));
+        let describe = |(link, target): (&[u16], &[u16])| {
+            let detail =
+                format!("still leads to {}: IoDeleteSymbolicLink was not called", utf16::display(target));
+            (utf16::display(link), detail)
+        };
+        mine.map(describe).collect()
+    })
+}
+
+fn files(driver: &Loaded) -> Vec<(String, String)> {
+    let describe = |address: usize| {
+        // SAFETY: the file is held, so it is alive, and so is its device.
+        let device = unsafe { (*core::ptr::with_exposed_provenance::<FILE_OBJECT>(address)).DeviceObject };
+        let detail =
+            "still referenced: ObDereferenceObject was not called on the file of IoGetDeviceObjectPointer";
+        (format!("file object 0x{address:x} of {}", unload::name_of(device.addr())), detail.into())
+    };
+    file::held_by(&driver.range).into_iter().map(describe).collect()
+}
+
+fn allocations(driver: &Loaded, is_meant: impl Fn(&Block) -> bool) -> Vec<(String, String)> {
+    let describe = |block: &Block| {
+        let tag =
+            block.tag.to_le_bytes().map(|byte| if byte.is_ascii_graphic() { byte as char } else { '.' });
+        let tag = String::from_iter(tag);
+        let offset = block.caller as u64 - driver.range.start;
+        let detail = format!("{} bytes, tag {tag}, allocated at {}+0x{offset:x}", block.size, driver.name);
+        (format!("0x{:x}", block.address), detail)
+    };
+    pool::allocated_by(&driver.range).iter().filter(|block| is_meant(block)).map(describe).collect()
+}
+
+fn claims(driver: &Loaded) -> Vec<(String, String)> {
+    let left = resource::claimed_by(driver.object);
+    resource::forget(driver.object);
+    let describe = |resource| match resource {
+        Resource::Ports { start, length } => {
+            format!("ports 0x{start:x} to 0x{:x}", start + u64::from(length) - 1)
+        }
+        Resource::Memory { start, length } => format!("memory 0x{start:x}, {length} bytes"),
+        Resource::Line(line) => format!("interrupt line {line}"),
+    };
+    let detail = "still claimed: IoReportResourceForDetection was not called with an empty list";
+    left.into_iter().map(|claim| (describe(claim.resource), detail.into())).collect()
+}

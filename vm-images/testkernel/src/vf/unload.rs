@@ -1,0 +1,27 @@
+//! The hooks on an image's way in and out, for what no call can tell the Verifier.
+
+use super::verified;
+use crate::console::println;
+use crate::io::driver::Loaded;
+use squall_testkernel_pure::agent::answers::Finding;
+
+use alloc::vec::Vec;
+use core::ops::Range;
+
+/// Unload has returned, and the driver object still stands: what was left behind.
+pub fn after_unload(driver: &Loaded) -> Vec<Finding> {
+    super::findings::after_unload(driver)
+}
+
+/// The last reference to the driver object is gone and its image is about to go: the last look. In a system thread at
+/// PASSIVE_LEVEL; also after a DriverEntry that failed.
+pub fn before_image_goes(range: &Range<u64>) {
+    if let Some(driver) = verified::at(range.start as usize) {
+        println!("verifier: {} goes", driver.name());
+    }
+}
+
+/// The image at `base` is gone.
+pub fn image_is_gone(base: u64) {
+    verified::end_load(base);
+}
