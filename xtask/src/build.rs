@@ -48,6 +48,13 @@ impl<'a> Builder<'a> {
         self.cargo(&self.root, &arguments, "libsquall_vdevice.so")
     }
 
+    /// One of the device's measurements, a program.
+    pub(crate) fn measurement(&self, name: &str) -> Result<PathBuf, Failure> {
+        self.stages.begin("building the measurement");
+        let arguments = ["bench", "-p", "squall-vdevice", "--bench", name, "--no-run"];
+        self.cargo(&self.root, &arguments, name)
+    }
+
     /// The embedded guest's kernel.
     pub(crate) fn kernel(&self) -> Result<PathBuf, Failure> {
         self.stages.begin("building the embedded guest");
@@ -94,11 +101,30 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// A file of that name among those that one of cargo's messages lists.
+/// A file of that name among those that one of cargo's messages lists; or a measurement's program, in whose file name
+/// cargo puts a number.
 fn built_file(message: &Value, wanted: &str) -> Option<PathBuf> {
-    let names = message["filenames"].as_array().into_iter().flatten().chain([&message["executable"]]);
-    let mut files = names.filter_map(Value::as_str).map(PathBuf::from);
+    let executable = message["executable"].as_str();
+    if message["target"]["kind"][0] == "bench" && message["target"]["name"] == wanted {
+        return executable.map(PathBuf::from);
+    }
+    let names = message["filenames"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let mut files = names.chain(executable).map(PathBuf::from);
     files.find(|file| file.file_name().is_some_and(|name| name == wanted))
+}
+
+/// A script that is a QEMU: a fetched one is started through its own dynamic linker, with arguments before ours.
+pub(crate) fn one_program(folder: &Path, qemu: &Qemu) -> Result<PathBuf, Failure> {
+    let script = folder.join(format!("qemu-{}", qemu.version));
+    let words = qemu.argv::<&str>([]);
+    let quoted = words.iter().map(|word| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''")));
+    let text = format!("#!/bin/sh\nexec {} \"$@\"\n", quoted.collect::<Vec<_>>().join(" "));
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::create_dir_all(folder)
+        .and_then(|()| std::fs::write(&script, text))
+        .and_then(|()| std::fs::set_permissions(&script, executable))
+        .map_err(|error| Failure::infrastructure(format!("cannot write {}: {error}", script.display())))?;
+    Ok(script)
 }
 
 /// The cargo that runs us, in a folder.

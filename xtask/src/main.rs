@@ -3,6 +3,7 @@
 //! One file for each verb. What they do is in `squall-harness`; here are the flags, the building, the progress and
 //! the exit codes: 0 as expected, 1 the driver is at fault, 2 wrong usage, 3 something other than the driver failed.
 
+mod bench;
 mod build;
 mod doctor;
 mod e2e;
@@ -32,12 +33,14 @@ enum Verb {
     Doctor(doctor::Args),
     /// Prints what the card saw in a run, record by record
     Trace(trace::Args),
+    /// Measures the card inside QEMU, and holds the figures against their limits
+    Bench(bench::Args),
     #[command(external_subcommand)]
     Other(Vec<String>),
 }
 
 /// Verbs that the design names and nobody has built yet.
-const PLANNED: [&str; 7] = ["defects", "sweep", "replay", "stress", "image", "bench", "report"];
+const PLANNED: [&str; 6] = ["defects", "sweep", "replay", "stress", "image", "report"];
 
 impl Verb {
     fn run(self) -> Result<ExitCode, Failure> {
@@ -47,11 +50,12 @@ impl Verb {
             Self::Setup(args) => Ok(setup::run(args)?),
             Self::Doctor(args) => Ok(doctor::run(args)?),
             Self::Trace(args) => trace::run(args),
+            Self::Bench(args) => bench::run(&args),
             Self::Other(words) => {
                 let verb = words.first().map_or("", String::as_str);
                 let what = if PLANNED.contains(&verb) { "is not built yet" } else { "is no verb" };
                 Err(Failure::usage(format!(
-                    "{verb:?} {what}; this build has e2e, test, trace, setup and doctor"
+                    "{verb:?} {what}; this build has e2e, test, trace, bench, setup and doctor"
                 )))
             }
         }

@@ -2,7 +2,6 @@
 
 use std::{
     cell::RefCell,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
     rc::Rc,
@@ -11,13 +10,13 @@ use std::{
 use squall_harness::{
     artifacts::{Artifacts, VARIABLE},
     run_dir::write_json,
-    toolbox::{Qemu, Toolbox},
+    toolbox::Toolbox,
     wdk::{DriverBuild, Image},
 };
 
 use super::check::Check;
 use crate::{
-    build::{Builder, cargo},
+    build::{Builder, cargo, one_program},
     failure::Failure,
     progress::Stages,
 };
@@ -153,8 +152,7 @@ impl Built {
         };
         let list = folder.join("artifacts.json");
         write_json(&list, &artifacts)?;
-        let qemu = one_program(folder, &artifacts.qemu)
-            .map_err(|error| Failure::infrastructure(format!("cannot write a script: {error}")))?;
+        let qemu = one_program(folder, &artifacts.qemu)?;
         Ok(Self { list, qemu, device_library: artifacts.device_library })
     }
 
@@ -165,17 +163,6 @@ impl Built {
             .env("SQUALL_DEVICE_LIBRARY", &self.device_library);
         command
     }
-}
-
-/// A script that is a QEMU: a fetched one is started through its own dynamic linker, with arguments before ours.
-fn one_program(folder: &Path, qemu: &Qemu) -> std::io::Result<PathBuf> {
-    let script = folder.join("qemu");
-    let words = qemu.argv::<&str>([]);
-    let quoted = words.iter().map(|word| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''")));
-    let text = format!("#!/bin/sh\nexec {} \"$@\"\n", quoted.collect::<Vec<_>>().join(" "));
-    std::fs::write(&script, text)?;
-    std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755))?;
-    Ok(script)
 }
 
 fn has_nextest() -> bool {

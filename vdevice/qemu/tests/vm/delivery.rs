@@ -3,9 +3,9 @@
 
 use serde_json::json;
 
+use crate::bus::{Function, open_port, places, route_to_pic};
 use crate::guest::{INTERRUPTS, MASKED, VECTOR, rom};
 use crate::machine::{Machine, Setup};
-use crate::pci::{Function, open_port, places};
 
 const COUNT: u64 = 200_000;
 
@@ -19,18 +19,6 @@ enum Way {
     IoApic,
     Msi,
     Msix,
-}
-
-/// The board's PCI interrupts are interrupt 5 of the 8259s, which looks at its level.
-fn route_to_pic(machine: &mut Machine, board: &str) {
-    let (bridge, registers): (_, &[u32]) = match board {
-        "pc" => (Function { bus: 0, slot: 1 }, &[0x60]),
-        _ => (Function { bus: 0, slot: 31 }, &[0x60, 0x68]),
-    };
-    for register in registers {
-        bridge.write(machine, *register, 0x0505_0505);
-    }
-    machine.write('b', 0x4D0, 1 << 5);
 }
 
 /// Input 5 and those that PCI alone has interrupt the processor, and the 8259 does not.

@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use crate::bus::{BEHIND_PORT, Function, SLOT, open_port, root_port};
 use crate::guest::{PORT, PORT_VALUE, ROUNDS, VECTOR, rom};
 use crate::machine::{Machine, PATIENCE, Setup};
-use crate::pci::{BEHIND_PORT, Function, SLOT, open_port, root_port};
 
 /// The guest is to get on between two interrupts.
 const STORM: &str = r#"{"pace":"ack","gap_ns":5000,"jitter_ns":5000}"#;

@@ -110,7 +110,7 @@ impl Machine {
             &format!("file={},lifeline={}", library.display(), their_lifeline.as_raw_fd()),
         ]);
         command.args(["-chardev", &format!("socket,id=qmp,fd={}", their_qmp.as_raw_fd())]);
-        command.args(["-mon", "chardev=qmp,mode=control"]);
+        command.args(["-qmp", "chardev:qmp"]);
         command.args(["-chardev", &format!("socket,id=qtest,fd={}", their_qtest.as_raw_fd())]);
         command.args(["-qtest", "chardev:qtest", "-qtest-log", "none"]);
         // What the card is plugged into comes before it.

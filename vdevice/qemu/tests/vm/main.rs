@@ -11,6 +11,7 @@
 // not of their helpers.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
 
+mod bus;
 mod delivery;
 mod guest;
 mod hotplug;

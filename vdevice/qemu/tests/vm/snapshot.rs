@@ -4,9 +4,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::bus::{Function, TABLE, open_port, places};
 use crate::guest::{INTERRUPTS, VECTOR, rom};
 use crate::machine::{Machine, Setup};
-use crate::pci::{Function, TABLE, open_port, places};
 use crate::recorder::records;
 
 const COUNT: u64 = 5000;

@@ -1,0 +1,276 @@
+//! The guest of the measurements: a ROM that does the jobs of a list, and notes how long each took.
+//!
+//! It runs in real mode at F000:0000, with a segment (`fs`) that reaches all of memory. A job is one kind of access, or of
+//! interrupt, so many times. The whole list runs without the host, so that what is compared is measured within
+//! milliseconds of each other, and nothing asks for QEMU's big lock meanwhile.
+
+use std::arch::global_asm;
+use std::ptr::addr_of;
+
+const ROM_LEN: usize = 0x1_0000;
+
+/// Number of jobs; the guest begins when it is not 0, and clears it when all are done.
+pub(crate) const JOBS: u64 = 0x700;
+/// The list of jobs.
+pub(crate) const LIST: u64 = 0x1000;
+/// Bytes of a job in the list.
+const JOB_LEN: u64 = 48;
+/// Accesses that one round of the guest's loops makes: a job's count is a multiple.
+pub(crate) const UNROLLED: u32 = 16;
+/// The vector that the guest takes interrupts by.
+pub(crate) const VECTOR: u32 = 0x25;
+
+/// What a job does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Kind {
+    /// Nothing: what the loop itself costs.
+    Loop = 0,
+    /// Reads 32 bits of memory.
+    Read = 1,
+    /// Writes 32 bits of memory.
+    Write = 2,
+    /// Reads a 32-bit port.
+    PortRead = 3,
+    /// Writes a 32-bit port.
+    PortWrite = 4,
+    /// Takes interrupts, of which each is asked for by a write.
+    Ask = 5,
+    /// Takes interrupts that come by themselves once a write has let them.
+    Let = 6,
+}
+
+/// How the guest tells the interrupt controller that it is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Controller {
+    /// The first 8259.
+    Pic = 0,
+    /// The local APIC.
+    LocalApic = 1,
+}
+
+/// One job.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Job {
+    pub(crate) kind: Kind,
+    /// What is accessed; for interrupts, what asks for them or lets them come.
+    pub(crate) address: u32,
+    /// What is written there.
+    pub(crate) value: u32,
+    /// How often.
+    pub(crate) count: u32,
+    /// Where an interrupt is acknowledged to the device, and by which value.
+    pub(crate) acknowledge: (u32, u32),
+    pub(crate) controller: Controller,
+    /// Where is written at the last interrupt, before it is acknowledged, and what.
+    pub(crate) end: (u32, u32),
+}
+
+impl Job {
+    /// Accesses without interrupts.
+    pub(crate) fn access(kind: Kind, address: u32, value: u32, count: u32) -> Self {
+        Self { kind, address, value, count, acknowledge: (0, 0), controller: Controller::Pic, end: (0, 0) }
+    }
+
+    /// The words of its entry in the list.
+    pub(crate) fn words(&self) -> [u32; 9] {
+        let Self { kind, address, value, count, acknowledge, controller, end } = *self;
+        let count = if (kind as u32) < Kind::Ask as u32 { count / UNROLLED } else { count };
+        [kind as u32, address, value, count, acknowledge.0, acknowledge.1, controller as u32, end.0, end.1]
+    }
+
+    /// Where a job is in the list.
+    pub(crate) fn place(index: usize) -> u64 {
+        LIST + index as u64 * JOB_LEN
+    }
+
+    /// Where the guest notes how long it took, in ticks of the processor's time stamp counter: 64 bits.
+    pub(crate) fn ticks(index: usize) -> u64 {
+        Self::place(index) + 36
+    }
+}
+
+global_asm!(
+    ".pushsection .rodata.squall_bench_rom,\"a\",@progbits",
+    ".code16",
+    ".globl squall_bench_rom, squall_bench_rom_end",
+    "squall_bench_rom:",
+    "cli",
+    "xorw %ax, %ax",
+    "movw %ax, %ds",
+    "movw %ax, %ss",
+    "movw $0x7000, %sp",
+    // Interrupt 5 is vector 0x25, once the 8259s say so; all others are masked.
+    "movw $(squall_bench_isr - squall_bench_rom), 0x94",
+    "movw $0xF000, 0x96",
+    "movb $0x11, %al",
+    "outb %al, $0x20",
+    "movb $0x20, %al",
+    "outb %al, $0x21",
+    "movb $4, %al",
+    "outb %al, $0x21",
+    "movb $1, %al",
+    "outb %al, $0x21",
+    "movb $0xDF, %al",
+    "outb %al, $0x21",
+    "movb $0xFF, %al",
+    "outb %al, $0xA1",
+    // A segment that has been to protected mode reaches all of memory.
+    "lgdtl %cs:(squall_bench_gdtr - squall_bench_rom)",
+    "movl %cr0, %eax",
+    "orb $1, %al",
+    "movl %eax, %cr0",
+    "jmp 6f",
+    "6:",
+    "movw $8, %bx",
+    "movw %bx, %fs",
+    "andb $0xFE, %al",
+    "movl %eax, %cr0",
+    "jmp 7f",
+    "7:",
+    // The local APIC lets the 8259s through once told so.
+    "movl $0xFEE000F0, %ebx",
+    "movl $0x1FF, %fs:(%ebx)",
+    "movl $0xFEE00350, %ebx",
+    "movl $0x700, %fs:(%ebx)",
+    "squall_bench_wait:",
+    "movl 0x700, %ebp",
+    "testl %ebp, %ebp",
+    "jz squall_bench_wait",
+    "movw $0x1000, %si",
+    "squall_bench_job:",
+    "movl 12(%si), %ecx",
+    "movl %ecx, 0x708",
+    "movl 4(%si), %ebx",
+    "rdtsc",
+    "movl %eax, 36(%si)",
+    "movl %edx, 40(%si)",
+    "movl 8(%si), %eax",
+    "movw %bx, %dx",
+    "movw (%si), %di",
+    "addw %di, %di",
+    "jmpw *%cs:(squall_bench_kinds - squall_bench_rom)(%di)",
+    // Nothing.
+    "squall_bench_loop:",
+    "decl %ecx",
+    "jnz squall_bench_loop",
+    "jmp squall_bench_done",
+    "squall_bench_read:",
+    ".rept 16",
+    "movl %fs:(%ebx), %eax",
+    ".endr",
+    "decl %ecx",
+    "jnz squall_bench_read",
+    "jmp squall_bench_done",
+    "squall_bench_write:",
+    ".rept 16",
+    "movl %eax, %fs:(%ebx)",
+    ".endr",
+    "decl %ecx",
+    "jnz squall_bench_write",
+    "jmp squall_bench_done",
+    "squall_bench_port_read:",
+    ".rept 16",
+    "inl %dx, %eax",
+    ".endr",
+    "decl %ecx",
+    "jnz squall_bench_port_read",
+    "jmp squall_bench_done",
+    "squall_bench_port_write:",
+    ".rept 16",
+    "outl %eax, %dx",
+    ".endr",
+    "decl %ecx",
+    "jnz squall_bench_port_write",
+    "jmp squall_bench_done",
+    // Each interrupt is asked for when the one before has been taken.
+    "squall_bench_ask:",
+    "sti",
+    "2:",
+    "movl %eax, %fs:(%ebx)",
+    "decl %ecx",
+    "3:",
+    "cmpl %ecx, 0x708",
+    "jne 3b",
+    "testl %ecx, %ecx",
+    "jnz 2b",
+    "jmp squall_bench_done",
+    // They come by themselves.
+    "squall_bench_let:",
+    "movl %eax, %fs:(%ebx)",
+    "sti",
+    "4:",
+    "cmpl $0, 0x708",
+    "jne 4b",
+    "squall_bench_done:",
+    "rdtsc",
+    "cli",
+    "subl 36(%si), %eax",
+    "sbbl 40(%si), %edx",
+    "movl %eax, 36(%si)",
+    "movl %edx, 40(%si)",
+    "addw $48, %si",
+    "decl %ebp",
+    "jnz squall_bench_job",
+    "movl $0, 0x700",
+    "jmp squall_bench_wait",
+    "squall_bench_isr:",
+    "pushl %eax",
+    "pushl %ebx",
+    "decl 0x708",
+    "jnz 5f",
+    "movl 28(%si), %ebx",
+    "movl 32(%si), %eax",
+    "movl %eax, %fs:(%ebx)",
+    "5:",
+    "movl 16(%si), %ebx",
+    "movl 20(%si), %eax",
+    "movl %eax, %fs:(%ebx)",
+    "cmpl $0, 24(%si)",
+    "jne 6f",
+    "movb $0x20, %al",
+    "outb %al, $0x20",
+    "popl %ebx",
+    "popl %eax",
+    "iret",
+    "6:",
+    "movl $0xFEE000B0, %ebx",
+    "movl $0, %fs:(%ebx)",
+    "popl %ebx",
+    "popl %eax",
+    "iret",
+    "squall_bench_kinds:",
+    ".word squall_bench_loop - squall_bench_rom",
+    ".word squall_bench_read - squall_bench_rom",
+    ".word squall_bench_write - squall_bench_rom",
+    ".word squall_bench_port_read - squall_bench_rom",
+    ".word squall_bench_port_write - squall_bench_rom",
+    ".word squall_bench_ask - squall_bench_rom",
+    ".word squall_bench_let - squall_bench_rom",
+    "squall_bench_gdt:",
+    ".quad 0, 0x00CF92000000FFFF",
+    "squall_bench_gdtr:",
+    ".word 15",
+    ".long 0xF0000 + (squall_bench_gdt - squall_bench_rom)",
+    "squall_bench_rom_end:",
+    ".code64",
+    ".popsection",
+    options(att_syntax)
+);
+
+unsafe extern "C" {
+    static squall_bench_rom: u8;
+    static squall_bench_rom_end: u8;
+}
+
+/// The ROM, with a jump to its beginning at the reset vector.
+pub(crate) fn rom() -> Vec<u8> {
+    let len = addr_of!(squall_bench_rom_end).addr() - addr_of!(squall_bench_rom).addr();
+    // SAFETY: the assembly above lays out so many bytes from that label on.
+    let code = unsafe { std::slice::from_raw_parts(addr_of!(squall_bench_rom), len) };
+    let mut rom = vec![0xF4; ROM_LEN];
+    rom[..len].copy_from_slice(code);
+    rom[0xFFF0..0xFFF5].copy_from_slice(&[0xEA, 0x00, 0x00, 0x00, 0xF0]);
+    rom
+}

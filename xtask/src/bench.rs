@@ -1,0 +1,78 @@
+//! `cargo xtask bench`: how fast the card is, against limits that hold on any machine.
+//!
+//! A measurement is a program of the device's crate (`vdevice/qemu/benches`), which prints its table and whether each
+//! limit holds. Here it is built and given a QEMU.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use serde_json::{Value, json};
+use squall_harness::run_dir::write_json;
+
+use crate::{
+    build::{Builder, one_program},
+    failure::Failure,
+    progress::Stages,
+};
+
+/// Measures the card inside QEMU, and holds the figures against their limits
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// What is measured
+    #[arg(value_enum)]
+    what: Measurement,
+    /// The QEMU to use instead of one that is found or fetched
+    #[arg(long, value_name = "PROGRAM")]
+    qemu: Option<PathBuf>,
+    /// Writes the figures to a file, schema squall.bench/1
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// A measurement.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Measurement {
+    /// Register accesses and interrupts, beside QEMU's own edu device in the same guest
+    Device,
+}
+
+impl Measurement {
+    const fn program(self) -> &'static str {
+        match self {
+            Self::Device => "device",
+        }
+    }
+}
+
+/// Exit code 0 if every limit holds, else 1.
+pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let stages = Stages::new();
+    let builder = Builder::new(&stages)?;
+    let name = args.what.program();
+    let qemu = builder.qemu(args.qemu.as_deref())?;
+    let library = builder.device_library()?;
+    let program = builder.measurement(name)?;
+    stages.end();
+    let folder = builder.root.join("target/squall/bench");
+    let figures = folder.join(format!("{name}.json"));
+    let mut command = std::process::Command::new(&program);
+    command
+        .arg("--json")
+        .arg(&figures)
+        .env("SQUALL_QEMU_COMMAND", one_program(&folder, &qemu)?)
+        .env("SQUALL_DEVICE_LIBRARY", library);
+    let status = command
+        .status()
+        .map_err(|error| Failure::infrastructure(format!("cannot run {}: {error}", program.display())))?;
+    let code = match status.code() {
+        Some(code @ (0 | 1)) => code,
+        _ => return Err(Failure::infrastructure(format!("the measurement {name} broke off: {status}"))),
+    };
+    if let Some(path) = &args.json {
+        let text = std::fs::read(&figures).map_err(|error| {
+            Failure::infrastructure(format!("cannot read {}: {error}", figures.display()))
+        })?;
+        let figures: Value = serde_json::from_slice(&text).map_err(Failure::infrastructure)?;
+        write_json(path, &json!({ "schema": "squall.bench/1", "holds": code == 0, "runs": [figures] }))?;
+    }
+    Ok(ExitCode::from(u8::from(code != 0)))
+}
