@@ -81,6 +81,20 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// What was counted since then. The counts around Unload begin anew with each of its entries anyhow.
+    pub fn since(&self, before: &Self) -> Self {
+        Self {
+            fired: self.fired.saturating_sub(before.fired),
+            asserted: self.asserted.saturating_sub(before.asserted),
+            suppressed: self.suppressed.saturating_sub(before.suppressed),
+            coalesced: self.coalesced.saturating_sub(before.coalesced),
+            serviced: self.serviced.saturating_sub(before.serviced),
+            reads: self.reads.saturating_sub(before.reads),
+            writes: self.writes.saturating_sub(before.writes),
+            ..self.clone()
+        }
+    }
+
     /// Whether the guest ever touched the card.
     pub fn touched(&self) -> bool {
         self.reads + self.writes > 0

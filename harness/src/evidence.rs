@@ -67,6 +67,18 @@ pub enum Event {
         /// Milliseconds since QEMU was started.
         after_ms: u64,
     },
+    /// The machine was brought back to the moment at which its guest was ready.
+    MachineRestored {
+        /// Where that machine's own files are.
+        machine: PathBuf,
+        /// Milliseconds until the agent answered again.
+        after_ms: u64,
+    },
+    /// The counters from which this run's own are counted.
+    CountersAtBeginning {
+        /// The counters then.
+        stats: Stats,
+    },
     /// The image is in the guest.
     DriverUploaded {
         /// Under this path.

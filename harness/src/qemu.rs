@@ -103,7 +103,9 @@ impl Machine<'_> {
         line.words(["-chardev", &format!("socket,id=agent,fd={AGENT_FD}")]);
         line.words(["-device", "isa-serial,index=0,chardev=agent"]);
         for (number, (file, port)) in profile.logs.iter().enumerate() {
-            let log = Property::new(&format!("file,id=log{number},path=")).path(&run.file(file));
+            // Appended to, so that whoever empties the file between two runs finds the next one at its beginning.
+            let log =
+                Property::new(&format!("file,id=log{number},path=")).path(&run.file(file)).text(",append=on");
             line.option("-chardev", log);
             line.words(["-device", &format!("isa-debugcon,iobase={port:#x},chardev=log{number}")]);
         }
@@ -132,7 +134,8 @@ impl Machine<'_> {
         let errors = output.try_clone().map_err(LaunchError::Channels)?;
 
         let (qmp, qmp_inherited) = pair()?;
-        let (agent, agent_inherited) = pair()?;
+        let (agent, agent_inherited) = StdUnixStream::pair().map_err(LaunchError::Channels)?;
+        agent.set_nonblocking(true).map_err(LaunchError::Channels)?;
         let (lifeline_inherited, lifeline) = io::pipe().map_err(LaunchError::Channels)?;
         let map = |parent_fd, child_fd| FdMapping { parent_fd, child_fd };
 
@@ -140,7 +143,7 @@ impl Machine<'_> {
         command.args(&arguments).stdin(Stdio::null()).stdout(output).stderr(errors).kill_on_drop(true);
         command.fd_mappings(vec![
             map(qmp_inherited, QMP_FD),
-            map(agent_inherited, AGENT_FD),
+            map(agent_inherited.into(), AGENT_FD),
             map(lifeline_inherited.into(), LIFELINE_FD),
         ])?;
         let program = &self.qemu.program;
@@ -148,7 +151,7 @@ impl Machine<'_> {
             command.spawn().map_err(|source| LaunchError::Spawn { program: program.clone(), source })?;
         // Dropping the command closes this process's copies of the inherited ends.
         drop(command);
-        Ok(Process { child, log, qmp: Some(qmp), agent: Some(agent), _lifeline: lifeline })
+        Ok(Process { child, log, qmp: Some(qmp), agent, _lifeline: lifeline })
     }
 }
 
@@ -164,7 +167,7 @@ pub struct Process {
     child: Child,
     log: PathBuf,
     qmp: Option<UnixStream>,
-    agent: Option<UnixStream>,
+    agent: StdUnixStream,
     _lifeline: PipeWriter,
 }
 
@@ -179,9 +182,22 @@ impl Process {
         self.qmp.take()
     }
 
-    /// The wire to the guest's serial port; once.
-    pub fn take_agent(&mut self) -> Option<UnixStream> {
-        self.agent.take()
+    /// The wire to the guest's serial port, for one conversation; the one before must have ended.
+    pub fn agent_wire(&self) -> io::Result<UnixStream> {
+        UnixStream::from_std(self.agent.try_clone()?)
+    }
+
+    /// Throws away what the guest has sent and nobody has read.
+    pub(crate) fn drain_agent(&self) -> io::Result<()> {
+        let mut heard = [0; 4096];
+        loop {
+            match (&self.agent).read(&mut heard) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Waits for its end for so long, then makes one.
@@ -396,7 +412,7 @@ mod tests {
         let mut process = parts.machine(&qemu).start().unwrap();
         let mut heard = Vec::new();
         for (mut socket, word) in
-            [(process.take_qmp().unwrap(), "to-qmp\n"), (process.take_agent().unwrap(), "to-agent\n")]
+            [(process.take_qmp().unwrap(), "to-qmp\n"), (process.agent_wire().unwrap(), "to-agent\n")]
         {
             heard.clear();
             tokio::io::AsyncReadExt::read_buf(&mut socket, &mut heard).await.unwrap();

@@ -112,14 +112,14 @@ pub struct QmpEvent {
 #[derive(Clone)]
 pub struct Qmp {
     conversation: Arc<Conversation<Writer>>,
-    end: watch::Receiver<Option<MachineEnd>>,
+    end: Arc<watch::Sender<Option<MachineEnd>>>,
     /// QEMU's version, as it introduced itself.
     pub version: String,
 }
 
 impl std::fmt::Debug for Qmp {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Qmp").field("version", &self.version).field("end", &*self.end.borrow()).finish()
+        f.debug_struct("Qmp").field("version", &self.version).field("end", &self.end()).finish()
     }
 }
 
@@ -131,15 +131,15 @@ impl Qmp {
         let qemu = &negotiation.capabilities.QMP.version.qemu;
         let version = format!("{}.{}.{}", qemu.major, qemu.minor, qemu.micro);
         let (service, events) = negotiation.negotiate().await?.into_parts();
-        let (end_sender, end) = watch::channel(None);
+        let end = Arc::new(watch::Sender::new(None));
         let (event_sender, event_receiver) = mpsc::unbounded_channel();
-        tokio::spawn(pump(events, end_sender, event_sender));
+        tokio::spawn(pump(events, end.clone(), event_sender));
         Ok((Self { conversation: Arc::new(Conversation::new(service)), end, version }, event_receiver))
     }
 
     /// Waits for whatever ends the machine. The first thing that did counts.
     pub async fn ended(&self) -> MachineEnd {
-        let mut end = self.end.clone();
+        let mut end = self.end.subscribe();
         match end.wait_for(Option::is_some).await {
             Ok(end) => end.clone().unwrap_or(MachineEnd::Gone { why: String::new() }),
             Err(_) => MachineEnd::Gone { why: "the connection's reader ended".to_owned() },
@@ -151,9 +151,21 @@ impl Qmp {
         self.end.borrow().clone()
     }
 
+    /// Forgets what ended the machine: it was brought back. Of all events before the answer to the last command none comes
+    /// later than this. A connection that is gone stays gone.
+    pub(crate) fn revived(&self) {
+        self.end.send_if_modified(|end| {
+            let revived = end.as_ref().is_some_and(|end| !matches!(end, MachineEnd::Gone { .. }));
+            if revived {
+                *end = None;
+            }
+            revived
+        });
+    }
+
     /// Sends a command and waits for its answer. The command is finished even where the caller stops waiting for it:
     /// QEMU goes on answering after whatever ended the wait.
-    async fn execute<C>(&self, command: C) -> Result<C::Ok, QmpError>
+    pub(crate) async fn execute<C>(&self, command: C) -> Result<C::Ok, QmpError>
     where
         C: qmp::QmpCommand + 'static,
         C::Ok: Send,
@@ -181,6 +193,16 @@ impl Qmp {
         self.execute(command).await
     }
 
+    /// Stops the machine; one that is stopped stays so.
+    pub async fn stop(&self) -> Result<(), QmpError> {
+        self.execute(qmp::stop {}).await.map(drop)
+    }
+
+    /// Lets the machine go on.
+    pub async fn cont(&self) -> Result<(), QmpError> {
+        self.execute(qmp::cont {}).await.map(drop)
+    }
+
     /// Ends QEMU. The answer may get lost in its end, so none is waited for longer than that takes.
     pub async fn quit(&self) -> Result<(), QmpError> {
         self.execute(qmp::quit {}).await.map(drop)
@@ -190,7 +212,7 @@ impl Qmp {
 /// Reads until the connection ends; commands' answers are routed on the way.
 async fn pump(
     mut events: QapiEvents<QmpStreamTokio<Reader>>,
-    end: watch::Sender<Option<MachineEnd>>,
+    end: Arc<watch::Sender<Option<MachineEnd>>>,
     sink: mpsc::UnboundedSender<QmpEvent>,
 ) {
     let first = |candidate: MachineEnd| {
@@ -257,6 +279,27 @@ mod tests {
         assert_eq!(qmp.ended().await, MachineEnd::Panicked);
         drop(fake);
         assert_eq!(qmp.ended().await, MachineEnd::Panicked);
+    }
+
+    #[tokio::test]
+    async fn a_machine_that_was_brought_back_can_end_again() {
+        let (fake, qmp) = FakeQmp::start(|_, _| Ok(serde_json::json!({}))).await;
+        let panic = || fake.event("GUEST_PANICKED", serde_json::json!({"action": "pause"}));
+        panic().await;
+        assert_eq!(qmp.ended().await, MachineEnd::Panicked);
+        // Another of the same life, before the answer to a command: not of the next life.
+        panic().await;
+        qmp.stop().await.unwrap();
+        qmp.revived();
+        assert_eq!(qmp.end(), None);
+        panic().await;
+        assert_eq!(qmp.ended().await, MachineEnd::Panicked);
+        drop(fake);
+        while qmp.stop().await.is_ok() {}
+        qmp.revived();
+        assert!(matches!(qmp.ended().await, MachineEnd::Gone { .. }));
+        qmp.revived();
+        assert!(matches!(qmp.end(), Some(MachineEnd::Gone { .. })));
     }
 
     #[tokio::test]

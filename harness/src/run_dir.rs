@@ -76,6 +76,13 @@ impl RunDir {
         }
     }
 
+    /// A new directory in it.
+    pub(crate) fn within(&self, name: &str) -> Result<Self, RunDirError> {
+        let path = self.path.join(name);
+        fs::create_dir(&path).map_err(RunDirError::new("create", &path))?;
+        Ok(Self { path })
+    }
+
     /// One that exists.
     pub fn open(path: &Path) -> Self {
         Self { path: path.to_owned() }

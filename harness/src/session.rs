@@ -3,7 +3,11 @@
 //! Nothing that fails here says anything about a driver, because there is none in the guest yet: every error is one of
 //! the infrastructure, and says which part did not come up.
 
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use thiserror::Error;
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
@@ -15,6 +19,7 @@ use crate::{
     qemu::{LaunchError, Machine, Process},
     qmp::{MachineEnd, Qmp, QmpError, QmpEvent},
     run_dir::RunDirError,
+    snapshot::{Snapshot, SnapshotError},
 };
 
 /// For QEMU to greet: it does so before it starts the guest.
@@ -49,6 +54,15 @@ pub enum SessionError {
     /// The agent's wire failed.
     #[error("guest's agent: {0}")]
     Agent(#[from] AgentError),
+    /// The serial line could not be had.
+    #[error("guest's serial line: {0}")]
+    Wire(#[source] io::Error),
+    /// The machine could not be brought back.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// The guest was brought back and its agent does not answer.
+    #[error("guest was brought back and did not answer within {:.1} s", .0.as_secs_f64())]
+    SilentAfterRestore(Duration),
 }
 
 /// Everything that is up.
@@ -62,6 +76,8 @@ pub struct Session {
     pub agent: Agent,
     process: Process,
     events: JoinHandle<()>,
+    /// Where QEMU's events go.
+    sink: Arc<Mutex<Recorder>>,
 }
 
 impl Session {
@@ -76,8 +92,9 @@ impl Session {
         recorder.record(Event::QemuStarted { pid: process.id() })?;
         let (qmp, events) = connect(&mut process).await?;
         recorder.record(Event::QemuAnswered { version: qmp.version.clone() })?;
-        let events = tokio::spawn(record_events(events, recorder.clone()));
-        let socket = process.take_agent().ok_or(SessionError::QmpSilent)?;
+        let sink = Arc::new(Mutex::new(recorder.clone()));
+        let events = tokio::spawn(record_events(events, sink.clone()));
+        let socket = process.agent_wire().map_err(SessionError::Wire)?;
         let greet = async {
             let mut agent = Agent::connect(socket).await?;
             let version = agent.version().await?;
@@ -99,7 +116,54 @@ impl Session {
         };
         let after_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         recorder.record(Event::AgentAnswered { version, after_ms })?;
-        Ok(Self { device: Device::new(qmp.clone()), qmp, agent, process, events })
+        Ok(Self { device: Device::new(qmp.clone()), qmp, agent, process, events, sink })
+    }
+
+    /// QEMU's events are evidence of another run from here on.
+    pub(crate) fn record_into(&self, recorder: &Recorder) {
+        *self.sink.lock().unwrap_or_else(PoisonError::into_inner) = recorder.clone();
+    }
+
+    /// Brings the machine back to a moment at which the guest was idle, and finds its agent again. What this session's
+    /// outside still holds of the later time is dealt with piece by piece:
+    ///
+    /// - *bytes from the guest* that nobody has read are thrown away while the machine is stopped;
+    /// - *bytes to the guest* that it has not read are a part of one command or the whole of it, since only one is ever under
+    ///   way. The guest of the earlier moment reads it before the next synchronisation, after which the line is clean. A command
+    ///   that starts a program is the exception, as the program would run beside the next one: the caller does not bring back
+    ///   such a machine (see [`can_be_restored`](Self::can_be_restored));
+    /// - *QEMU's events* of the later time have come when QEMU has answered to being told to go back.
+    pub(crate) async fn restore(self, snapshot: &Snapshot, deadline: Duration) -> Result<Self, SessionError> {
+        let Self { qmp, device, agent, process, events, sink } = self;
+        let refused = |source| SnapshotError::Qmp { what: "stop or cont", source };
+        qmp.stop().await.map_err(refused)?;
+        agent.hang_up().await;
+        snapshot.restore().await?;
+        process.drain_agent().map_err(SessionError::Wire)?;
+        qmp.revived();
+        qmp.cont().await.map_err(refused)?;
+        let wire = process.agent_wire().map_err(SessionError::Wire)?;
+        let agent = match timeout(deadline, Agent::connect(wire)).await {
+            Ok(agent) => agent?,
+            Err(_) => return Err(SessionError::SilentAfterRestore(deadline)),
+        };
+        Ok(Self { qmp, device, agent, process, events, sink })
+    }
+
+    /// Lets a machine that was stopped go on.
+    pub(crate) async fn resume(self) -> Result<Self, SessionError> {
+        let resumed = self.qmp.cont().await;
+        resumed.map_err(|source| SnapshotError::Qmp { what: "cont", source })?;
+        Ok(self)
+    }
+
+    /// Whether [`restore`](Self::restore) can give a machine of which nothing of the later time is left.
+    pub(crate) fn can_be_restored(&self) -> bool {
+        let standing = match self.qmp.end() {
+            None | Some(MachineEnd::Panicked) => true,
+            Some(MachineEnd::Reset { .. } | MachineEnd::Shutdown { .. } | MachineEnd::Gone { .. }) => false,
+        };
+        standing && !self.agent.may_start_a_program()
     }
 
     /// Ends QEMU and waits until it is gone and its last event is recorded.
@@ -129,8 +193,9 @@ async fn connect(process: &mut Process) -> Result<(Qmp, mpsc::UnboundedReceiver<
     }
 }
 
-async fn record_events(mut events: mpsc::UnboundedReceiver<QmpEvent>, recorder: Recorder) {
+async fn record_events(mut events: mpsc::UnboundedReceiver<QmpEvent>, sink: Arc<Mutex<Recorder>>) {
     while let Some(QmpEvent { at, name, data }) = events.recv().await {
+        let recorder = sink.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Err(error) = recorder.record_at(at, Event::Qemu { name, data }) {
             tracing::error!(%error, "evidence lost");
             return;

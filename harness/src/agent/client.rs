@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use qapi::{futures::QgaStreamTokio, qga};
+use qapi::{Command as _, futures::QgaStreamTokio, qga};
 use serde::de::DeserializeOwned;
-use tokio::{io::WriteHalf, net::UnixStream};
+use tokio::{io::WriteHalf, net::UnixStream, task::JoinHandle};
 
 use super::{
     AgentError, LoadAnswer, Modules, StateAnswer, UnloadAnswer,
@@ -31,6 +31,9 @@ const LONGEST_POLL: Duration = Duration::from_millis(20);
 /// numbers on its answers.
 pub struct Agent {
     conversation: Conversation<QgaStreamTokio<WriteHalf<UnixStream>>>,
+    reader: JoinHandle<()>,
+    /// The command whose answer has not come.
+    pending: Option<&'static str>,
 }
 
 impl std::fmt::Debug for Agent {
@@ -44,13 +47,33 @@ impl Agent {
     pub async fn connect(mut socket: UnixStream) -> Result<Self, AgentError> {
         synchronise(&mut socket).await.map_err(AgentError::Connection)?;
         let (read, write) = tokio::io::split(socket);
-        let (service, _reader) =
+        let (service, reader) =
             QgaStreamTokio::open_split(LineLimit::new(read, LONGEST_LINE), write).spawn_tokio();
-        Ok(Self { conversation: Conversation::new(service) })
+        Ok(Self { conversation: Conversation::new(service), reader, pending: None })
+    }
+
+    /// Whether a program was to be started and nobody knows if it was: the guest may do so at any later time.
+    pub(crate) fn may_start_a_program(&self) -> bool {
+        self.pending == Some(qga::guest_exec::NAME)
+    }
+
+    /// Ends the conversation and lets go of the wire: nothing of it is read or written after this.
+    pub(crate) async fn hang_up(self) {
+        let Self { conversation, reader, .. } = self;
+        drop(conversation);
+        reader.abort();
+        // Cancelled or ended already: either way it is gone.
+        let _ = reader.await;
     }
 
     async fn execute<C: qga::QgaCommand>(&mut self, command: C) -> Result<C::Ok, AgentError> {
-        self.conversation.execute(command).await.map_err(|error| match error {
+        // Stays so where this future is dropped before the answer.
+        self.pending.get_or_insert(C::NAME);
+        let answer = self.conversation.execute(command).await;
+        if matches!(answer, Ok(_) | Err(CommandError::Refused(_))) {
+            self.pending = None;
+        }
+        answer.map_err(|error| match error {
             CommandError::Refused(why) => AgentError::Refused { command: C::NAME, why },
             CommandError::Connection(error) => AgentError::Connection(error),
             CommandError::Over => AgentError::Abandoned,
@@ -245,6 +268,25 @@ mod tests {
         let stuck = tokio::time::timeout(Duration::from_millis(50), agent.open(r"\\.\Stuck", "rb"));
         stuck.await.unwrap_err();
         assert!(matches!(agent.ping().await, Err(AgentError::Abandoned)));
+    }
+
+    #[tokio::test]
+    async fn what_may_still_be_started_is_known_and_the_wire_is_let_go_of() {
+        let (_fake, mut agent) = FakeAgent::start().await;
+        agent.ping().await.unwrap();
+        assert!(!agent.may_start_a_program());
+        let stuck = tokio::time::timeout(Duration::from_millis(50), agent.open(r"\\.\Stuck", "rb"));
+        stuck.await.unwrap_err();
+        assert!(!agent.may_start_a_program());
+        agent.hang_up().await;
+
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (fake, wire) = FakeAgent::listen();
+        let (mut agent, copy) = (Agent::connect(wire).await.unwrap(), theirs);
+        fake.hang_up().await;
+        assert!(agent.load("squall").await.is_err());
+        assert!(agent.may_start_a_program());
+        drop((ours, copy));
     }
 
     #[tokio::test]

@@ -99,14 +99,19 @@ impl Case<'_> {
         })
     }
 
-    /// The last counters that were seen.
-    fn last_stats(&self) -> Option<&Stats> {
-        self.evidence.events().rev().find_map(|event| match event {
+    /// The last counters that were seen, counted from the run's beginning.
+    fn last_stats(&self) -> Option<Stats> {
+        let last = self.evidence.events().rev().find_map(|event| match event {
             Event::DeviceStats { stats }
             | Event::Settled { stats, .. }
             | Event::InterruptsAwaited { stats, .. } => Some(stats),
             _ => None,
-        })
+        })?;
+        let before = self.evidence.events().find_map(|event| match event {
+            Event::CountersAtBeginning { stats } => Some(stats),
+            _ => None,
+        });
+        Some(before.map_or_else(|| last.clone(), |before| last.since(before)))
     }
 
     fn counts(&self) -> DeviceCounts {

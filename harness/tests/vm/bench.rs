@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use squall_harness::{
-    artifacts::Artifacts,
+    artifacts::{Artifacts, Driver},
     run::{self, Parts, RunError},
     scenario::Scenario,
     verdict::Verdict,
@@ -39,6 +39,11 @@ impl Bench {
         }
     }
 
+    /// Everything, with this driver's symbols.
+    pub(crate) fn parts_with(&self, driver: &Driver) -> Parts {
+        Parts { symbols: Some(driver.symbols.clone()), ..self.parts() }
+    }
+
     /// A scenario of the built driver, with a defect or without.
     pub(crate) fn scenario(&self, processors: u8, defect: Option<&str>) -> Scenario {
         let built = if defect.is_some() { &self.artifacts.defects } else { &self.artifacts.driver };
@@ -52,8 +57,7 @@ impl Bench {
     /// Runs the built driver.
     pub(crate) async fn built(&self, processors: u8, defect: Option<&str>) -> Verdict {
         let built = if defect.is_some() { &self.artifacts.defects } else { &self.artifacts.driver };
-        let parts = Parts { symbols: Some(built.symbols.clone()), ..self.parts() };
-        self.run_with(&self.scenario(processors, defect), &parts).await.unwrap()
+        self.run_with(&self.scenario(processors, defect), &self.parts_with(built)).await.unwrap()
     }
 
     /// Runs a driver made of these bytes; the change is made to its scenario.

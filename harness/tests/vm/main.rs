@@ -15,3 +15,4 @@ mod other_drivers;
 #[path = "../../src/testing/pe.rs"]
 mod pe;
 mod selftest;
+mod series;
