@@ -14,7 +14,8 @@ use thiserror::Error;
 
 pub use self::{
     answers::{
-        DriverInfo, Finding, LoadAnswer, ModuleInfo, Modules, ServiceState, StateAnswer, UnloadAnswer,
+        DriverInfo, Finding, Injection, LoadAnswer, ModuleInfo, Modules, ServiceState, StateAnswer,
+        UnloadAnswer,
     },
     client::Agent,
 };

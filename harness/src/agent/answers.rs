@@ -80,6 +80,22 @@ pub struct LoadAnswer {
     /// Why the loader would not take the image.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "some_text")]
     pub invalid_image: Option<String>,
+    /// What a DriverEntry that failed had and did not give back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "findings")]
+    pub findings: Vec<Finding>,
+    /// What came of making a call of DriverEntry's fail, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub injection: Option<Injection>,
+}
+
+/// Failure injection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Injection {
+    /// How many calls DriverEntry made that can fail.
+    pub calls: u32,
+    /// The routine that did; none where there were not that many calls.
+    #[serde(deserialize_with = "some_text")]
+    pub failed: Option<String>,
 }
 
 /// `unload`.

@@ -149,6 +149,18 @@ impl Agent {
         self.verb("load", strings(["--service", service])).await
     }
 
+    /// `load` with the `call`-th call that can fail made to (0: none, to count them), with `status` where it returns one.
+    pub async fn load_failing(
+        &mut self,
+        service: &str,
+        call: u32,
+        status: Status,
+    ) -> Result<LoadAnswer, AgentError> {
+        let (call, status) = (call.to_string(), status.to_string());
+        let arguments = ["--service", service, "--fail-call", &call, "--fail-status", &status];
+        self.verb("load", strings(arguments)).await
+    }
+
     /// `unload`: calls Unload and lets the image go.
     pub async fn unload(&mut self, service: &str) -> Result<UnloadAnswer, AgentError> {
         self.verb("unload", strings(["--service", service])).await

@@ -34,6 +34,8 @@ fn loaded() -> Event {
         driver: Some(driver),
         missing_imports: Vec::new(),
         invalid_image: None,
+        findings: Vec::new(),
+        injection: None,
     };
     Event::LoadAnswered { answer }
 }
@@ -42,7 +44,14 @@ fn refused(status: u32, missing: &[&str], invalid: Option<&str>) -> Event {
     let missing_imports = missing.iter().map(|name| (*name).to_owned()).collect();
     let invalid_image = invalid.map(str::to_owned);
     Event::LoadAnswered {
-        answer: LoadAnswer { status: Status(status), driver: None, missing_imports, invalid_image },
+        answer: LoadAnswer {
+            status: Status(status),
+            driver: None,
+            missing_imports,
+            invalid_image,
+            findings: Vec::new(),
+            injection: None,
+        },
     }
 }
 

@@ -10,6 +10,7 @@ mod bad_input;
 mod bench;
 mod built_driver;
 mod halting_kernel;
+mod injection;
 mod killed;
 mod other_drivers;
 #[path = "../../src/testing/pe.rs"]

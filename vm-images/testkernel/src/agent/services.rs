@@ -3,6 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use squall_testkernel_pure::agent::answers::{Address, Driver, Finding, ServiceStatus, State};
@@ -17,6 +18,7 @@ use crate::io::driver::{self, Loaded, Refusal};
 use crate::io::unload;
 use crate::ke::call;
 use crate::ke::lock::SpinLock;
+use crate::ldr::inject::Watch;
 use crate::nt::{REG_DWORD, REG_EXPAND_SZ, REG_SZ};
 
 /// The prefix that Windows' service manager gives to a driver's path.
@@ -81,8 +83,9 @@ fn image_path(service: &str) -> Option<String> {
     Some(path.strip_prefix(PATH_PREFIX).unwrap_or(&path).into())
 }
 
-/// Loads a service's driver. On the thread that DriverEntry is to run on.
-pub fn load(service: &str) -> Result<Driver, NotLoaded> {
+/// Loads a service's driver, where `watch` is given with the calls of its DriverEntry watched. On the thread that DriverEntry
+/// is to run on.
+pub fn load(service: &str, watch: Option<&Arc<Watch>>) -> Result<Driver, NotLoaded> {
     let name = service.to_ascii_uppercase();
     let before = {
         let mut services = SERVICES.lock();
@@ -96,7 +99,7 @@ pub fn load(service: &str) -> Result<Driver, NotLoaded> {
             Life::Unloading(_) => return Err(NotLoaded::Refused(format!("{service} is being unloaded"))),
         }
     };
-    let loaded = load_image(service);
+    let loaded = load_image(service, watch);
     let after = match &loaded {
         Ok(loaded) => Life::Loaded(loaded.clone()),
         Err(_) => before,
@@ -105,11 +108,11 @@ pub fn load(service: &str) -> Result<Driver, NotLoaded> {
     loaded.map(|loaded| describe(&loaded))
 }
 
-fn load_image(service: &str) -> Result<Loaded, NotLoaded> {
+fn load_image(service: &str, watch: Option<&Arc<Watch>>) -> Result<Loaded, NotLoaded> {
     let path =
         image_path(service).ok_or_else(|| NotLoaded::Refused(format!("{service} has no ImagePath")))?;
     let file = FILES.lock().contents(&path).map_err(|error| NotLoaded::Refused(format!("{error}")))?;
-    driver::load(service, file_name(&path), &file).map_err(NotLoaded::Driver)
+    driver::load(service, file_name(&path), &file, watch).map_err(NotLoaded::Driver)
 }
 
 /// Unloads a service's driver; gives what it left behind, or why it was not unloaded. On the thread that Unload is to

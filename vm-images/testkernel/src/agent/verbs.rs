@@ -6,15 +6,16 @@ use alloc::vec::Vec;
 
 use serde::Serialize;
 use squall_testkernel_pure::agent::answers::{
-    self, Address, Flags, Installed, Loaded, Module, Modules, Status, Unloaded, UsageError, Verified,
-    Verifier,
+    self, Address, Driver, Flags, Injection, Installed, Loaded, Module, Modules, Status, Unloaded,
+    UsageError, Verified, Verifier,
 };
-use squall_testkernel_pure::agent::verbs::Verb;
+use squall_testkernel_pure::agent::verbs::{FailCall, Verb};
 
 use super::services::{self, NotLoaded};
 use crate::cm;
 use crate::io::driver::Refusal;
 use crate::ldr::image::LoadError;
+use crate::ldr::inject::{Outcome, Plan, Watch};
 use crate::mm::modules;
 use crate::nt::{
     NTSTATUS, STATUS_DRIVER_ENTRYPOINT_NOT_FOUND, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_IMAGE_FORMAT,
@@ -51,7 +52,7 @@ fn perform(verb: Verb) -> (i32, String) {
                 }),
             }
         }
-        Verb::Load(service) => text(&load(&service)),
+        Verb::Load { service, failure } => text(&load(&service, failure)),
         Verb::Unload(service) => text(&match services::unload(&service) {
             Ok(findings) => {
                 Unloaded { status: told(STATUS_SUCCESS), refused: None, findings: Some(findings) }
@@ -69,18 +70,34 @@ fn perform(verb: Verb) -> (i32, String) {
     (DONE, output)
 }
 
-fn load(service: &str) -> Loaded {
+fn load(service: &str, failure: Option<FailCall>) -> Loaded {
+    let plan = |failure: FailCall| Plan { call: failure.call, status: NTSTATUS::from_bits(failure.status) };
+    let watch = failure.map(|failure| Watch::new(plan(failure)));
+    let mut answer = answer_of(services::load(service, watch.as_ref()));
+    answer.injection = watch.map(|watch| {
+        let Outcome { calls, failed } = watch.outcome();
+        Injection { calls, failed }
+    });
+    answer
+}
+
+fn answer_of(loaded: Result<Driver, NotLoaded>) -> Loaded {
     let nothing = |status| Loaded {
         status: told(status),
         driver: None,
         missing_imports: Vec::new(),
         invalid_image: None,
         refused: None,
+        findings: None,
+        injection: None,
     };
-    match services::load(service) {
+    match loaded {
         Ok(driver) => Loaded { driver: Some(driver), ..nothing(STATUS_SUCCESS) },
         Err(NotLoaded::Refused(why)) => Loaded { refused: Some(why), ..nothing(STATUS_UNSUCCESSFUL) },
         Err(NotLoaded::Driver(Refusal::Status(status))) => nothing(status),
+        Err(NotLoaded::Driver(Refusal::Entry { status, findings })) => {
+            Loaded { findings: Some(findings), ..nothing(status) }
+        }
         Err(NotLoaded::Driver(Refusal::Image(error))) => match error {
             LoadError::Invalid(why) => {
                 Loaded { invalid_image: Some(why.to_string()), ..nothing(STATUS_INVALID_IMAGE_FORMAT) }

@@ -6,9 +6,11 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use squall_testkernel_pure::agent::answers::Finding;
 use squall_testkernel_pure::utf16;
 
 use super::{device, irp, reinitialize};
@@ -17,6 +19,7 @@ use crate::ex::pool;
 use crate::ke::dpc;
 use crate::ke::lock::SpinLock;
 use crate::ldr::image::{Image, LoadError};
+use crate::ldr::inject::Watch;
 use crate::nt::{
     DRIVER_EXTENSION, DRIVER_OBJECT, DRVO_BUILTIN_DRIVER, DRVO_LEGACY_DRIVER, DriverInitialize, DriverUnload,
     IRP_MJ_COUNT, NTSTATUS, STATUS_IMAGE_ALREADY_LOADED, STATUS_INSUFFICIENT_RESOURCES,
@@ -37,8 +40,15 @@ static ROOT: SpinLock<Option<usize>> = SpinLock::new(None);
 pub enum Refusal {
     /// The file is not an image that can run here.
     Image(LoadError),
-    /// The driver's own DriverEntry said so, or a routine that it could not do without.
+    /// No driver object could be made for it.
     Status(NTSTATUS),
+    /// The driver's own DriverEntry said so.
+    Entry {
+        /// What it returned.
+        status: NTSTATUS,
+        /// What it had and did not give back.
+        findings: Vec<Finding>,
+    },
 }
 
 /// A driver that DriverEntry has set up, described.
@@ -141,9 +151,15 @@ pub fn root() -> Result<*mut DRIVER_OBJECT, NTSTATUS> {
     Ok(driver)
 }
 
-/// Loads `file` as the driver of `service` and runs its DriverEntry on this thread, which is a system thread.
-pub fn load(service: &str, file_name: &str, file: &[u8]) -> Result<Loaded, Refusal> {
-    let image = Image::load(file, file_name).map_err(Refusal::Image)?;
+/// Loads `file` as the driver of `service` and runs its DriverEntry on this thread, which is a system thread; where `watch`
+/// is given, over it.
+pub fn load(
+    service: &str,
+    file_name: &str,
+    file: &[u8],
+    watch: Option<&Arc<Watch>>,
+) -> Result<Loaded, Refusal> {
+    let image = Image::load(file, file_name, watch).map_err(Refusal::Image)?;
     let driver = match create(service, DRVO_LEGACY_DRIVER) {
         Ok(driver) => driver,
         Err(status) => {
@@ -168,17 +184,24 @@ pub fn load(service: &str, file_name: &str, file: &[u8]) -> Result<Loaded, Refus
     let mut path_string =
         UNICODE_STRING { Length: bytes, MaximumLength: bytes + 2, Buffer: path.as_mut_ptr() };
     // SAFETY: the driver's entry point, with what its documentation promises.
-    let status = unsafe { entry(driver, &raw mut path_string) };
+    let mut call = || unsafe { entry(driver, &raw mut path_string) };
+    let status = match watch {
+        Some(watch) => watch.over(&mut call),
+        None => call(),
+    };
+    let mut loaded = Loaded { object: driver.addr(), name, range, entry: entry_address, unload: None };
     if !status.is_success() {
         reinitialize::forget(driver.addr());
+        // Windows calls no Unload after a failed DriverEntry: what is there now stays.
+        let findings = vf::findings::left_behind(&loaded);
         ob::dereference(driver.addr());
-        return Err(Refusal::Status(status));
+        return Err(Refusal::Entry { status, findings });
     }
     // SAFETY: the driver object is alive: its first reference is given up by unload only.
-    let unload = unsafe {
+    loaded.unload = unsafe {
         device::initialized(driver);
         reinitialize::run(driver);
         (*driver).DriverUnload
     };
-    Ok(Loaded { object: driver.addr(), name, range, entry: entry_address, unload })
+    Ok(loaded)
 }

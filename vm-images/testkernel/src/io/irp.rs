@@ -11,9 +11,9 @@ use crate::ex::pool;
 use crate::ke::bugcheck::bugcheck;
 use crate::ldr::export::export;
 use crate::nt::{
-    BOOLEAN, DEVICE_OBJECT, IO_STACK_LOCATION, IRP, LIST_ENTRY, NTSTATUS, SL_INVOKE_ON_CANCEL,
-    SL_INVOKE_ON_ERROR, SL_INVOKE_ON_SUCCESS, SL_PENDING_RETURNED, STATUS_INVALID_DEVICE_REQUEST,
-    STATUS_MORE_PROCESSING_REQUIRED, io_type,
+    BOOLEAN, DEVICE_OBJECT, IO_STACK_LOCATION, IO_STATUS_BLOCK, IRP, LIST_ENTRY, NTSTATUS,
+    SL_INVOKE_ON_CANCEL, SL_INVOKE_ON_ERROR, SL_INVOKE_ON_SUCCESS, SL_PENDING_RETURNED,
+    STATUS_INVALID_DEVICE_REQUEST, STATUS_MORE_PROCESSING_REQUIRED, io_type,
 };
 
 const NO_MORE_IRP_STACK_LOCATIONS: u32 = 0x35;
@@ -80,11 +80,11 @@ pub unsafe fn next_location<'a>(irp: NonNull<IRP>) -> &'a mut IO_STACK_LOCATION 
     unsafe { &mut *(*irp.as_ptr()).Tail.CurrentStackLocation.sub(1) }
 }
 
-/// Hands `irp` to the driver of `device`.
+/// Makes the next location of `irp`, that of `device`, the current one.
 ///
 /// # Safety
-/// Both must be alive, and the packet's next location filled in.
-pub unsafe fn call_driver(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
+/// As for [`call_driver`].
+unsafe fn descend(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> *mut IO_STACK_LOCATION {
     // SAFETY: the caller's contract.
     unsafe {
         (*irp).CurrentLocation -= 1;
@@ -94,6 +94,31 @@ pub unsafe fn call_driver(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS
         let location = (*irp).Tail.CurrentStackLocation.sub(1);
         (*irp).Tail.CurrentStackLocation = location;
         (*location).DeviceObject = device;
+        location
+    }
+}
+
+/// Completes `irp` with `status` where the driver of `device` would have got it.
+///
+/// # Safety
+/// As for [`call_driver`].
+pub unsafe fn refuse(device: *mut DEVICE_OBJECT, irp: *mut IRP, status: NTSTATUS) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        descend(device, irp);
+        (*irp).IoStatus = IO_STATUS_BLOCK::new(status, 0);
+        complete(irp);
+    }
+}
+
+/// Hands `irp` to the driver of `device`.
+///
+/// # Safety
+/// Both must be alive, and the packet's next location filled in.
+pub unsafe fn call_driver(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let location = descend(device, irp);
         let major = usize::from((*location).MajorFunction);
         let dispatch = (*(*device).DriverObject).MajorFunction.get(major).copied().flatten();
         match dispatch {

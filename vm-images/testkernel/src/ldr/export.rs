@@ -38,6 +38,8 @@ impl Module {
 pub struct Export {
     module: Module,
     name: &'static str,
+    /// The type of what the routine returns, as it is written; empty for nothing and for data.
+    result: &'static str,
     address: *const c_void,
 }
 
@@ -46,8 +48,28 @@ unsafe impl Sync for Export {}
 
 impl Export {
     /// What [`export!`] places in the table.
-    pub const fn new(module: Module, name: &'static str, address: *const c_void) -> Self {
-        Self { module, name, address }
+    pub const fn new(
+        module: Module,
+        name: &'static str,
+        result: &'static str,
+        address: *const c_void,
+    ) -> Self {
+        Self { module, name, result, address }
+    }
+
+    /// The name that drivers import.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The type of what the routine returns, as its declaration writes it.
+    pub fn result(&self) -> &'static str {
+        self.result
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> *const c_void {
+        self.address
     }
 }
 
@@ -68,13 +90,13 @@ fn table() -> &'static [Export] {
     unsafe { core::slice::from_raw_parts(start, count) }
 }
 
-/// The address of `name` in `module`, for the loader.
-pub fn lookup(module: Module, name: &str) -> Option<*const c_void> {
+/// The export `name` of `module`, for the loader.
+pub fn lookup(module: Module, name: &str) -> Option<&'static Export> {
     let answers = |export: &&Export| {
         let forwarded = module == Module::Ntoskrnl && export.module == Module::Hal;
         export.name == name && (export.module == module || forwarded)
     };
-    table().iter().find(answers).map(|export| export.address)
+    table().iter().find(answers)
 }
 
 /// Declares routines that drivers import, from `ntoskrnl.exe` unless `in HAL;` is said first.
@@ -102,6 +124,7 @@ macro_rules! export {
             static EXPORT: $crate::ldr::export::Export = $crate::ldr::export::Export::new(
                 $crate::ldr::export::Module::$module,
                 stringify!($name),
+                stringify!($($result)?),
                 $name as *const core::ffi::c_void,
             );
         };
@@ -119,6 +142,7 @@ macro_rules! export_data {
             static EXPORT: $crate::ldr::export::Export = $crate::ldr::export::Export::new(
                 $crate::ldr::export::Module::Ntoskrnl,
                 stringify!($name),
+                "",
                 (&raw const $static).cast(),
             );
         };

@@ -5,12 +5,14 @@
 //! executable. An image that cannot run leaves nothing behind.
 
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
 
 use squall_testkernel_pure::pe::{self, Invalid, Layout, Symbol};
 
 use super::export::{self, Module};
+use super::inject::{Planned, Stubs, Watch};
 use crate::hal::clock;
 use crate::mm::image::{self, ImageRegion};
 use crate::mm::modules;
@@ -41,11 +43,13 @@ pub struct Image {
     region: ImageRegion,
     layout: Layout,
     name: String,
+    /// What lies between it and the routines that it imports, where anything does.
+    _stubs: Option<Stubs>,
 }
 
 impl Image {
-    /// Makes an image of `file`, to be known as `name`.
-    pub fn load(file: &[u8], name: &str) -> Result<Self, LoadError> {
+    /// Makes an image of `file`, to be known as `name`; where `watch` is given, its calls are watched.
+    pub fn load(file: &[u8], name: &str, watch: Option<&Arc<Watch>>) -> Result<Self, LoadError> {
         let layout = Layout::parse(file)?;
         let region = image::map(layout.size as usize).ok_or(LoadError::NoMemory)?;
         // SAFETY: the region is that many bytes, writable until it is protected below, and nobody else knows of it.
@@ -54,15 +58,20 @@ impl Image {
         layout.lay_out(file, bytes)?;
         layout.relocate(bytes, region.base())?;
         let driver = verified::begin_load(name, &(region.base()..region.base() + u64::from(layout.size)));
-        let bound = bind(&layout, bytes, driver)
-            .and_then(|()| Ok(layout.set_cookie(bytes, region.base(), fresh_cookie())?));
-        if let Err(error) = bound {
-            unload::image_is_gone(region.base());
-            return Err(error);
-        }
+        let bound = bind(&layout, bytes, driver, watch).and_then(|stubs| {
+            layout.set_cookie(bytes, region.base(), fresh_cookie())?;
+            Ok(stubs)
+        });
+        let stubs = match bound {
+            Ok(stubs) => stubs,
+            Err(error) => {
+                unload::image_is_gone(region.base());
+                return Err(error);
+            }
+        };
         protect(&layout, &region);
         modules::loaded(name, region.base(), u64::from(layout.size));
-        Ok(Self { region, layout, name: name.to_string() })
+        Ok(Self { region, layout, name: name.to_string(), _stubs: stubs })
     }
 
     /// Its file's name.
@@ -99,23 +108,36 @@ impl Image {
     }
 }
 
-/// Fills in what the image imports: the exports, or what stands before them for a driver that is verified.
-fn bind(layout: &Layout, bytes: &mut [u8], driver: Option<&'static Verified>) -> Result<(), LoadError> {
+/// Fills in what the image imports: the exports, or what stands before them for a driver that is verified or watched.
+fn bind(
+    layout: &Layout,
+    bytes: &mut [u8],
+    driver: Option<&'static Verified>,
+    watch: Option<&Arc<Watch>>,
+) -> Result<Option<Stubs>, LoadError> {
+    let imports = layout.imports(bytes)?;
+    let planned = watch.map(|watch| Planned::new(watch, imports.len()).ok_or(LoadError::NoMemory));
+    let mut planned = planned.transpose()?;
     let mut missing = Vec::new();
-    for import in layout.imports(bytes)? {
-        let address = match (&import.symbol, Module::from_dll_name(&import.module)) {
-            (Symbol::Name(name), Some(module)) => export::lookup(module, name).map(|export| {
-                let export = export.expose_provenance();
-                driver.map_or(export, |driver| driver.bound(name, export))
-            }),
+    for import in imports {
+        let export = match (&import.symbol, Module::from_dll_name(&import.module)) {
+            (Symbol::Name(name), Some(module)) => export::lookup(module, name),
             _ => None,
         };
-        match address {
-            Some(address) => pe::bind(bytes, import.slot, address as u64),
-            None => missing.push(import.to_string()),
-        }
+        let Some(export) = export else {
+            missing.push(import.to_string());
+            continue;
+        };
+        let routine = export.address().expose_provenance();
+        let routine = driver.map_or(routine, |driver| driver.bound(export.name(), routine));
+        let target = planned.as_mut().map_or(routine, |planned| planned.lead(export, routine));
+        pe::bind(bytes, import.slot, target as u64);
     }
-    if missing.is_empty() { Ok(()) } else { Err(LoadError::MissingImports(missing)) }
+    if missing.is_empty() {
+        Ok(planned.map(Planned::finish))
+    } else {
+        Err(LoadError::MissingImports(missing))
+    }
 }
 
 fn protect(layout: &Layout, region: &ImageRegion) {

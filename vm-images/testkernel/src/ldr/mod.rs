@@ -2,4 +2,6 @@
 
 pub mod caller;
 pub mod export;
+pub mod fallible;
 pub mod image;
+pub mod inject;

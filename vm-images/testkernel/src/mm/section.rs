@@ -56,7 +56,7 @@ export! {
         };
         let name = String::from_utf16_lossy(units);
         let found = export::lookup(Module::Ntoskrnl, &name);
-        found.map_or(core::ptr::null_mut(), <*const _>::cast_mut)
+        found.map_or(core::ptr::null_mut(), |export| export.address().cast_mut())
     }
 
     /// *MmIsThisAnNtAsSystem function (wdm.h)*: a workstation.

@@ -1,6 +1,7 @@
 //! The Verifier: what a driver did wrong that did not stop the system.
 //!
-//! After Unload has returned, and before the image goes, everything that still leads to the driver is listed. Kinds:
+//! After Unload has returned or DriverEntry has failed, and before the image goes, everything that still leads to the
+//! driver is listed. Kinds:
 //!
 //! | kind | what was left |
 //! |---|---|
@@ -48,8 +49,8 @@ const OBJECTS: [(&str, [u8; 4]); 5] = [
     ("error-log-entry-left", *b"IoEr"),
 ];
 
-/// Everything that still leads to a driver whose Unload has returned.
-pub fn after_unload(driver: &Loaded) -> Vec<Finding> {
+/// Everything that still leads to a driver whose Unload has returned, or whose DriverEntry has failed.
+pub fn left_behind(driver: &Loaded) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut found = |kind: &'static str, objects: Vec<(String, String)>| {
         let kept = objects.into_iter().take(MAX_OF_A_KIND);

@@ -155,7 +155,8 @@ impl Thunks {
     /// Links the chains of a driver that is verified with `flags`.
     pub fn enforce(&self, flags: u32) {
         for (wrap, link) in table().iter().zip(&self.links) {
-            let export = || export::lookup(Module::Ntoskrnl, wrap.export).map(|address| address.addr());
+            let export =
+                || export::lookup(Module::Ntoskrnl, wrap.export).map(|export| export.address().addr());
             let next = self.after(wrap.export, flags, Some(wrap.class)).or_else(export);
             link.next.store(next.unwrap_or(0), Ordering::Release);
         }

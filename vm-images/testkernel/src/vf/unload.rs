@@ -10,7 +10,7 @@ use core::ops::Range;
 
 /// Unload has returned, and the driver object still stands: what was left behind.
 pub fn after_unload(driver: &Loaded) -> Vec<Finding> {
-    super::findings::after_unload(driver)
+    super::findings::left_behind(driver)
 }
 
 /// The last reference to the driver object is gone and its image is about to go: the last look. In a system thread at

@@ -112,6 +112,21 @@ pub struct Loaded {
     /// What else stood in the way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+    /// What a DriverEntry that failed had and did not give back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub findings: Option<Vec<Finding>>,
+    /// Which call of DriverEntry's was made to fail, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub injection: Option<Injection>,
+}
+
+/// Failure injection, in the answer to `load`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Injection {
+    /// How many calls DriverEntry made that can fail.
+    pub calls: u32,
+    /// The routine that did; none where there were not that many calls.
+    pub failed: Option<&'static str>,
 }
 
 /// Of `unload`.
@@ -220,6 +235,8 @@ mod tests {
             missing_imports: vec![],
             invalid_image: None,
             refused: None,
+            findings: None,
+            injection: None,
         };
         let expected = json!({"status": "0x00000000", "driver": {
             "name": "squall.sys", "base": "0xfffff80010000000", "size": 0x6000, "entry": "0xfffff80010001000",
@@ -237,6 +254,8 @@ mod tests {
             missing_imports,
             invalid_image: None,
             refused: None,
+            findings: None,
+            injection: None,
         };
         let expected =
             json!({"status": "0xC0000263", "missing_imports": ["ntoskrnl.exe!KeNothing", "HAL.dll!#7"]});
@@ -254,6 +273,22 @@ mod tests {
             "enabled": [{"driver": "squall.sys", "flags": "0x209bb"}],
         });
         assert_eq!(to_value(settings).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_driver_entry_that_was_made_to_fail_tells_where_and_what_it_kept() {
+        let failed = Loaded {
+            status: Status(0xC000_009A),
+            driver: None,
+            missing_imports: vec![],
+            invalid_image: None,
+            refused: None,
+            findings: Some(vec![]),
+            injection: Some(Injection { calls: 4, failed: Some("IoCreateDevice") }),
+        };
+        let expected = json!({"status": "0xC000009A", "findings": [],
+            "injection": {"calls": 4, "failed": "IoCreateDevice"}});
+        assert_eq!(to_value(failed).unwrap(), expected);
     }
 
     #[test]

@@ -19,7 +19,12 @@ pub enum Verb {
         parameters: Vec<(String, Parameter)>,
     },
     /// Load the service's driver.
-    Load(String),
+    Load {
+        /// Its name.
+        service: String,
+        /// Which call of DriverEntry's is to fail.
+        failure: Option<FailCall>,
+    },
     /// Unload it.
     Unload(String),
     /// How is it?
@@ -36,6 +41,18 @@ pub enum Verb {
         flags: u32,
     },
 }
+
+/// A call that DriverEntry makes, and that is to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FailCall {
+    /// Which of those that can, from 1; 0 for none, to count them.
+    pub call: u32,
+    /// The status that it fails with, where it returns one.
+    pub status: u32,
+}
+
+/// STATUS_INSUFFICIENT_RESOURCES.
+const DEFAULT_FAILURE: u32 = 0xC000_009A;
 
 /// A registry value as `--param` gives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +87,7 @@ impl Verb {
                 image: options.required("--image")?,
                 parameters: options.parameters()?,
             },
-            "load" => Self::Load(options.service()?),
+            "load" => Self::Load { service: options.service()?, failure: options.failure()? },
             "unload" => Self::Unload(options.service()?),
             "status" => Self::Status(options.service()?),
             "modules" => Self::Modules,
@@ -152,6 +169,29 @@ impl<'a> Options<'a> {
         Ok(parameters)
     }
 
+    fn failure(&mut self) -> Result<Option<FailCall>, Usage> {
+        const ERROR: u32 = 3;
+        let status = match self.take("--fail-status") {
+            None => None,
+            Some(given) => {
+                let status = number(given).filter(|status| status >> 30 == ERROR);
+                let status = status.ok_or_else(|| {
+                    Usage::new(format_args!("--fail-status {given}: not an error, 0xC0000000 or more"))
+                });
+                Some(status?)
+            }
+        };
+        let Some(given) = self.take("--fail-call") else {
+            return match status {
+                None => Ok(None),
+                Some(_) => Err(Usage::new("--fail-status goes with --fail-call only")),
+            };
+        };
+        let call = number(given)
+            .ok_or_else(|| Usage::new(format_args!("--fail-call {given}: not a number of 32 bits")))?;
+        Ok(Some(FailCall { call, status: status.unwrap_or(DEFAULT_FAILURE) }))
+    }
+
     fn all_used(&self, verb: &str) -> Result<(), Usage> {
         match (self.given.first(), self.query) {
             (None, false) => Ok(()),
@@ -210,13 +250,28 @@ mod tests {
 
     #[test]
     fn the_other_verbs() {
-        assert_eq!(parse("load --service squall"), Ok(Verb::Load("squall".into())));
+        assert_eq!(
+            parse("load --service squall"),
+            Ok(Verb::Load { service: "squall".into(), failure: None })
+        );
         assert_eq!(parse("unload --service squall"), Ok(Verb::Unload("squall".into())));
         assert_eq!(parse("status --service squall"), Ok(Verb::Status("squall".into())));
         assert_eq!(parse("modules"), Ok(Verb::Modules));
         assert_eq!(parse("verifier --query"), Ok(Verb::VerifierQuery));
         let on = Verb::Verifier { driver: "squall.sys".into(), flags: 0x209BB };
         assert_eq!(parse("verifier --driver squall.sys --flags 0x209BB"), Ok(on));
+    }
+
+    #[test]
+    fn a_load_may_ask_for_a_call_to_fail() {
+        let failing = |line: &str| match parse(line) {
+            Ok(Verb::Load { failure, .. }) => failure,
+            other => panic!("{line}: {other:?}"),
+        };
+        let third = FailCall { call: 3, status: 0xC000_009A };
+        assert_eq!(failing("load --service a --fail-call 3"), Some(third));
+        let counted = FailCall { call: 0, status: 0xC000_0022 };
+        assert_eq!(failing("load --service a --fail-call 0 --fail-status 0xC0000022"), Some(counted));
     }
 
     #[test]
@@ -231,6 +286,12 @@ mod tests {
             ("load --service a --service b", "load: --service is not one of its options, or twice"),
             ("modules --query", "modules: --query is not one of its options"),
             ("verifier --driver a --flags +1", "--flags +1: not a number of 32 bits"),
+            ("load --service a --fail-status 0xC0000001", "--fail-status goes with --fail-call only"),
+            (
+                "load --service a --fail-call 1 --fail-status 0x103",
+                "--fail-status 0x103: not an error, 0xC0000000 or more",
+            ),
+            ("load --service a --fail-call x", "--fail-call x: not a number of 32 bits"),
             (
                 "install --service a --image b --param x=dword:0x1FFFFFFFF",
                 "--param x=dword:0x1FFFFFFFF: not NAME=dword:N (32 bits) or NAME=sz:TEXT",
