@@ -29,6 +29,8 @@ pub struct Artifacts {
     pub defects: Driver,
     /// The catalogue.
     pub catalogue: PathBuf,
+    /// The folder of the drivers that are written in C, each `NAME.sys`.
+    pub c_drivers: PathBuf,
 }
 
 /// A driver and its symbols.

@@ -15,6 +15,7 @@
 
 pub mod agent;
 pub mod artifacts;
+pub mod c_drivers;
 pub mod catalogue;
 mod conversation;
 pub mod crash;

@@ -8,6 +8,7 @@ use std::{
 use serde_json::Value;
 use squall_harness::{
     artifacts::Driver,
+    c_drivers,
     toolbox::{Qemu, Toolbox},
     wdk::{DriverBuild, Image},
 };
@@ -76,6 +77,17 @@ impl<'a> Builder<'a> {
     /// The catalogue of the driver's defects.
     pub(crate) fn catalogue(&self) -> PathBuf {
         catalogue(&self.root)
+    }
+
+    /// The folder of the drivers that are written in C: the guest's conformance suite.
+    pub(crate) fn c_drivers(&self) -> Result<PathBuf, Failure> {
+        // The toolbox shows its own progress while it fetches.
+        self.stages.end();
+        self.toolbox.mingw_gcc()?;
+        self.stages.begin("building the drivers in C");
+        let images = self.root.join("target/squall/c-drivers");
+        c_drivers::build(&self.toolbox, &self.root.join("vm-images/testkernel/conformance"), &images)?;
+        Ok(images)
     }
 
     /// Runs cargo and gives one of the files that it built. What the compiler says against it is shown.

@@ -3,8 +3,8 @@
 use std::{fmt::Display, process::ExitCode};
 
 use squall_harness::{
-    catalogue::CatalogueError, image::ImageError, run::RunError, run_dir::RunDirError,
-    scenario::ScenarioError, toolbox, wdk::WdkError,
+    c_drivers::CDriverError, catalogue::CatalogueError, image::ImageError, run::RunError,
+    run_dir::RunDirError, scenario::ScenarioError, toolbox, wdk::WdkError,
 };
 
 /// One line and an exit code.
@@ -47,6 +47,12 @@ impl From<toolbox::Error> for Failure {
 
 impl From<WdkError> for Failure {
     fn from(error: WdkError) -> Self {
+        Self::infrastructure(error)
+    }
+}
+
+impl From<CDriverError> for Failure {
+    fn from(error: CDriverError) -> Self {
         Self::infrastructure(error)
     }
 }

@@ -12,6 +12,8 @@ pub(super) enum Tool {
     Libclang,
     /// mingw-w64's headers and import libraries.
     Mingw,
+    /// mingw-w64's C compiler.
+    MingwGcc,
     /// A linker for host programs.
     Linker,
     /// rustc and cargo.
@@ -63,6 +65,16 @@ const MINGW: Packages = Packages {
     brew: "mingw-w64",
 };
 
+const MINGW_GCC: Packages = Packages {
+    apt: "gcc-mingw-w64-x86-64-win32",
+    dnf: "mingw64-gcc",
+    pacman: "mingw-w64-gcc",
+    zypper: "mingw64-cross-gcc",
+    apk: "mingw-w64-gcc",
+    nix: "pkgsCross.mingwW64.stdenv.cc",
+    brew: "mingw-w64",
+};
+
 const LINKER: Packages = Packages {
     apt: "gcc libc6-dev",
     dnf: "gcc",
@@ -79,6 +91,7 @@ pub(super) fn command(tool: &Tool, distribution: Distribution) -> Option<String>
         Tool::Qemu => QEMU,
         Tool::Libclang => LIBCLANG,
         Tool::Mingw => MINGW,
+        Tool::MingwGcc => MINGW_GCC,
         Tool::Linker => LINKER,
         Tool::Rust => return Some("rustup update stable".into()),
         Tool::RustTarget(target) => return Some(format!("rustup target add {target}")),
@@ -112,6 +125,7 @@ fn by_name(tool: &Tool) -> &'static str {
         Tool::Qemu => "install QEMU's x86-64 system emulator, built with plugins and modules",
         Tool::Libclang => "install libclang",
         Tool::Mingw => "install the mingw-w64 headers and import libraries for x86-64",
+        Tool::MingwGcc => "install the mingw-w64 C compiler for x86-64",
         Tool::Linker => "install a C compiler",
         Tool::Rust | Tool::RustTarget(_) | Tool::RustComponent(_) => "install rustup",
     }
@@ -135,6 +149,7 @@ mod tests {
             Tool::Qemu,
             Tool::Libclang,
             Tool::Mingw,
+            Tool::MingwGcc,
             Tool::Linker,
             Tool::Rust,
             Tool::RustTarget("t".into()),

@@ -22,6 +22,7 @@ mod apt;
 mod cache;
 mod command;
 mod error;
+mod gcc;
 mod host;
 mod libclang;
 mod libraries;
@@ -38,6 +39,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use error::Error;
+pub use gcc::MingwGcc;
 pub use host::{Distribution, DistributionError, Host};
 pub use libclang::Libclang;
 pub use mingw::Mingw;

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::advice::{self, Tool};
 use super::command::run_within;
 use super::error::Error;
+use super::gcc::OLDEST_GCC;
 use super::host::{Distribution, Host, on_path};
 use super::libclang::{OLDEST_LIBCLANG, wheel_possible};
 use super::mingw::OLDEST_MINGW;
@@ -123,6 +124,7 @@ impl Toolbox {
             self.survey_qemu(qemu),
             self.survey_libclang(),
             self.survey_mingw(),
+            self.survey_mingw_gcc(),
             self.survey_target(DRIVER_TARGET, "building drivers"),
             self.survey_target(GUEST_TARGET, "building the embedded guest"),
             self.survey_component("rustfmt"),
@@ -137,6 +139,7 @@ impl Toolbox {
             self.qemu(qemu).map(drop),
             self.libclang().map(drop),
             self.mingw().map(drop),
+            self.mingw_gcc().map(drop),
             self.rust_target(DRIVER_TARGET).map(drop),
             self.rust_target(GUEST_TARGET).map(drop),
             self.rust_component("rustfmt").map(drop),
@@ -182,6 +185,16 @@ impl Toolbox {
         };
         let name = format!("mingw-w64 headers {}+", OLDEST_MINGW.major);
         Need::new(name, "building drivers", Tool::Mingw, verdict).refusing(found.refused)
+    }
+
+    fn survey_mingw_gcc(&self) -> Need {
+        let found = self.find_mingw_gcc();
+        let verdict = match found.good {
+            Some(gcc) => ready(Some(gcc.version), gcc.program, gcc.origin),
+            None => self.by_apt(Release::Own),
+        };
+        let name = format!("mingw-w64 gcc {}+", OLDEST_GCC.major);
+        Need::new(name, "cargo xtask test", Tool::MingwGcc, verdict).refusing(found.refused)
     }
 
     fn survey_target(&self, target: &str, purpose: &'static str) -> Need {

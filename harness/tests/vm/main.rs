@@ -9,6 +9,8 @@
 mod bad_input;
 mod bench;
 mod built_driver;
+mod conformance;
+mod guest;
 mod halting_kernel;
 mod injection;
 mod killed;

@@ -48,8 +48,15 @@ impl Allowance {
 }
 
 /// The words of a variadic call.
-struct Words {
+pub struct Words {
     next: *const u64,
+}
+
+impl Words {
+    /// From the first of them on.
+    pub const fn at(next: *const u64) -> Self {
+        Self { next }
+    }
 }
 
 impl Source for Words {
@@ -101,6 +108,17 @@ export! {
             "jmp {print}",
             print = sym print,
         )
+    }
+
+    /// *vDbgPrintEx function (wdm.h)*: the arguments as a list.
+    pub unsafe extern "win64" fn vDbgPrintEx(
+        _component: u32,
+        _level: u32,
+        format: *const u8,
+        words: *const u64,
+    ) -> NTSTATUS {
+        // SAFETY: the caller gives the format's arguments.
+        unsafe { print(format.addr() as u64, words) }
     }
 
     /// *DbgPrintEx function (wdm.h)*: component and level filter nothing here.

@@ -149,6 +149,7 @@ impl Built {
             driver: builder.driver(Image::Product)?,
             defects: builder.driver(Image::Defects)?,
             catalogue: builder.catalogue(),
+            c_drivers: builder.c_drivers()?,
         };
         let list = folder.join("artifacts.json");
         write_json(&list, &artifacts)?;

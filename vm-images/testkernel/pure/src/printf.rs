@@ -3,7 +3,8 @@
 //! Beside the usual conversions the kernel knows counted strings (`%Z`, `%wZ`), wide ones (`%S`, `%ws`, `%ls`) and the
 //! size prefixes `I64`, `I32` and `I`; it has no floating point. Arguments come as words, eight bytes each on x64.
 //! Drivers print from their ISRs too, so nothing here allocates, and what a pointer leads to is read through a
-//! [`Source`], which knows what may be read: a bad pointer is shown, never followed.
+//! [`Source`], which knows what may be read: a bad pointer is shown, never followed. What is said goes to a [`Sink`]:
+//! a [`Line`] of the console, or the buffer of `sprintf` and its like.
 
 use core::fmt::{self, Write};
 
@@ -11,6 +12,8 @@ use core::fmt::{self, Write};
 pub const MAX_OUTPUT: usize = 512;
 /// The widest field or precision; of more, nothing would be seen.
 const MAX_WIDTH: usize = MAX_OUTPUT;
+/// The largest number in a format that is told from larger ones.
+const MAX_NUMBER: usize = 1 << 20;
 
 /// Where the arguments and the memory behind them come from.
 pub trait Source {
@@ -18,6 +21,25 @@ pub trait Source {
     fn word(&mut self) -> u64;
     /// The byte at `address`, if it can be read.
     fn byte(&self, address: u64) -> Option<u8>;
+}
+
+/// Where the text goes.
+pub trait Sink {
+    /// One more character; what does not fit is counted or dropped.
+    fn put(&mut self, letter: char);
+    /// Whether more would be lost, so that the rest need not be formatted.
+    fn is_full(&self) -> bool;
+    /// The widest field, precision or string that is of any use.
+    fn limit(&self) -> usize;
+}
+
+/// The width of a format's characters, and so of the strings that `%s` takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Width {
+    /// Bytes: `sprintf`, `DbgPrint`.
+    Narrow,
+    /// UTF-16: `swprintf`.
+    Wide,
 }
 
 /// What was printed: UTF-8, cut at [`MAX_OUTPUT`] bytes, without control characters but newline and tab.
@@ -37,8 +59,10 @@ impl Line {
         // Only whole characters were stored.
         core::str::from_utf8(&self.bytes[..self.length]).unwrap_or("")
     }
+}
 
-    fn push(&mut self, letter: char) {
+impl Sink for Line {
+    fn put(&mut self, letter: char) {
         let letter = match letter {
             '\n' | '\t' => letter,
             '\r' => return,
@@ -56,12 +80,29 @@ impl Line {
         }
     }
 
+    fn is_full(&self) -> bool {
+        self.full
+    }
+
+    fn limit(&self) -> usize {
+        MAX_WIDTH
+    }
+}
+
+/// What the routines below say it with.
+struct Output<'a, S: Sink>(&'a mut S);
+
+impl<S: Sink> Output<'_, S> {
+    fn push(&mut self, letter: char) {
+        self.0.put(letter);
+    }
+
     fn fill(&mut self, letter: char, count: usize) {
         (0..count).for_each(|_| self.push(letter));
     }
 }
 
-impl Write for Line {
+impl<S: Sink> Write for Output<'_, S> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         text.chars().for_each(|letter| self.push(letter));
         Ok(())
@@ -77,31 +118,58 @@ impl fmt::Debug for Line {
 /// What the format string at `format` says with `source`'s arguments.
 pub fn format(format: u64, source: &mut impl Source) -> Line {
     let mut line = Line::new();
-    let mut at = Cursor { address: format };
-    while !line.full {
-        match at.next(source) {
+    format_into(Width::Narrow, format, source, &mut line);
+    line
+}
+
+/// The same into a sink, from a format of either width.
+pub fn format_into<S: Sink>(width: Width, format: u64, source: &mut impl Source, sink: &mut S) {
+    let mut line = Output(sink);
+    let mut at = Cursor { address: format, width };
+    while !line.0.is_full() {
+        match at.letter(source) {
             None => break,
-            Some(b'%') => conversion(&mut at, source, &mut line),
-            Some(byte) => line.push(byte.into()),
+            Some('%') => conversion(&mut at, source, &mut line),
+            Some(letter) => line.push(letter),
         }
     }
-    line
 }
 
 /// A place in the format string; at its end, and where it cannot be read, there is no next byte.
 #[derive(Clone, Copy)]
 struct Cursor {
     address: u64,
+    width: Width,
 }
 
 impl Cursor {
+    fn unit(&self, source: &impl Source) -> Option<u16> {
+        let unit = match self.width {
+            Width::Narrow => source.byte(self.address)?.into(),
+            Width::Wide => unit(source, self.address)?,
+        };
+        Some(unit).filter(|&unit| unit != 0)
+    }
+
+    fn step(&mut self) {
+        self.address = self.address.wrapping_add(if self.width == Width::Wide { 2 } else { 1 });
+    }
+
+    /// A character of the text; of a surrogate pair each half is shown as what it is not.
+    fn letter(&mut self, source: &impl Source) -> Option<char> {
+        let unit = self.unit(source)?;
+        self.step();
+        Some(char::from_u32(unit.into()).unwrap_or(char::REPLACEMENT_CHARACTER))
+    }
+
+    /// A character of a conversion, which are all ASCII; what is not looks like one that nobody knows.
     fn peek(&self, source: &impl Source) -> Option<u8> {
-        source.byte(self.address).filter(|&byte| byte != 0)
+        self.unit(source).map(|unit| u8::try_from(unit).unwrap_or(b'?'))
     }
 
     fn next(&mut self, source: &impl Source) -> Option<u8> {
         let byte = self.peek(source)?;
-        self.address = self.address.wrapping_add(1);
+        self.step();
         Some(byte)
     }
 
@@ -113,7 +181,7 @@ impl Cursor {
     fn number(&mut self, source: &impl Source) -> Option<usize> {
         let mut value = None;
         while let Some(digit) = self.next_if(source, |byte| byte.is_ascii_digit()) {
-            value = Some((value.unwrap_or(0) * 10 + usize::from(digit - b'0')).min(MAX_WIDTH));
+            value = Some((value.unwrap_or(0) * 10 + usize::from(digit - b'0')).min(MAX_NUMBER));
         }
         value
     }
@@ -148,7 +216,8 @@ struct Spec {
     size: Size,
 }
 
-fn conversion(at: &mut Cursor, source: &mut impl Source, line: &mut Line) {
+fn conversion<S: Sink>(at: &mut Cursor, source: &mut impl Source, line: &mut Output<'_, S>) {
+    let most = line.0.limit();
     let mut flags = flags(at, source);
     let width = if at.next_if(source, |byte| byte == b'*').is_some() {
         let given = source.word() as i32;
@@ -166,12 +235,9 @@ fn conversion(at: &mut Cursor, source: &mut impl Source, line: &mut Line) {
         }
     });
     let size = size(at, source);
-    let spec = Spec {
-        flags,
-        width: width.min(MAX_WIDTH),
-        precision: precision.map(|given| given.min(MAX_WIDTH)),
-        size,
-    };
+    let spec =
+        Spec { flags, width: width.min(most), precision: precision.map(|given| given.min(most)), size };
+    let format_is_wide = at.width == Width::Wide;
     match at.next(source) {
         None | Some(b'%') => line.push('%'),
         Some(b'd' | b'i') => signed(line, spec, source.word()),
@@ -184,7 +250,7 @@ fn conversion(at: &mut Cursor, source: &mut impl Source, line: &mut Line) {
         }
         Some(kind @ (b'c' | b'C')) => {
             let word = source.word();
-            let wide = matches!(size, Size::Long | Size::Wide) || (kind == b'C' && size != Size::Short);
+            let wide = is_wide(size, (kind == b'C') != format_is_wide);
             let unit = if wide { word as u16 } else { (word as u8).into() };
             text(
                 line,
@@ -192,7 +258,7 @@ fn conversion(at: &mut Cursor, source: &mut impl Source, line: &mut Line) {
                 core::iter::once(char::from_u32(unit.into()).unwrap_or(char::REPLACEMENT_CHARACTER)),
             );
         }
-        Some(kind @ (b's' | b'S' | b'Z')) => string(line, spec, kind, source),
+        Some(kind @ (b's' | b'S' | b'Z')) => string(line, spec, kind, format_is_wide, source),
         // %n would write to memory, and the kernel has no floating point: shown as they are, nothing is consumed.
         Some(other) => {
             line.push('%');
@@ -246,7 +312,7 @@ fn size(at: &mut Cursor, source: &impl Source) -> Size {
     }
 }
 
-fn signed(line: &mut Line, spec: Spec, word: u64) {
+fn signed<S: Sink>(line: &mut Output<'_, S>, spec: Spec, word: u64) {
     let value = match spec.size {
         Size::Quad | Size::Pointer => word.cast_signed(),
         Size::Short => i64::from(word as i16),
@@ -262,7 +328,7 @@ fn signed(line: &mut Line, spec: Spec, word: u64) {
     integer(line, spec, sign, value.unsigned_abs(), 10, false);
 }
 
-fn unsigned(line: &mut Line, spec: Spec, word: u64, radix: u64, upper: bool) {
+fn unsigned<S: Sink>(line: &mut Output<'_, S>, spec: Spec, word: u64, radix: u64, upper: bool) {
     let value = match spec.size {
         Size::Quad | Size::Pointer => word,
         Size::Short => u64::from(word as u16),
@@ -278,7 +344,14 @@ fn unsigned(line: &mut Line, spec: Spec, word: u64, radix: u64, upper: bool) {
     integer(line, spec, prefix, value, radix, upper);
 }
 
-fn integer(line: &mut Line, spec: Spec, prefix: &str, mut value: u64, radix: u64, upper: bool) {
+fn integer<S: Sink>(
+    line: &mut Output<'_, S>,
+    spec: Spec,
+    prefix: &str,
+    mut value: u64,
+    radix: u64,
+    upper: bool,
+) {
     // 22 octal digits are the most that 64 bits have.
     let mut digits = [0; 22];
     let mut start = digits.len();
@@ -305,7 +378,7 @@ fn integer(line: &mut Line, spec: Spec, prefix: &str, mut value: u64, radix: u64
     }
 }
 
-fn text(line: &mut Line, spec: Spec, letters: impl Iterator<Item = char> + Clone) {
+fn text<S: Sink>(line: &mut Output<'_, S>, spec: Spec, letters: impl Iterator<Item = char> + Clone) {
     let blanks = spec.width.saturating_sub(letters.clone().count());
     if !spec.flags.left {
         line.fill(' ', blanks);
@@ -316,13 +389,26 @@ fn text(line: &mut Line, spec: Spec, letters: impl Iterator<Item = char> + Clone
     }
 }
 
-fn string(line: &mut Line, spec: Spec, kind: u8, source: &mut impl Source) {
+/// Whether a character or string is wide: by its size prefix, else by what the conversion says by itself.
+fn is_wide(size: Size, otherwise: bool) -> bool {
+    matches!(size, Size::Long | Size::Wide) || (otherwise && !matches!(size, Size::Short | Size::Byte))
+}
+
+fn string<S: Sink>(
+    line: &mut Output<'_, S>,
+    spec: Spec,
+    kind: u8,
+    format_is_wide: bool,
+    source: &mut impl Source,
+) {
     let pointer = source.word();
-    let limit = spec.precision.unwrap_or(MAX_OUTPUT).min(MAX_OUTPUT);
+    let most = line.0.limit();
+    let limit = spec.precision.unwrap_or(most).min(most);
     if pointer == 0 {
         return text(line, spec, "(null)".chars().take(limit));
     }
-    let wide = matches!(spec.size, Size::Long | Size::Wide) || (kind == b'S' && spec.size != Size::Short);
+    // A counted string is one of bytes unless its prefix says otherwise, whatever the format is made of.
+    let wide = is_wide(spec.size, kind != b'Z' && (kind == b'S') != format_is_wide);
     let source = &*source;
     let (buffer, limit, ends) = if kind == b'Z' {
         let Some((buffer, bytes)) = counted(source, pointer) else { return unreadable(line, pointer) };
@@ -348,7 +434,7 @@ fn string(line: &mut Line, spec: Spec, kind: u8, source: &mut impl Source) {
     }
 }
 
-fn unreadable(line: &mut Line, pointer: u64) {
+fn unreadable<S: Sink>(line: &mut Output<'_, S>, pointer: u64) {
     let _ = write!(line, "<unreadable 0x{pointer:X}>");
 }
 
@@ -448,6 +534,35 @@ mod tests {
         assert_eq!(says("%n%f %d", &[5]), "%n%f 5");
         assert_eq!(says("100%", &[]), "100%");
         assert_eq!(says("a\x1b[31mb\r\n", &[]), "a?[31mb\n", "nothing that a terminal would obey");
+    }
+
+    struct Text(String);
+
+    impl Sink for Text {
+        fn put(&mut self, letter: char) {
+            self.0.push(letter);
+        }
+        fn is_full(&self) -> bool {
+            false
+        }
+        fn limit(&self) -> usize {
+            1000
+        }
+    }
+
+    #[test]
+    fn a_wide_format_takes_wide_strings() {
+        let wide =
+            |text: &str| text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+        let ranges = alloc::vec![
+            (FORMAT, wide("%s \u{416} %S %hs %ls %C%c %05d")),
+            (NARROW, b"narrow\0".to_vec()),
+            (WIDE, wide("wide")),
+        ];
+        let mut memory = Memory { words: alloc::vec![WIDE, NARROW, NARROW, WIDE, 65, 0x416, 7], ranges };
+        let mut text = Text(String::new());
+        format_into(Width::Wide, FORMAT, &mut memory, &mut text);
+        assert_eq!(text.0, "wide \u{416} narrow narrow wide A\u{416} 00007");
     }
 
     #[test]

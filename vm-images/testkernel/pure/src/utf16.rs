@@ -17,6 +17,16 @@ pub fn upcase(unit: u16) -> u16 {
     }
 }
 
+/// The lower-case form of one code unit, or the unit itself.
+pub fn downcase(unit: u16) -> u16 {
+    let Some(letter) = char::from_u32(unit.into()) else { return unit };
+    let mut lower = letter.to_lowercase();
+    match (lower.next().map(u32::from).map(u16::try_from), lower.next()) {
+        (Some(Ok(single)), None) => single,
+        _ => unit,
+    }
+}
+
 /// The upper-case form of a name.
 pub fn upcased(name: &[u16]) -> Vec<u16> {
     name.iter().copied().map(upcase).collect()
@@ -57,5 +67,6 @@ mod tests {
         assert_eq!(upcase(u16::from(b'\\')), u16::from(b'\\'));
         assert_eq!(upcase(0xDF), 0xDF, "sharp s would become two letters");
         assert_eq!(upcase(0xD800), 0xD800, "half of a surrogate pair");
+        assert_eq!((downcase(0xC9), downcase(0xE9), downcase(0xD800)), (0xE9, 0xE9, 0xD800));
     }
 }

@@ -65,6 +65,8 @@ statuses! {
     STATUS_INVALID_INFO_CLASS = 0xC000_0003;
     /// A fixed-size argument of another size.
     STATUS_INFO_LENGTH_MISMATCH = 0xC000_0004;
+    /// Memory that may not be touched that way.
+    STATUS_ACCESS_VIOLATION = 0xC000_0005;
     /// A handle that names no object.
     STATUS_INVALID_HANDLE = 0xC000_0008;
     /// An argument out of its documented range.

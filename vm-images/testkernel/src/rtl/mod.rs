@@ -1,6 +1,9 @@
 //! The run-time library: strings, memory, version, and the registry by table.
 
+pub mod ansi;
 pub mod bitmap;
+pub mod crt;
+pub mod format;
 pub mod memory;
 pub mod names;
 pub mod registry;

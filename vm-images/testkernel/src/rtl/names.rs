@@ -88,10 +88,45 @@ fn parse_guid(text: &[u16]) -> Option<GUID> {
     Some(GUID { Data1: number(0..8), Data2: number(8..12) as u16, Data3: number(12..16) as u16, Data4: tail })
 }
 
+/// Converts a string unit by unit, into the destination's buffer or a new one.
+///
+/// # Safety
+/// Two valid strings; the destination's contents only where nothing is allocated.
+unsafe fn convert(
+    destination: *mut UNICODE_STRING,
+    source: *const UNICODE_STRING,
+    allocate: BOOLEAN,
+    through: fn(u16) -> u16,
+) -> NTSTATUS {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let source = units(source);
+        let bytes = source.len() * 2;
+        let destination = &mut *destination;
+        if allocate != 0 {
+            let Some(buffer) = pool::allocate_zeroed(bytes.max(2), *b"Strg") else { return STATUS_NO_MEMORY };
+            *destination =
+                UNICODE_STRING { Length: 0, MaximumLength: bytes as u16, Buffer: buffer.as_ptr().cast() };
+        } else if bytes > destination.MaximumLength.into() {
+            return STATUS_BUFFER_OVERFLOW;
+        }
+        for (index, &unit) in source.iter().enumerate() {
+            destination.Buffer.add(index).write(through(unit));
+        }
+        destination.Length = bytes as u16;
+    }
+    STATUS_SUCCESS
+}
+
 export! {
     /// *RtlUpcaseUnicodeChar function (ntifs.h)*: Latin letters.
     pub unsafe extern "win64" fn RtlUpcaseUnicodeChar(unit: u16) -> u16 {
         utf16::upcase(unit)
+    }
+
+    /// *RtlDowncaseUnicodeChar function (ntifs.h)*.
+    pub unsafe extern "win64" fn RtlDowncaseUnicodeChar(unit: u16) -> u16 {
+        utf16::downcase(unit)
     }
 
     /// *RtlUpperChar function (ntifs.h)*: one byte, ASCII.
@@ -106,23 +141,18 @@ export! {
         source: *const UNICODE_STRING,
         allocate: BOOLEAN,
     ) -> NTSTATUS {
-        // SAFETY: the caller gives two valid strings, the destination's contents only where nothing is allocated.
-        unsafe {
-            let source = units(source);
-            let bytes = source.len() * 2;
-            let destination = &mut *destination;
-            if allocate != 0 {
-                let Some(buffer) = pool::allocate_zeroed(bytes.max(2), *b"Strg") else { return STATUS_NO_MEMORY };
-                *destination = UNICODE_STRING { Length: 0, MaximumLength: bytes as u16, Buffer: buffer.as_ptr().cast() };
-            } else if bytes > destination.MaximumLength.into() {
-                return STATUS_BUFFER_OVERFLOW;
-            }
-            for (index, &unit) in source.iter().enumerate() {
-                destination.Buffer.add(index).write(utf16::upcase(unit));
-            }
-            destination.Length = bytes as u16;
-        }
-        STATUS_SUCCESS
+        // SAFETY: the same contract.
+        unsafe { convert(destination, source, allocate, utf16::upcase) }
+    }
+
+    /// *RtlDowncaseUnicodeString function (wdm.h)*: the other way.
+    pub unsafe extern "win64" fn RtlDowncaseUnicodeString(
+        destination: *mut UNICODE_STRING,
+        source: *const UNICODE_STRING,
+        allocate: BOOLEAN,
+    ) -> NTSTATUS {
+        // SAFETY: the same contract.
+        unsafe { convert(destination, source, allocate, utf16::downcase) }
     }
 
     /// *RtlPrefixUnicodeString function (ntifs.h)*: whether `string` begins with `prefix`.

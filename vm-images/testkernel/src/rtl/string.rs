@@ -45,9 +45,11 @@ unsafe fn units<'a>(string: *const UNICODE_STRING) -> &'a [u16] {
     })
 }
 
+/// The string's bytes.
+///
 /// # Safety
 /// `string` must lead to a valid counted string.
-unsafe fn bytes<'a>(string: *const STRING) -> &'a [u8] {
+pub unsafe fn bytes<'a>(string: *const STRING) -> &'a [u8] {
     // SAFETY: the caller's contract.
     let string = unsafe { &*string };
     if string.Buffer.is_null() || string.Length == 0 {
@@ -94,6 +96,37 @@ unsafe fn append(destination: *mut UNICODE_STRING, tail: &[u16]) -> NTSTATUS {
     STATUS_SUCCESS
 }
 
+/// A number as text, in place of what the destination held.
+///
+/// # Safety
+/// `destination` must be a valid counted string whose buffer holds `MaximumLength` bytes.
+unsafe fn write_number(value: u64, base: u32, destination: *mut UNICODE_STRING) -> NTSTATUS {
+    let base = if base == 0 { 10 } else { base };
+    if ![2, 8, 10, 16].contains(&base) {
+        return STATUS_INVALID_PARAMETER;
+    }
+    let mut digits = [0u16; 64];
+    let mut start = digits.len();
+    let mut rest = value;
+    loop {
+        start -= 1;
+        let digit = char::from_digit((rest % u64::from(base)) as u32, base).unwrap_or('?');
+        digits[start] = digit.to_ascii_uppercase() as u16;
+        rest /= u64::from(base);
+        if rest == 0 {
+            break;
+        }
+    }
+    // SAFETY: the caller's contract.
+    unsafe {
+        if (digits.len() - start) * 2 > usize::from((*destination).MaximumLength) {
+            return STATUS_BUFFER_OVERFLOW;
+        }
+        (*destination).Length = 0;
+        append(destination, &digits[start..])
+    }
+}
+
 export! {
     /// *RtlInitUnicodeString function (wdm.h)*: a null source makes an empty string.
     pub unsafe extern "win64" fn RtlInitUnicodeString(destination: *mut UNICODE_STRING, source: *const u16) {
@@ -109,6 +142,22 @@ export! {
         }
         // SAFETY: the caller gives storage for a string.
         unsafe { destination.write(string) };
+    }
+
+    /// *RtlInitUnicodeStringEx function (ntddk.h)*: STATUS_NAME_TOO_LONG where the length field cannot hold it.
+    pub unsafe extern "win64" fn RtlInitUnicodeStringEx(
+        destination: *mut UNICODE_STRING,
+        source: *const u16,
+    ) -> NTSTATUS {
+        // SAFETY: the caller gives null or a terminated string, and storage for a string. `terminated` reads no further
+        // than the longest string, so that the next unit is there to be read.
+        unsafe {
+            if !source.is_null() && source.add(terminated(source).len()).read() != 0 {
+                return STATUS_NAME_TOO_LONG;
+            }
+            RtlInitUnicodeString(destination, source);
+        }
+        STATUS_SUCCESS
     }
 
     /// *RtlInitAnsiString function (wdm.h)*: a null source makes an empty string.
@@ -188,30 +237,18 @@ export! {
         base: u32,
         destination: *mut UNICODE_STRING,
     ) -> NTSTATUS {
-        let base = if base == 0 { 10 } else { base };
-        if ![2, 8, 10, 16].contains(&base) {
-            return STATUS_INVALID_PARAMETER;
-        }
-        let mut digits = [0u16; 32];
-        let mut start = digits.len();
-        let mut rest = value;
-        loop {
-            start -= 1;
-            let digit = char::from_digit(rest % base, base).unwrap_or('?').to_ascii_uppercase();
-            digits[start] = digit as u16;
-            rest /= base;
-            if rest == 0 {
-                break;
-            }
-        }
         // SAFETY: the caller gives a valid string.
-        unsafe {
-            if (digits.len() - start) * 2 > usize::from((*destination).MaximumLength) {
-                return STATUS_BUFFER_OVERFLOW;
-            }
-            (*destination).Length = 0;
-            append(destination, &digits[start..])
-        }
+        unsafe { write_number(value.into(), base, destination) }
+    }
+
+    /// *RtlInt64ToUnicodeString function (wdm.h)*: the same for 64 bits.
+    pub unsafe extern "win64" fn RtlInt64ToUnicodeString(
+        value: u64,
+        base: u32,
+        destination: *mut UNICODE_STRING,
+    ) -> NTSTATUS {
+        // SAFETY: the caller gives a valid string.
+        unsafe { write_number(value, base, destination) }
     }
 
     /// *RtlUnicodeStringToAnsiString function (wdm.h)*: what Latin-1 lacks becomes a question mark.

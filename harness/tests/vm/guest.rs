@@ -1,0 +1,109 @@
+//! A guest that is up, with drivers going in and out of it one after another.
+
+use std::{path::PathBuf, time::Duration};
+
+use squall_harness::{
+    agent::{AgentError, LoadAnswer, UnloadAnswer},
+    crash::CrashRecord,
+    evidence::Recorder,
+    profile::GuestProfile,
+    qemu::Machine,
+    run_dir::RunDir,
+    scenario::{Parameter, Scenario},
+    session::Session,
+};
+
+use crate::bench::Bench;
+
+/// Longer than anything that a guest is asked to do here, on a machine that has more to do.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A session and where its logs are.
+pub(crate) struct Guest {
+    pub(crate) session: Session,
+    run: RunDir,
+}
+
+impl Guest {
+    /// Boots the embedded guest.
+    pub(crate) async fn start(bench: &Bench, scenario: &Scenario) -> Self {
+        let run = RunDir::create(&bench.runs(), scenario.seed).unwrap();
+        let profile = GuestProfile::named(&scenario.guest).unwrap();
+        let machine = Machine {
+            qemu: &bench.artifacts.qemu,
+            profile: &profile,
+            scenario,
+            kernel: &bench.artifacts.kernel,
+            device_library: &bench.artifacts.device_library,
+            run: &run,
+        };
+        let recorder = Recorder::create(&run).unwrap();
+        let session = Session::start(&machine, PATIENCE, &recorder).await.unwrap();
+        Self { session, run }
+    }
+
+    /// With so many processors.
+    pub(crate) async fn with_processors(bench: &Bench, processors: u8) -> Self {
+        Self::start(bench, &Scenario { processors, ..Scenario::default() }).await
+    }
+
+    /// Uploads a driver in C, installs it as a service of its name, and loads it.
+    pub(crate) async fn load(
+        &mut self,
+        bench: &Bench,
+        name: &str,
+        parameters: &[(String, Parameter)],
+    ) -> Result<LoadAnswer, String> {
+        let image = c_driver(bench, name);
+        let bytes = std::fs::read(&image).unwrap_or_else(|error| panic!("{}: {error}", image.display()));
+        let path = format!(r"C:\squall\{name}.sys");
+        let agent = &mut self.session.agent;
+        let load = async {
+            agent.upload(&path, &bytes).await?;
+            let parameters = parameters.iter().map(|(name, value)| (name, value));
+            agent.install(name, &path, parameters).await?;
+            agent.load(name).await
+        };
+        let qmp = self.session.qmp.clone();
+        tokio::select! {
+            end = qmp.ended() => Err(format!("the guest stopped: {end}")),
+            answer = tokio::time::timeout(PATIENCE, load) => finished(answer, "to load"),
+        }
+    }
+
+    /// Unloads it.
+    pub(crate) async fn unload(&mut self, name: &str) -> Result<UnloadAnswer, String> {
+        let qmp = self.session.qmp.clone();
+        tokio::select! {
+            end = qmp.ended() => Err(format!("the guest stopped: {end}")),
+            answer = tokio::time::timeout(PATIENCE, self.session.agent.unload(name)) => finished(answer, "to unload"),
+        }
+    }
+
+    /// Everything that was printed.
+    pub(crate) fn console(&self) -> String {
+        let bytes = std::fs::read(self.run.file("console.log")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The crash record, where there was a crash.
+    pub(crate) fn crash(&self) -> Option<CrashRecord> {
+        CrashRecord::read(&self.run.file("crash.jsonl")).unwrap()
+    }
+}
+
+/// The image of a driver in C.
+pub(crate) fn c_driver(bench: &Bench, name: &str) -> PathBuf {
+    bench.artifacts.c_drivers.join(name).with_extension("sys")
+}
+
+fn finished<T>(
+    answer: Result<Result<T, AgentError>, tokio::time::error::Elapsed>,
+    what: &str,
+) -> Result<T, String> {
+    match answer {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(format!("{what}: {error}")),
+        Err(_) => Err(format!("the guest took more than {} s {what}", PATIENCE.as_secs())),
+    }
+}
