@@ -61,6 +61,10 @@ fn kernel_main(boot: &BootInfo) -> ! {
         hal::clock::now_ns() / 1000
     );
     assert!(ob::init().is_ok(), "not enough memory for the object manager");
+    hal::pci::init();
+    if let Err(status) = io::claim::start(boot) {
+        ke::bugcheck::kernel_fault(format_args!("the PCI bus has no devices: {status}"), line!());
+    }
     if selftest::is_wanted(boot) {
         let run = selftest::provoke::wanted(boot).unwrap_or(selftest::run);
         assert!(

@@ -16,6 +16,7 @@ use crate::console::println;
 use crate::hal::clock;
 use crate::ke::irql::{self, Irql};
 
+pub mod cards;
 pub mod provoke;
 
 const DEBUG_EXIT_PORT: u16 = 0xF4;

@@ -15,6 +15,7 @@ pub mod bugcheck;
 pub mod crash_record;
 pub mod frames;
 pub mod namespace;
+pub mod pci;
 pub mod pe;
 pub mod pool;
 pub mod printf;

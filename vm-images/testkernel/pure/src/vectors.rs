@@ -84,11 +84,19 @@ impl MessageVectors {
 
     /// The lowest free vector, now taken; none where all are.
     pub fn allocate(&mut self) -> Option<u8> {
-        let rank = (!self.0).trailing_zeros() as u8;
-        if rank >= MESSAGE_LEVELS * MESSAGES_PER_LEVEL {
+        self.allocate_block(1)
+    }
+
+    /// The lowest free block of `count` neighbouring vectors (1, 2, 4 or 8) that begins at a multiple of as many: the
+    /// messages of one MSI capability differ in their lowest bits only, and share one level here.
+    pub fn allocate_block(&mut self, count: u8) -> Option<u8> {
+        if !matches!(count, 1 | 2 | 4 | MESSAGES_PER_LEVEL) {
             return None;
         }
-        self.0 |= 1 << rank;
+        let block = (1u64 << count) - 1;
+        let mut ranks = (0..MESSAGE_LEVELS * MESSAGES_PER_LEVEL).step_by(usize::from(count));
+        let rank = ranks.find(|&rank| self.0 >> rank & block == 0)?;
+        self.0 |= block << rank;
         Some((LOWEST_MESSAGE_LEVEL + rank / MESSAGES_PER_LEVEL) << 4 | 8 | (rank % MESSAGES_PER_LEVEL))
     }
 
@@ -155,6 +163,19 @@ mod tests {
         assert!(vectors.free(all[9]) && !vectors.free(all[9]) && !vectors.is_taken(all[9]));
         assert_eq!(vectors.allocate(), Some(all[9]));
         assert!(!vectors.free(CLOCK_VECTOR) && !vectors.free(0x40) && !vectors.free(0));
+    }
+
+    #[test]
+    fn the_messages_of_a_block_differ_in_their_lowest_bits() {
+        let mut vectors = MessageVectors::new();
+        assert_eq!(vectors.allocate(), Some(0x48));
+        assert_eq!(vectors.allocate_block(4), Some(0x4C));
+        assert_eq!(vectors.allocate_block(8), Some(0x58));
+        assert_eq!(vectors.allocate_block(2), Some(0x4A));
+        assert_eq!(vectors.allocate(), Some(0x49));
+        assert_eq!(vectors.allocate_block(3), None);
+        assert!((0x48..0x50).all(|vector| vectors.is_taken(vector)));
+        assert_eq!((0..9).filter_map(|_| vectors.allocate_block(8)).count(), 6);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use x86_64::instructions::port::Port;
 /// Writes one byte.
 #[inline]
 pub fn write_u8(port: u16, value: u8) {
-    // SAFETY: an I/O port write touches no memory of ours; no device of this machine masters the bus.
+    // SAFETY: an I/O port write touches no memory of ours; a device that masters the bus was told where by its driver.
     unsafe { Port::new(port).write(value) }
 }
 
@@ -24,4 +24,25 @@ pub fn read_u8(port: u16) -> u8 {
 pub fn write_u16(port: u16, value: u16) {
     // SAFETY: as above.
     unsafe { Port::new(port).write(value) }
+}
+
+/// Reads 16 bits.
+#[inline]
+pub fn read_u16(port: u16) -> u16 {
+    // SAFETY: as above.
+    unsafe { Port::new(port).read() }
+}
+
+/// Writes 32 bits.
+#[inline]
+pub fn write_u32(port: u16, value: u32) {
+    // SAFETY: as above.
+    unsafe { Port::new(port).write(value) }
+}
+
+/// Reads 32 bits.
+#[inline]
+pub fn read_u32(port: u16) -> u32 {
+    // SAFETY: as above.
+    unsafe { Port::new(port).read() }
 }

@@ -17,6 +17,9 @@ const WINDOW: usize = 0x10;
 const REDIRECTION: u32 = 0x10;
 const MASKED: u32 = 1 << 16;
 const LEVEL: u32 = 1 << 15;
+const ACTIVE_LOW: u32 = 1 << 13;
+/// Inputs from here on are PCI's alone, whose lines are pulled down; below, the chipset turns them round.
+const FIRST_PCI_PIN: u8 = 16;
 
 /// Base address of the registers; select and window belong together, hence the lock.
 static IOAPIC: InterruptLock<usize> = InterruptLock::new(0);
@@ -44,7 +47,8 @@ pub fn route(pin: u8, vector: u8, level_triggered: bool, apic_id: u32) {
     // Masked while the two halves disagree.
     write(*base, entry, MASKED);
     write(*base, entry + 1, apic_id << 24);
-    write(*base, entry, u32::from(vector) | if level_triggered { LEVEL } else { 0 });
+    let polarity = if pin >= FIRST_PCI_PIN { ACTIVE_LOW } else { 0 };
+    write(*base, entry, u32::from(vector) | polarity | if level_triggered { LEVEL } else { 0 });
 }
 
 /// Delivers `pin` no more.

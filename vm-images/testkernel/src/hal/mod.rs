@@ -6,4 +6,6 @@ pub mod clock;
 pub mod firmware;
 pub mod interrupt;
 pub mod ioapic;
+pub mod message;
+pub mod pci;
 pub mod pic;

@@ -32,8 +32,8 @@ const HARDWARE: &str = r"\REGISTRY\MACHINE\HARDWARE\DESCRIPTION\SYSTEM";
 
 /// Images, by the address of their driver's object.
 static IMAGES: SpinLock<BTreeMap<usize, Image>> = SpinLock::new(BTreeMap::new());
-/// The plug and play manager's own driver object, which owns the devices that drivers report.
-static ROOT: SpinLock<Option<usize>> = SpinLock::new(None);
+/// The kernel's own driver objects: the plug and play manager's, the buses', the claim's. They are never unloaded.
+static BUILTIN: SpinLock<BTreeMap<&'static str, usize>> = SpinLock::new(BTreeMap::new());
 
 /// Why a driver was not loaded.
 #[derive(Debug)]
@@ -140,14 +140,14 @@ fn delete(address: usize) {
     pool::free(address, 0);
 }
 
-/// The plug and play manager's driver object, made when it is first needed.
-pub fn root() -> Result<*mut DRIVER_OBJECT, NTSTATUS> {
-    let known = *ROOT.lock();
+/// A driver object of the kernel's own, `\Driver\name`, made when it is first asked for.
+pub fn builtin(name: &'static str) -> Result<*mut DRIVER_OBJECT, NTSTATUS> {
+    let known = BUILTIN.lock().get(name).copied();
     if let Some(address) = known {
         return Ok(core::ptr::with_exposed_provenance_mut(address));
     }
-    let driver = create("PnpManager", DRVO_BUILTIN_DRIVER)?;
-    *ROOT.lock() = Some(driver.addr());
+    let driver = create(name, DRVO_BUILTIN_DRIVER)?;
+    BUILTIN.lock().insert(name, driver.addr());
     Ok(driver)
 }
 

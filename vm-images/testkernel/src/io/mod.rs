@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod build;
 pub mod cancel;
+pub mod claim;
 pub mod config;
 pub mod controller;
 pub mod csq;
@@ -14,6 +15,7 @@ pub mod interrupt;
 pub mod irp;
 pub mod link;
 pub mod mdl;
+pub mod pci;
 pub mod pnp;
 pub mod reinitialize;
 pub mod remove_lock;

@@ -26,7 +26,7 @@ use squall_testkernel_pure::vectors::{
 use super::irql::{self, Irql};
 use super::lock::InterruptLock;
 use super::{clock, dpc, processor, rendezvous, spinlock};
-use crate::hal::{self, apic, ioapic};
+use crate::hal::{apic, ioapic, message};
 use crate::nt::{KINTERRUPT, KSPIN_LOCK, ServiceRoutine};
 use crate::selftest::{check, kernel_test};
 
@@ -125,7 +125,7 @@ impl Interrupt {
 pub fn connect(connection: Connection) -> Result<*mut KINTERRUPT, Refused> {
     let vector = connection.vector;
     let pin = pin_of_vector(vector);
-    if pin.is_none() && !hal::interrupt::is_message(vector) {
+    if pin.is_none() && !message::is_message(vector) {
         return Err(Refused::NoSuchVector);
     }
     if connection.synchronize_irql < Irql::of_vector(vector) || connection.synchronize_irql > Irql::HIGH {
@@ -147,9 +147,13 @@ pub fn connect(connection: Connection) -> Result<*mut KINTERRUPT, Refused> {
         match chain.iter_mut().find(|object| object.is_null()).filter(|_| compatible) {
             Some(place) => {
                 *place = fresh;
-                // A message needs no routing: whoever sends it was told where to.
-                if first && let Some(pin) = pin {
-                    ioapic::route(pin, vector, connection.trigger == Trigger::Level, target.apic_id);
+                match pin {
+                    _ if !first => {}
+                    Some(pin) => {
+                        let level = connection.trigger == Trigger::Level;
+                        ioapic::route(pin, vector, level, target.apic_id);
+                    }
+                    None => message::begin(vector, target.apic_id),
                 }
                 true
             }
@@ -177,10 +181,8 @@ pub fn disconnect(object: *mut KINTERRUPT) -> bool {
             Some((vector as u8, chain[0].is_null()))
         });
         // Still under the lock: a connection made meanwhile must not find its line masked.
-        if let Some((vector, true)) = place
-            && let Some(pin) = pin_of_vector(vector)
-        {
-            ioapic::mask(pin);
+        if let Some((vector, true)) = place {
+            pin_of_vector(vector).map_or_else(|| message::end(vector), ioapic::mask);
         }
         place.is_some()
     };
@@ -474,18 +476,16 @@ kernel_test! {
     /// *Using Message-Signaled Interrupts*: an ISR connected to a message is called for it.
     fn a_message_has_a_vector_of_its_own() {
         let old_affinity = super::thread::set_affinity(1);
-        let message = hal::interrupt::allocate_message(processor::current());
-        check!(message.is_some());
-        let Some(message) = message else { return Ok(()) };
-        let connection =
-            Connection { vector: message.vector, synchronize_irql: message.irql, ..probe_on(11) };
+        let Some(vector) = message::lend() else { check!(false); return Ok(()) };
+        let irql = Irql::of_vector(vector);
+        let connection = Connection { vector, synchronize_irql: irql, ..probe_on(11) };
         let object = connect(connection);
         check!(object.is_ok());
         let before = probe::TAKEN.load(Ordering::Relaxed);
-        apic::interrupt_self(message.vector);
+        apic::interrupt_self(vector);
         let taken = probe::TAKEN.load(Ordering::SeqCst);
-        check!(probe::LEVEL.load(Ordering::Relaxed) == u32::from(message.irql.0));
-        check!(object.is_ok_and(disconnect) && hal::interrupt::free_message(message.vector));
+        check!(probe::LEVEL.load(Ordering::Relaxed) == u32::from(irql.0));
+        check!(object.is_ok_and(disconnect) && message::take_back(vector));
         check!(connect(connection) == Err(Refused::NoSuchVector));
         super::thread::set_affinity(old_affinity);
         check!(taken == before + 1);

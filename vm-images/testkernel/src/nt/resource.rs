@@ -16,8 +16,14 @@ pub const CM_SHARE_SHARED: u8 = 3;
 
 /// `CM_RESOURCE_INTERRUPT_LATCHED`: edge-triggered; level-sensitive is 0.
 pub const CM_RESOURCE_INTERRUPT_LATCHED: u16 = 1;
+/// `CM_RESOURCE_INTERRUPT_MESSAGE`: a message, not a line.
+pub const CM_RESOURCE_INTERRUPT_MESSAGE: u16 = 2;
 /// `CM_RESOURCE_PORT_IO`.
 pub const CM_RESOURCE_PORT_IO: u16 = 1;
+/// `CM_RESOURCE_PORT_16_BIT_DECODE`.
+pub const CM_RESOURCE_PORT_16_BIT_DECODE: u16 = 0x10;
+/// `CM_RESOURCE_MEMORY_READ_WRITE`.
+pub const CM_RESOURCE_MEMORY_READ_WRITE: u16 = 0;
 
 /// `INTERFACE_TYPE::Isa`.
 pub const INTERFACE_TYPE_ISA: u32 = 1;
@@ -48,6 +54,18 @@ impl CM_PARTIAL_RESOURCE_DESCRIPTOR {
             Flags: flags,
             Data: [level, vector, affinity as u32, (affinity >> 32) as u32],
         }
+    }
+
+    /// `u.MessageInterrupt.Raw`: how many messages, the first one's vector, affinity.
+    pub const fn raw_message(count: u16, vector: u32, affinity: u64) -> Self {
+        let flags = CM_RESOURCE_INTERRUPT_MESSAGE | CM_RESOURCE_INTERRUPT_LATCHED;
+        Self::interrupt(CM_SHARE_DEVICE_EXCLUSIVE, flags, (count as u32) << 16, vector, affinity)
+    }
+
+    /// `u.MessageInterrupt.Translated`: IRQL, vector, affinity.
+    pub const fn translated_message(irql: u32, vector: u32, affinity: u64) -> Self {
+        let flags = CM_RESOURCE_INTERRUPT_MESSAGE | CM_RESOURCE_INTERRUPT_LATCHED;
+        Self::interrupt(CM_SHARE_DEVICE_EXCLUSIVE, flags, irql, vector, affinity)
     }
 
     /// `u.Port` and `u.Memory`: where it starts, how long it is.
