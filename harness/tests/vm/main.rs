@@ -19,3 +19,4 @@ mod other_drivers;
 mod pe;
 mod selftest;
 mod series;
+mod verifier_stops;

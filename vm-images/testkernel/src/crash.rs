@@ -137,7 +137,7 @@ pub fn report(check: BugCheck, frame: &TrapFrame, irql: u8, fault_address: Optio
         stack: &stack[..depth],
         thread: thread.map_or("boot", |thread| thread.name()),
         module: module.as_ref().map(|(module, offset)| (image(module), *offset)),
-        verifier: vf::stops::stopped_the_system(),
+        verifier: vf::stops::is_the_verifiers(check.code),
     };
     RECORD_BEGUN.store(true, Ordering::Relaxed);
     // A debug port cannot fail.
@@ -162,7 +162,7 @@ pub fn report_briefly(check: BugCheck, frame: &TrapFrame, irql: u8, number: usiz
         stack: &[],
         thread: "",
         module: None,
-        verifier: vf::stops::stopped_the_system(),
+        verifier: vf::stops::is_the_verifiers(check.code),
     };
     let _ = record.write_to(&mut port, |_| Ok(()));
 }

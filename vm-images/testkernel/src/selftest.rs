@@ -18,6 +18,8 @@ use crate::ke::irql::{self, Irql};
 
 pub mod cards;
 pub mod provoke;
+pub mod verifier_stops;
+pub mod victim;
 
 const DEBUG_EXIT_PORT: u16 = 0xF4;
 /// QEMU ends with twice the value plus one.

@@ -6,8 +6,9 @@
 //! 1. At IRQL >= DISPATCH_LEVEL a page fault cannot be resolved. It begins as 0xA; with the instruction
 //!    pointer outside the kernel it becomes 0xD1; with the kernel's own instruction pointer it becomes 0xD3
 //!    where the address lies in a loaded image and 0xD4 where it lies in an unloaded one.
-//! 2. Below that a bad system address begins as 0x50 and becomes 0xCE where it lies in an unloaded image. A
-//!    bad user address is an access violation, which no handler takes: 0x7E in a system thread.
+//! 2. Below that a bad system address begins as 0x50. Freed special pool makes it 0xD5, or 0xCC where it is the kernel that
+//!    touches it; a page beyond the end of a special allocation makes it 0xD6 or 0xCD; an unloaded image 0xCE. A bad user
+//!    address is an access violation, which no handler takes: 0x7E in a system thread.
 //! 3. Present pages that forbid the access are 0xBE (written, read-only) and 0xFC (executed, no-execute).
 //! 4. Other exceptions are 0x7E in a system thread and 0x1E above it, where no thread can be blamed.
 
@@ -92,6 +93,10 @@ pub enum Place {
     LoadedImage,
     /// Where the image of a driver was that is loaded no more.
     UnloadedImage,
+    /// Where an allocation of special pool was.
+    FreedSpecialPool,
+    /// In the guard behind one.
+    BeyondSpecialPool,
     /// Anywhere else.
     Elsewhere,
 }
@@ -185,11 +190,18 @@ impl PageFault {
                 self.trap_frame,
             );
         }
-        let code = match self.address_place {
-            Place::UnloadedImage => DRIVER_UNLOADED_WITHOUT_CANCELLING_PENDING_OPERATIONS,
-            _ => PAGE_FAULT_IN_NONPAGED_AREA,
+        let by_kernel = self.ip_place == Place::Kernel;
+        let (code, access) = match self.address_place {
+            Place::FreedSpecialPool if by_kernel => (PAGE_FAULT_IN_FREED_SPECIAL_POOL, self.access()),
+            Place::FreedSpecialPool => (DRIVER_PAGE_FAULT_IN_FREED_SPECIAL_POOL, self.access()),
+            Place::BeyondSpecialPool if by_kernel => (PAGE_FAULT_BEYOND_END_OF_ALLOCATION, self.access()),
+            Place::BeyondSpecialPool => (DRIVER_PAGE_FAULT_BEYOND_END_OF_ALLOCATION, self.access()),
+            Place::UnloadedImage => {
+                (DRIVER_UNLOADED_WITHOUT_CANCELLING_PENDING_OPERATIONS, self.access_below_dispatch())
+            }
+            _ => (PAGE_FAULT_IN_NONPAGED_AREA, self.access_below_dispatch()),
         };
-        check(code, [self.address, self.access_below_dispatch(), self.ip, 0])
+        check(code, [self.address, access, self.ip, 0])
     }
 }
 
@@ -310,6 +322,20 @@ mod tests {
         );
         let driver = (DRIVER, Place::LoadedImage);
         assert_eq!(fault(0, driver, (POOL, Place::Elsewhere), 0).code, 0x50);
+    }
+
+    #[test]
+    fn special_pool_tells_freed_from_overrun_and_the_driver_from_the_kernel() {
+        let (driver, kernel) = ((DRIVER, Place::LoadedImage), (KERNEL, Place::Kernel));
+        let (freed, beyond) = ((POOL, Place::FreedSpecialPool), (POOL, Place::BeyondSpecialPool));
+        let check = fault(0, driver, freed, ERROR_WRITE);
+        assert_eq!(check, BugCheck { code: 0xD5, parameters: [POOL, 1, DRIVER, 0] });
+        assert_eq!(fault(1, kernel, freed, 0), BugCheck { code: 0xCC, parameters: [POOL, 0, KERNEL, 0] });
+        assert_eq!(fault(0, driver, beyond, 0).code, 0xD6);
+        assert_eq!(fault(0, kernel, beyond, 0).code, 0xCD);
+        // At raised IRQL nothing of that is asked.
+        assert_eq!(fault(2, driver, freed, 0).code, 0xD1);
+        assert_eq!(fault(2, kernel, freed, 0).code, 0xA);
     }
 
     #[test]

@@ -21,5 +21,6 @@ pub mod pool;
 pub mod printf;
 pub mod registry;
 pub mod resources;
+pub mod special_page;
 pub mod utf16;
 pub mod vectors;

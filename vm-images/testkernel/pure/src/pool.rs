@@ -14,6 +14,39 @@ const PROTECTED: u32 = 0x8000_0000;
 /// How many freed blocks are remembered, to tell a block freed twice from one that never was.
 const MEMORY: usize = 1024;
 
+/// What a block is, to whoever looks at what was left behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// A driver's memory, or the kernel's.
+    #[default]
+    Plain,
+    /// An I/O request packet that the kernel made for a driver.
+    Irp,
+    /// A memory descriptor list.
+    Mdl,
+    /// A work item of the I/O manager's.
+    WorkItem,
+    /// A controller object.
+    Controller,
+    /// An entry of the error log that was not written yet.
+    ErrorLogEntry,
+}
+
+/// What a block is wanted for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// Bytes.
+    pub size: usize,
+    /// Four letters.
+    pub tag: u32,
+    /// From paged pool.
+    pub paged: bool,
+    /// Address of the code that asks; 0 for the kernel itself.
+    pub caller: usize,
+    /// What it is to be.
+    pub kind: Kind,
+}
+
 /// What is known of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Block {
@@ -27,6 +60,15 @@ pub struct Block {
     pub paged: bool,
     /// Address of the code that asked.
     pub caller: usize,
+    /// What it is.
+    pub kind: Kind,
+}
+
+impl Block {
+    /// A block of these terms.
+    pub fn new(address: usize, Terms { size, tag, paged, caller, kind }: Terms) -> Self {
+        Self { address, size, tag, paged, caller, kind }
+    }
 }
 
 /// Why a block cannot be freed.
@@ -62,9 +104,9 @@ impl Books {
         self.release(address, bytes);
     }
 
-    /// Finds room for `size` bytes. Blocks of a page or more are whole pages; smaller ones are 16-byte aligned.
-    pub fn allocate(&mut self, size: usize, tag: u32, paged: bool, caller: usize) -> Option<Block> {
-        let (length, alignment) = extent(size)?;
+    /// Finds room for a block. Those of a page or more are whole pages; smaller ones are 16-byte aligned.
+    pub fn allocate(&mut self, terms: Terms) -> Option<Block> {
+        let (length, alignment) = extent(terms.size)?;
         let fit = |(&start, &bytes): (&usize, &usize)| {
             let at = start.checked_next_multiple_of(alignment)?;
             (at.checked_add(length)? <= start + bytes).then_some((bytes, start, at))
@@ -75,7 +117,7 @@ impl Books {
         self.keep(start, at - start);
         self.keep(at + length, start + bytes - (at + length));
         self.freed.retain(|block| block.address != at);
-        let block = Block { address: at, size, tag, paged, caller };
+        let block = Block::new(at, terms);
         self.used.insert(at, block);
         Some(block)
     }
@@ -89,8 +131,9 @@ impl Books {
             return Err(BadFree::WrongTag(block.tag));
         }
         let Some(block) = self.used.remove(&address) else {
-            let before = self.freed.iter().find(|block| block.address == address);
-            return Err(before.map_or(BadFree::NeverAllocated, |block| BadFree::AlreadyFreed(*block)));
+            return Err(self
+                .freed(address)
+                .map_or(BadFree::NeverAllocated, |block| BadFree::AlreadyFreed(*block)));
         };
         if let Some((length, _)) = extent(block.size) {
             self.release(address, length);
@@ -100,6 +143,16 @@ impl Books {
         }
         self.freed.push_back(block);
         Ok(block)
+    }
+
+    /// The block that begins at `address`, if it is in use.
+    pub fn find(&self, address: usize) -> Option<&Block> {
+        self.used.get(&address)
+    }
+
+    /// What began at `address` before it was freed, if that is remembered and nothing begins there again.
+    pub fn freed(&self, address: usize) -> Option<&Block> {
+        self.freed.iter().rev().find(|block| block.address == address)
     }
 
     /// The blocks in use whose caller `is_it` accepts.
@@ -145,6 +198,10 @@ mod tests {
 
     const START: usize = 0x10_0000;
 
+    fn terms(size: usize, tag: u32, paged: bool, caller: usize) -> Terms {
+        Terms { size, tag, paged, caller, kind: Kind::Plain }
+    }
+
     fn pool() -> Books {
         let mut books = Books::new();
         books.grow(START, 16 * PAGE);
@@ -154,8 +211,8 @@ mod tests {
     #[test]
     fn blocks_are_aligned_and_remembered_with_their_caller() {
         let mut books = pool();
-        let small = books.allocate(24, 0x6C6C7153, false, 0x1000).unwrap();
-        let large = books.allocate(PAGE, 1, true, 0x2000).unwrap();
+        let small = books.allocate(terms(24, 0x6C6C7153, false, 0x1000)).unwrap();
+        let large = books.allocate(terms(PAGE, 1, true, 0x2000)).unwrap();
         assert_eq!((small.address % ALIGNMENT, large.address % PAGE), (0, 0));
         assert!(large.address >= small.address + 24);
         let mine: alloc::vec::Vec<_> =
@@ -166,11 +223,11 @@ mod tests {
     #[test]
     fn a_block_is_freed_once() {
         let mut books = pool();
-        let block = books.allocate(100, 1, false, 0).unwrap();
+        let block = books.allocate(terms(100, 1, false, 0)).unwrap();
         assert_eq!(books.free(block.address, 0), Ok(block));
         assert_eq!(books.free(block.address, 0), Err(BadFree::AlreadyFreed(block)));
         assert_eq!(books.free(block.address + 16, 0), Err(BadFree::NeverAllocated));
-        let again = books.allocate(100, 2, false, 0).unwrap();
+        let again = books.allocate(terms(100, 2, false, 0)).unwrap();
         assert_eq!(again.address, block.address, "the hole is used again");
         assert_eq!(books.free(again.address, 0), Ok(again));
     }
@@ -179,7 +236,7 @@ mod tests {
     fn a_protected_block_wants_its_own_tag() {
         let mut books = pool();
         let mine = 0x8000_0001;
-        let block = books.allocate(100, mine, false, 0).unwrap();
+        let block = books.allocate(terms(100, mine, false, 0)).unwrap();
         assert_eq!(books.free(block.address, 1), Err(BadFree::WrongTag(mine)));
         assert_eq!(books.free(block.address, mine), Ok(block));
     }
@@ -187,10 +244,10 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused_until_the_pool_grows() {
         let mut books = pool();
-        assert_eq!(books.allocate(17 * PAGE, 1, false, 0), None);
-        assert_eq!(books.allocate(usize::MAX, 1, false, 0), None);
+        assert_eq!(books.allocate(terms(17 * PAGE, 1, false, 0)), None);
+        assert_eq!(books.allocate(terms(usize::MAX, 1, false, 0)), None);
         books.grow(START + 16 * PAGE, PAGE);
-        assert!(books.allocate(17 * PAGE, 1, false, 0).is_some(), "adjoining memory becomes one hole");
+        assert!(books.allocate(terms(17 * PAGE, 1, false, 0)).is_some(), "adjoining memory becomes one hole");
     }
 
     proptest! {
@@ -206,7 +263,7 @@ mod tests {
                     let block = live.swap_remove(index % live.len());
                     prop_assert_eq!(books.free(block.address, 0), Ok(block));
                 }
-                if let Some(block) = books.allocate(size, 0, false, 0) {
+                if let Some(block) = books.allocate(terms(size, 0, false, 0)) {
                     let end = block.address + size;
                     prop_assert!(block.address >= START && end <= START + 16 * PAGE);
                     prop_assert!(live.iter().all(|other| end <= other.address || other.address + other.size <= block.address));

@@ -14,7 +14,7 @@ use core::ops::Range;
 use core::ptr::NonNull;
 
 use alloc::vec::Vec;
-use squall_testkernel_pure::pool::{BadFree, Block, Books};
+use squall_testkernel_pure::pool::{BadFree, Block, Books, Kind, Terms};
 
 use crate::ke::bugcheck::{bugcheck, raise};
 use crate::ke::irql::{self, Irql};
@@ -28,10 +28,11 @@ use crate::nt::{
     STATUS_INSUFFICIENT_RESOURCES,
 };
 use crate::selftest::{check, kernel_test};
+use crate::vf::special_pool;
 
 const BAD_POOL_CALLER: u32 = 0xC2;
 /// Where system addresses begin.
-const SYSTEM_START: usize = 0xFFFF_8000_0000_0000;
+pub const SYSTEM_START: usize = 0xFFFF_8000_0000_0000;
 /// The pool never holds more than this, so that a driver that leaks does not take the agent's memory too.
 const MAX_BYTES: usize = 24 << 20;
 /// The pool grows by at least this much.
@@ -44,54 +45,52 @@ struct Pool {
 
 static POOL: SpinLock<Pool> = SpinLock::new(Pool { books: Books::new(), bytes: 0 });
 
-/// What a caller wants of a block.
-#[derive(Clone, Copy, Debug)]
-pub struct Request {
-    /// Bytes.
-    pub size: usize,
-    /// Four letters.
-    pub tag: u32,
-    /// From paged pool.
-    pub paged: bool,
-    /// Filled with zeroes.
-    pub zeroed: bool,
-    /// Who asks; 0 for the kernel itself.
-    pub caller: usize,
-}
-
-/// Allocates a block; none where the pool is exhausted.
-pub fn allocate(request: Request) -> Option<NonNull<u8>> {
+/// Allocates a block; none where the pool is exhausted. What a verified driver asks for may come from special pool.
+pub fn allocate(terms: Terms, zeroed: bool) -> Option<NonNull<u8>> {
     let level = irql::current();
     if level > Irql::DISPATCH {
-        bugcheck(BAD_POOL_CALLER, [8, level.0.into(), request.paged.into(), request.size as u64]);
+        bugcheck(BAD_POOL_CALLER, [8, level.0.into(), terms.paged.into(), terms.size as u64]);
     }
-    let block = {
-        let mut pool = POOL.lock();
-        let Request { size, tag, paged, caller, .. } = request;
-        match pool.books.allocate(size, tag, paged, caller) {
-            Some(block) => block,
-            None => {
-                pool.grow(size)?;
-                pool.books.allocate(size, tag, paged, caller)?
-            }
-        }
+    let pointer = match special_pool::allocate(terms) {
+        Some(special) => special,
+        None => allocate_plain(terms)?,
     };
-    let pointer = NonNull::new(core::ptr::with_exposed_provenance_mut::<u8>(block.address))?;
-    if request.zeroed {
+    if zeroed {
         // SAFETY: the block is `size` bytes of the pool's memory that nobody else has.
-        unsafe { pointer.write_bytes(0, request.size) };
+        unsafe { pointer.write_bytes(0, terms.size) };
     }
     Some(pointer)
 }
 
-/// Allocates a zeroed nonpaged block for the kernel itself.
-pub fn allocate_zeroed(size: usize, tag: [u8; 4]) -> Option<NonNull<u8>> {
-    allocate(Request { size, tag: u32::from_le_bytes(tag), paged: false, zeroed: true, caller: 0 })
+fn allocate_plain(terms: Terms) -> Option<NonNull<u8>> {
+    let mut pool = POOL.lock();
+    let block = match pool.books.allocate(terms) {
+        Some(block) => block,
+        None => {
+            pool.grow(terms.size)?;
+            pool.books.allocate(terms)?
+        }
+    };
+    NonNull::new(core::ptr::with_exposed_provenance_mut::<u8>(block.address))
 }
 
-/// The same on behalf of the driver whose code called from `caller`: what it leaves behind counts as its own.
-pub fn allocate_zeroed_for(size: usize, tag: [u8; 4], caller: usize) -> Option<NonNull<u8>> {
-    allocate(Request { size, tag: u32::from_le_bytes(tag), paged: false, zeroed: true, caller })
+/// Allocates a zeroed nonpaged block for the kernel itself.
+pub fn allocate_zeroed(size: usize, tag: [u8; 4]) -> Option<NonNull<u8>> {
+    allocate(Terms { size, tag: u32::from_le_bytes(tag), ..Terms::default() }, true)
+}
+
+/// Allocates a zeroed nonpaged block for an object of the kernel's that the driver asked for whose code called from
+/// `caller`: what it leaves behind counts as its own.
+pub fn allocate_object(size: usize, kind: Kind, caller: usize) -> Option<NonNull<u8>> {
+    let tag = match kind {
+        Kind::Plain => *b"IoSb",
+        Kind::Irp => *b"Irp ",
+        Kind::Mdl => *b"Mdl ",
+        Kind::WorkItem => *b"IoWk",
+        Kind::Controller => *b"IoCt",
+        Kind::ErrorLogEntry => *b"IoEr",
+    };
+    allocate(Terms { size, tag: u32::from_le_bytes(tag), paged: false, caller, kind }, true)
 }
 
 /// Frees a block. What is no block is a bug check, as `ExFreePoolWithTag` documents; tag 0 matches any.
@@ -102,6 +101,10 @@ pub fn free(address: usize, tag: u32) {
     }
     if address < SYSTEM_START {
         bugcheck(BAD_POOL_CALLER, [0x40, address as u64, SYSTEM_START as u64, 0]);
+    }
+    if special_pool::holds(address) {
+        special_pool::free(address);
+        return;
     }
     // The lock is free again before any bug check, which reports the IRQL it was raised at.
     match take_back(address, tag) {
@@ -122,8 +125,31 @@ fn take_back(address: usize, tag: u32) -> Result<(), BadFree> {
 
 /// The blocks that code in `range` allocated and has not freed.
 pub fn allocated_by(range: &Range<u64>) -> Vec<Block> {
+    let is_in = |caller: usize| range.contains(&(caller as u64));
+    let mut blocks: Vec<Block> = POOL.lock().books.blocks_of(is_in).copied().collect();
+    blocks.extend(special_pool::allocated_by(is_in));
+    blocks
+}
+
+/// What the pool knows of an address.
+#[derive(Clone, Copy, Debug)]
+pub enum Known {
+    /// A block that is in use begins there.
+    Live(Block),
+    /// One did.
+    Freed(Block),
+    /// None does, or did not long ago.
+    Never,
+}
+
+/// What the pool knows of `address`.
+pub fn look_up(address: usize) -> Known {
+    if special_pool::holds(address) {
+        return special_pool::look_up(address);
+    }
     let pool = POOL.lock();
-    pool.books.blocks_of(|caller| range.contains(&(caller as u64))).copied().collect()
+    let freed = || pool.books.freed(address).map_or(Known::Never, |block| Known::Freed(*block));
+    pool.books.find(address).map_or_else(freed, |block| Known::Live(*block))
 }
 
 impl Pool {
@@ -140,7 +166,7 @@ impl Pool {
 }
 
 /// What Windows' own header of such a block holds, for a bug check's parameter: size in 16-byte units and tag.
-fn pool_header(block: &Block) -> u64 {
+pub fn pool_header(block: &Block) -> u64 {
     let units = (block.size.div_ceil(16) + 1).min(0xFF) as u64;
     u64::from(block.tag) << 32 | units << 16
 }
@@ -160,14 +186,8 @@ unsafe extern "win64" fn allocate_pool_2(flags: u64, bytes: usize, tag: u32, cal
     if flags & REQUIRED & !KNOWN != 0 || kinds.count_ones() != 1 {
         return core::ptr::null_mut();
     }
-    let request = Request {
-        size: bytes,
-        tag,
-        paged: kinds == POOL_FLAG_PAGED,
-        zeroed: flags & POOL_FLAG_UNINITIALIZED == 0,
-        caller,
-    };
-    match allocate(request) {
+    let terms = Terms { size: bytes, tag, paged: kinds == POOL_FLAG_PAGED, caller, kind: Kind::Plain };
+    match allocate(terms, flags & POOL_FLAG_UNINITIALIZED == 0) {
         Some(block) => block.as_ptr().cast(),
         None if flags & POOL_FLAG_RAISE_ON_FAILURE != 0 => raise(STATUS_INSUFFICIENT_RESOURCES.bits()),
         None => core::ptr::null_mut(),
@@ -189,8 +209,8 @@ pub unsafe extern "win64" fn allocate_pool_with_tag(
     tag: u32,
     caller: usize,
 ) -> PVOID {
-    let request = Request { size: bytes, tag, paged: kind & 1 != 0, zeroed: false, caller };
-    match allocate(request) {
+    let terms = Terms { size: bytes, tag, paged: kind & 1 != 0, caller, kind: Kind::Plain };
+    match allocate(terms, false) {
         Some(block) => block.as_ptr().cast(),
         None if kind & RAISE_ON_FAILURE != 0 => raise(STATUS_INSUFFICIENT_RESOURCES.bits()),
         None => core::ptr::null_mut(),

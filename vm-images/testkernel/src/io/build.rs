@@ -10,6 +10,8 @@ use core::ffi::c_void;
 use core::ptr::NonNull;
 
 use super::{device, irp, mdl, selftest};
+use squall_testkernel_pure::pool::Kind;
+
 use crate::ex::pool;
 use crate::ke::event::Event;
 use crate::ke::thread;
@@ -44,7 +46,7 @@ unsafe fn buffer(irp: &mut IRP, room: usize, from: *const u8, length: usize, cal
     if room == 0 {
         return Some(());
     }
-    let buffer = pool::allocate_zeroed_for(room, *b"IoSb", caller)?;
+    let buffer = pool::allocate_object(room, Kind::Plain, caller)?;
     if !from.is_null() {
         // SAFETY: the caller's contract; `length` is within the room.
         unsafe { from.copy_to_nonoverlapping(buffer.as_ptr(), length) };

@@ -5,6 +5,8 @@
 
 use core::arch::naked_asm;
 
+use squall_testkernel_pure::pool::Kind;
+
 use crate::ex::pool;
 use crate::ke::device_queue::{KeInitializeDeviceQueue, KeInsertDeviceQueue, KeRemoveDeviceQueue};
 use crate::ldr::export::export;
@@ -34,7 +36,7 @@ unsafe fn enter(device: *mut DEVICE_OBJECT) -> bool {
 
 unsafe extern "win64" fn create(size: u32, caller: usize) -> *mut CONTROLLER_OBJECT {
     let object = size_of::<CONTROLLER_OBJECT>().next_multiple_of(16);
-    let Some(block) = pool::allocate_zeroed_for(object + size as usize, *b"IoCt", caller) else {
+    let Some(block) = pool::allocate_object(object + size as usize, Kind::Controller, caller) else {
         return core::ptr::null_mut();
     };
     let controller = block.as_ptr().cast::<CONTROLLER_OBJECT>();

@@ -4,6 +4,8 @@ use core::arch::naked_asm;
 use core::ffi::c_void;
 
 use crate::console::println;
+use squall_testkernel_pure::pool::Kind;
+
 use crate::ex::pool;
 use crate::ldr::export::export;
 use crate::nt::{IO_ERROR_LOG_PACKET, PVOID};
@@ -17,7 +19,7 @@ unsafe extern "win64" fn allocate(_object: *mut c_void, size: u8, caller: usize)
     if !(size_of::<IO_ERROR_LOG_PACKET>()..=MAX_SIZE).contains(&size) {
         return core::ptr::null_mut();
     }
-    let block = pool::allocate_zeroed_for(size, *b"IoEr", caller);
+    let block = pool::allocate_object(size, Kind::ErrorLogEntry, caller);
     block.map_or(core::ptr::null_mut(), |block| block.as_ptr().cast())
 }
 

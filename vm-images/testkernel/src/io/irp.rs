@@ -7,6 +7,8 @@
 use core::arch::naked_asm;
 use core::ptr::NonNull;
 
+use squall_testkernel_pure::pool::Kind;
+
 use crate::ex::pool;
 use crate::ke::bugcheck::bugcheck;
 use crate::ldr::export::export;
@@ -39,7 +41,7 @@ pub fn allocate_for(count: i8, caller: usize) -> Option<NonNull<IRP>> {
     if count < 1 {
         return None;
     }
-    let irp = pool::allocate_zeroed_for(size_of_packet(count), *b"Irp ", caller)?.cast::<IRP>();
+    let irp = pool::allocate_object(size_of_packet(count), Kind::Irp, caller)?.cast::<IRP>();
     // SAFETY: the block is zeroed, which is valid for a packet, and large enough.
     unsafe { initialize(irp, count) };
     Some(irp)

@@ -5,6 +5,8 @@
 
 use core::ptr::NonNull;
 
+use squall_testkernel_pure::pool::Kind;
+
 use crate::ex::pool;
 use crate::ldr::caller::{Call, with_caller};
 use crate::ldr::export::export;
@@ -23,7 +25,7 @@ fn allocate(address: usize, length: usize, caller: usize) -> Option<NonNull<MDL>
         return None;
     }
     let size = size_of::<MDL>() + pages * size_of::<u64>();
-    let mdl = pool::allocate_zeroed_for(size, *b"Mdl ", caller)?.cast::<MDL>();
+    let mdl = pool::allocate_object(size, Kind::Mdl, caller)?.cast::<MDL>();
     let description = MDL {
         Next: core::ptr::null_mut(),
         Size: size as i16,

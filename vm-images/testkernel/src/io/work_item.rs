@@ -5,6 +5,8 @@
 
 use core::arch::naked_asm;
 
+use squall_testkernel_pure::pool::Kind;
+
 use crate::ex::pool;
 use crate::ex::work::{self, WorkItem};
 use crate::ldr::export::export;
@@ -81,7 +83,7 @@ unsafe fn queue(item: *mut IO_WORKITEM, call: Call, kind: u32, context: PVOID) {
 }
 
 unsafe extern "win64" fn allocate(object: PVOID, caller: usize) -> *mut IO_WORKITEM {
-    match pool::allocate_zeroed_for(size_of::<IO_WORKITEM>(), *b"IoWk", caller) {
+    match pool::allocate_object(size_of::<IO_WORKITEM>(), Kind::WorkItem, caller) {
         Some(block) => {
             let item = block.as_ptr().cast();
             // SAFETY: the block is new and large enough.

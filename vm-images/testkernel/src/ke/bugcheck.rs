@@ -19,6 +19,7 @@ use super::{bugcheck_callback, processor};
 use crate::arch::trap::{TrapFrame, exception};
 use crate::hal::{apic, clock};
 use crate::ldr::export::export;
+use crate::mm::paging::Absent;
 use crate::mm::{modules, paging};
 use crate::{arch, crash};
 
@@ -72,6 +73,11 @@ pub fn kernel_fault(what: core::fmt::Arguments<'_>, line: u32) -> ! {
 fn place(address: u64) -> Place {
     if paging::kernel_image().contains(&address) {
         return Place::Kernel;
+    }
+    match paging::absent(paging::entry(address)) {
+        Some(Absent::Freed) => return Place::FreedSpecialPool,
+        Some(Absent::Guard) => return Place::BeyondSpecialPool,
+        _ => {}
     }
     match modules::lookup(address) {
         Some((module, _)) if module.unloaded => Place::UnloadedImage,

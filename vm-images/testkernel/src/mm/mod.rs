@@ -6,6 +6,7 @@
 //! | 0 | nothing: a null pointer, or any user address, faults |
 //! | `0xffff_8000_0000_0000` | the direct map: all of memory, writable, never executable |
 //! | `0xffff_c000_0000_0000` | pages on demand: stacks between guard pages, pool, device memory |
+//! | `0xffff_d000_0000_0000` | special pool: pages that stand alone, between guards |
 //! | `0xffff_f780_0000_0000` | `KUSER_SHARED_DATA` |
 //! | `0xffff_f800_0000_0000` | driver images, each section with its own protection |
 //! | `0xffff_ffff_8000_0000` | the kernel |
@@ -21,3 +22,4 @@ pub mod paging;
 pub mod pool_region;
 pub mod region;
 pub mod section;
+pub mod special_region;

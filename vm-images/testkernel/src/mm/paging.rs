@@ -44,6 +44,36 @@ impl Protection {
     }
 }
 
+/// Why a page is absent, where that is known. The page's own table entry keeps it, in bits that the processor ignores, so that
+/// the bug check can read it whatever state the system is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Absent {
+    /// It held an allocation that was freed.
+    Freed,
+    /// It lies beyond the end of an allocation.
+    Guard,
+    /// It is there, and out of reach until somebody below DISPATCH_LEVEL touches it.
+    Trimmed,
+    /// It held a device object and its extension, and is kept for who still touches it.
+    DeletedDevice,
+}
+
+impl Absent {
+    const ALL: [Self; 4] = [Self::Freed, Self::Guard, Self::Trimmed, Self::DeletedDevice];
+
+    /// Two bits tell the four apart, a third that there is something to tell.
+    const fn bits(self) -> u64 {
+        (1 << 9) | (self as u64) << 10
+    }
+}
+
+/// What an entry says of a page that is not there.
+pub fn absent(entry: u64) -> Option<Absent> {
+    const MASK: u64 = 0b111 << 9;
+    let told = |absent: &Absent| entry & 1 == 0 && entry & MASK == absent.bits();
+    Absent::ALL.into_iter().find(told)
+}
+
 /// No frame was left for a page table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutOfMemory;
@@ -122,6 +152,12 @@ pub fn physical(address: u64) -> Option<u64> {
     (entry & 1 != 0).then_some((entry & ADDRESS_MASK) + address % PAGE_SIZE as u64)
 }
 
+/// The frame behind a page that was hidden.
+pub fn hidden_frame(address: u64) -> Option<Frame> {
+    let entry = entry(address);
+    (entry & 1 == 0 && entry & ADDRESS_MASK != 0).then(|| Frame::containing(entry & ADDRESS_MASK))
+}
+
 /// Takes the right to change the page tables.
 pub fn tables() -> SpinLockGuard<'static, Tables> {
     TABLES.lock()
@@ -146,6 +182,42 @@ impl Tables {
     /// Makes `frame` appear at `address`, where nothing is.
     pub fn map(&mut self, address: u64, frame: Frame, protection: Protection) -> Result<(), OutOfMemory> {
         self.map_physical(address, frame.physical(), protection)
+    }
+
+    /// Makes `frame` appear at `address`, where something was, or where a guard is.
+    pub fn map_again(
+        &mut self,
+        address: u64,
+        frame: Frame,
+        protection: Protection,
+    ) -> Result<(), OutOfMemory> {
+        let entry = self.make(address)?;
+        assert!(entry.load(Ordering::Acquire) & 1 == 0, "{address:#x} is mapped already");
+        entry.store(frame.physical() | protection.flags().bits(), Ordering::Release);
+        Ok(())
+    }
+
+    /// Says why there is nothing at `address`, where nothing is.
+    pub fn mark(&mut self, address: u64, absent: Absent) -> Result<(), OutOfMemory> {
+        let entry = self.make(address)?;
+        assert!(entry.load(Ordering::Acquire) & 1 == 0, "{address:#x} is mapped");
+        entry.store(absent.bits(), Ordering::Release);
+        Ok(())
+    }
+
+    /// Takes `count` pages from `address` out of reach, with what is behind them and what may be done with them kept in
+    /// their entries. No processor remembers them when this returns.
+    pub fn hide(&mut self, address: u64, count: usize, absent: Absent) {
+        rendezvous::with_others_parked(|| {
+            for page in 0..count {
+                if let Some(entry) = find(address + (page * PAGE_SIZE) as u64) {
+                    let old = entry.load(Ordering::Acquire);
+                    if old & 1 != 0 {
+                        entry.store(old & !Flags::PRESENT.bits() | absent.bits(), Ordering::Release);
+                    }
+                }
+            }
+        });
     }
 
     /// Makes the page at `physical`, of a device perhaps, appear at `address`, where nothing is.
@@ -189,7 +261,7 @@ impl Tables {
         });
         for page in 0..count {
             if let Some(entry) = find(address + (page * PAGE_SIZE) as u64) {
-                let physical = entry.swap(0, Ordering::AcqRel);
+                let physical = entry.swap(0, Ordering::AcqRel) & ADDRESS_MASK;
                 if physical != 0 {
                     freed(physical);
                 }

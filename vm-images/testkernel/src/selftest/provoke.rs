@@ -19,6 +19,7 @@ use core::ffi::c_void;
 use core::hint::black_box;
 use core::ptr;
 
+use super::verifier_stops;
 use crate::arch::boot::BootInfo;
 use crate::console::println;
 use crate::hal::{apic, interrupt::vector_of_isa_line};
@@ -53,7 +54,8 @@ const PROVOCATIONS: [Provocation; 12] = [
 
 /// The provocation that the command line asks for.
 pub fn wanted(boot: &BootInfo) -> Option<fn()> {
-    PROVOCATIONS.iter().find(|(word, _)| boot.has_word(word)).map(|&(_, provoke)| provoke)
+    let stops = PROVOCATIONS.iter().chain(verifier_stops::STOPS);
+    stops.into_iter().find(|(word, _)| boot.has_word(word)).map(|&(_, provoke)| provoke)
 }
 
 /// Maps code as a driver's image would be, and makes it known.

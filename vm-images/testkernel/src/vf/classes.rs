@@ -83,7 +83,7 @@ pub const ORDER: [Class; 13] = [
 ];
 
 /// The classes that this guest has.
-pub const SUPPORTED: &[Class] = &[];
+pub const SUPPORTED: &[Class] = &[Class::SpecialPool, Class::PoolTracking];
 
 /// Their flags.
 pub fn supported_flags() -> u32 {

@@ -26,7 +26,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use squall_testkernel_pure::agent::answers::Finding;
-use squall_testkernel_pure::pool::Block;
+use squall_testkernel_pure::pool::{Block, Kind};
 use squall_testkernel_pure::resources::Resource;
 use squall_testkernel_pure::utf16;
 
@@ -40,13 +40,14 @@ use crate::ob::names;
 /// The most findings of one kind; a driver that leaks a thousand blocks needs no thousand lines.
 const MAX_OF_A_KIND: usize = 32;
 
-/// What the kernel makes of pool on a driver's behalf, by the tag of its blocks.
-const OBJECTS: [(&str, [u8; 4]); 5] = [
-    ("irp-left", *b"Irp "),
-    ("mdl-left", *b"Mdl "),
-    ("work-item-left", *b"IoWk"),
-    ("controller-left", *b"IoCt"),
-    ("error-log-entry-left", *b"IoEr"),
+/// What the kernel makes of pool on a driver's behalf, and what it is to have been left.
+const OBJECTS: [(&str, Kind); 6] = [
+    ("irp-left", Kind::Irp),
+    ("mdl-left", Kind::Mdl),
+    ("work-item-left", Kind::WorkItem),
+    ("controller-left", Kind::Controller),
+    ("error-log-entry-left", Kind::ErrorLogEntry),
+    ("pool-left", Kind::Plain),
 ];
 
 /// Everything that still leads to a driver whose Unload has returned, or whose DriverEntry has failed.
@@ -66,11 +67,9 @@ pub fn left_behind(driver: &Loaded) -> Vec<Finding> {
     found("device-object-left", devices(driver));
     found("symbolic-link-left", links(driver));
     found("file-reference-left", files(driver));
-    for (kind, tag) in OBJECTS {
-        found(kind, allocations(driver, |block| block.tag == u32::from_le_bytes(tag)));
+    for (finding, kind) in OBJECTS {
+        found(finding, allocations(driver, kind));
     }
-    let is_object = |block: &Block| OBJECTS.iter().any(|(_, tag)| block.tag == u32::from_le_bytes(*tag));
-    found("pool-left", allocations(driver, |block| !is_object(block)));
     found("resource-claim-left", claims(driver));
     findings
 }
@@ -132,7 +131,7 @@ fn files(driver: &Loaded) -> Vec<(String, String)> {
     file::held_by(&driver.range).into_iter().map(describe).collect()
 }
 
-fn allocations(driver: &Loaded, is_meant: impl Fn(&Block) -> bool) -> Vec<(String, String)> {
+fn allocations(driver: &Loaded, kind: Kind) -> Vec<(String, String)> {
     let describe = |block: &Block| {
         let tag =
             block.tag.to_le_bytes().map(|byte| if byte.is_ascii_graphic() { byte as char } else { '.' });
@@ -141,7 +140,7 @@ fn allocations(driver: &Loaded, is_meant: impl Fn(&Block) -> bool) -> Vec<(Strin
         let detail = format!("{} bytes, tag {tag}, allocated at {}+0x{offset:x}", block.size, driver.name);
         (format!("0x{:x}", block.address), detail)
     };
-    pool::allocated_by(&driver.range).iter().filter(|block| is_meant(block)).map(describe).collect()
+    pool::allocated_by(&driver.range).iter().filter(|block| block.kind == kind).map(describe).collect()
 }
 
 fn claims(driver: &Loaded) -> Vec<(String, String)> {

@@ -9,13 +9,17 @@
 //! - [`verified`]: which drivers are watched, and for what;
 //! - [`thunk`]: how a routine is put in an export's place ([`thunk::intercept!`]);
 //! - [`stops`]: how the Verifier stops the system;
-//! - [`pool_rules`]: the rules of allocating pool;
+//! - [`pool_rules`]: the rules of allocating and freeing pool;
+//! - [`pool_tracking`]: pool that is left when the driver goes;
+//! - [`special_pool`]: each allocation on a page of its own;
 //! - [`unload`]: the hooks on an image's way in and out;
 //! - [`findings`]: what was left behind that real Windows would not have noticed, for every driver, verified or not.
 
 pub mod classes;
 pub mod findings;
 mod pool_rules;
+mod pool_tracking;
+pub mod special_pool;
 pub mod stops;
 pub mod thunk;
 pub mod unload;

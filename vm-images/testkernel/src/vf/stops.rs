@@ -2,6 +2,11 @@
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use squall_testkernel_pure::bugcheck::{
+    DRIVER_PAGE_FAULT_BEYOND_END_OF_ALLOCATION, DRIVER_PAGE_FAULT_IN_FREED_SPECIAL_POOL,
+    PAGE_FAULT_BEYOND_END_OF_ALLOCATION, PAGE_FAULT_IN_FREED_SPECIAL_POOL,
+};
+
 use crate::ke::bugcheck;
 
 /// The Verifier stopped the system.
@@ -13,7 +18,13 @@ pub fn stop(code: u32, parameters: [u64; 4]) -> ! {
     bugcheck::bugcheck(code, parameters)
 }
 
-/// Whether it was the Verifier that stopped the system.
-pub fn stopped_the_system() -> bool {
-    STOPPED.load(Ordering::Acquire)
+/// Whether it is the Verifier that the system stops for with `code`: its own stop, or a fault that only special pool makes.
+pub fn is_the_verifiers(code: u32) -> bool {
+    let faults = [
+        PAGE_FAULT_IN_FREED_SPECIAL_POOL,
+        PAGE_FAULT_BEYOND_END_OF_ALLOCATION,
+        DRIVER_PAGE_FAULT_IN_FREED_SPECIAL_POOL,
+        DRIVER_PAGE_FAULT_BEYOND_END_OF_ALLOCATION,
+    ];
+    STOPPED.load(Ordering::Acquire) || faults.contains(&code)
 }

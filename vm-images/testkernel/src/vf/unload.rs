@@ -1,7 +1,7 @@
 //! The hooks on an image's way in and out, for what no call can tell the Verifier.
 
-use super::verified;
-use crate::console::println;
+use super::classes::Class;
+use super::{pool_tracking, verified};
 use crate::io::driver::Loaded;
 use squall_testkernel_pure::agent::answers::Finding;
 
@@ -16,8 +16,9 @@ pub fn after_unload(driver: &Loaded) -> Vec<Finding> {
 /// The last reference to the driver object is gone and its image is about to go: the last look. In a system thread at
 /// PASSIVE_LEVEL; also after a DriverEntry that failed.
 pub fn before_image_goes(range: &Range<u64>) {
-    if let Some(driver) = verified::at(range.start as usize) {
-        println!("verifier: {} goes", driver.name());
+    let Some(driver) = verified::at(range.start as usize) else { return };
+    if driver.is_for(Class::PoolTracking) {
+        pool_tracking::before_image_goes(driver, range);
     }
 }
 

@@ -23,6 +23,8 @@ const IMAGES: usize = 4;
 #[derive(Debug)]
 pub struct Verified {
     name: String,
+    /// The same for stops: UTF-16, with a terminator.
+    wide_name: Vec<u16>,
     /// For the next load.
     wanted: AtomicU32,
     /// For the images that are loaded.
@@ -72,6 +74,7 @@ pub fn set(name: &str, flags: u32) -> Result<(), NotSet> {
     let thunks = Thunks::new().ok_or(NotSet::NoMemory)?;
     let made: &'static Verified = Box::leak(Box::new(Verified {
         name: name.into(),
+        wide_name: name.encode_utf16().chain([0]).collect(),
         wanted: AtomicU32::new(flags),
         flags: AtomicU32::new(0),
         images: [const { (AtomicU64::new(0), AtomicU64::new(0)) }; IMAGES],
@@ -116,9 +119,9 @@ pub fn end_load(base: u64) {
 }
 
 impl Verified {
-    /// Its file's name.
-    pub fn name(&self) -> &str {
-        &self.name
+    /// Its file's name in UTF-16, with a terminator.
+    pub fn wide_name(&self) -> &[u16] {
+        &self.wide_name
     }
 
     /// Whether the driver that is loaded is checked for this.

@@ -1,0 +1,101 @@
+//! The embedded guest's Verifier stops the system with the documented codes and parameters, and says that it was the Verifier.
+
+use std::{path::Path, time::Duration};
+
+use squall_harness::{
+    crash::CrashRecord, profile::GuestProfile, qemu::Machine, run_dir::RunDir, scenario::Scenario,
+};
+
+use crate::bench::Bench;
+
+/// A parameter that is an address which differs from run to run, or is reserved.
+const ANY: Option<u64> = None;
+
+const fn is(value: u64) -> Option<u64> {
+    Some(value)
+}
+
+type Stop = (&'static str, u32, [Option<u64>; 4]);
+
+/// A word of the command line (the guest's `selftest/verifier_stops.rs`), the code, the parameters.
+const STOPS: &[Stop] = &[
+    ("verifier-zero-bytes", 0xC4, [is(0), is(0), is(0), is(0)]),
+    ("verifier-paged-at-dispatch", 0xC4, [is(1), is(2), is(1), is(24)]),
+    ("verifier-allocate-at-dirql", 0xC4, [is(2), is(5), is(0), is(24)]),
+    ("verifier-free-nothing", 0xC4, [is(0x16), is(0), is(0), is(0)]),
+    ("verifier-free-elsewhere", 0xC4, [is(0x10), ANY, is(0), is(0)]),
+    ("verifier-free-twice", 0xC4, [is(0x13), ANY, ANY, ANY]),
+    ("verifier-free-twice-plain", 0xC4, [is(0x13), ANY, ANY, ANY]),
+    ("verifier-free-packet", 0xC4, [is(0x105), ANY, is(0), is(0)]),
+    ("verifier-read-freed", 0xD5, [ANY, is(0), ANY, ANY]),
+    ("verifier-write-freed-at-dispatch", 0xD1, [ANY, is(2), is(1), ANY]),
+    ("verifier-kernel-reads-freed", 0xCC, [ANY, is(0), ANY, ANY]),
+    ("verifier-overrun", 0xD6, [ANY, is(1), ANY, ANY]),
+    ("verifier-kernel-overrun", 0xCD, [ANY, is(0), ANY, ANY]),
+    ("verifier-slop", 0xC1, [ANY, ANY, ANY, is(0x24)]),
+    ("verifier-underrun", 0xC1, [ANY, ANY, ANY, is(0x23)]),
+    ("verifier-leak", 0xC4, [is(0x62), ANY, ANY, is(3)]),
+];
+
+/// Stops that a fault makes which real Windows has without its Verifier too.
+const PLAIN_FAULTS: [u32; 4] = [0xA, 0xCE, 0xD1, 0xD4];
+
+async fn stop(bench: &Bench, processors: u8, (word, code, parameters): Stop) -> Result<(), String> {
+    let run = RunDir::create(&bench.runs(), 1).unwrap();
+    let mut profile = GuestProfile::named("testkernel").unwrap();
+    profile.boot.command_line = word.to_owned();
+    let scenario = Scenario { processors, ..Scenario::default() };
+    let (kernel, device_library): (&Path, &Path) = (&bench.artifacts.kernel, &bench.artifacts.device_library);
+    let machine = Machine {
+        qemu: &bench.artifacts.qemu,
+        profile: &profile,
+        scenario: &scenario,
+        kernel,
+        device_library,
+        run: &run,
+    };
+    let mut process = machine.start().unwrap();
+    let crash = run.file("crash.jsonl");
+    let mut record = CrashRecord::read(&crash);
+    for _ in 0..200 {
+        if matches!(record, Ok(Some(_))) || process.ended_within(Duration::from_millis(50)).await.is_some() {
+            break;
+        }
+        record = CrashRecord::read(&crash);
+    }
+    process.end_within(Duration::ZERO).await.unwrap();
+    let console = std::fs::read_to_string(run.file("console.log")).unwrap_or_default();
+    let record = match CrashRecord::read(&crash) {
+        Ok(Some(record)) => record,
+        Ok(None) => return Err(format!("{word}: no stop; console:\n{console}")),
+        Err(why) => return Err(format!("{word}: {why}; console:\n{console}")),
+    };
+    let matches = record.code == code
+        && record.verifier != PLAIN_FAULTS.contains(&code)
+        && record
+            .parameters
+            .iter()
+            .zip(parameters)
+            .all(|(seen, wanted)| wanted.is_none_or(|it| it == seen.0));
+    let seen = format!("{:#x} {:?}, verifier {}", record.code, record.parameters, record.verifier);
+    if matches { Ok(()) } else { Err(format!("{word}: {seen}; wanted {code:#x} {parameters:x?}")) }
+}
+
+async fn all(processors: u8) {
+    let bench = Bench::new();
+    let mut wrong = Vec::new();
+    for &one in STOPS {
+        wrong.extend(stop(&bench, processors, one).await.err());
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn have_their_documented_parameters_on_one_processor() {
+    all(1).await;
+}
+
+#[tokio::test]
+async fn have_their_documented_parameters_on_four_processors() {
+    all(4).await;
+}

@@ -1,0 +1,140 @@
+//! A driver for tests, of a few instructions, whose calls and accesses are those of a driver that is verified.
+//!
+//! Its image is mapped and known like any other. What the test does "in the driver" goes through a routine in that image, so
+//! that return addresses and instruction pointers lie where a driver's would.
+
+use core::ops::Range;
+
+use crate::ke::bugcheck::kernel_fault;
+use crate::ldr::export::{self, Module};
+use crate::mm::image::{self, ImageRegion};
+use crate::mm::modules;
+use crate::mm::paging::Protection;
+use crate::vf::verified::{self, Verified};
+use crate::vf::{self, unload};
+
+const NAME: &str = "victim.sys";
+/// One page each: headers, code, data, pageable code.
+const SIZE: usize = 0x4000;
+const CODE: usize = 0x1000;
+const DATA: usize = 0x2000;
+const PAGEABLE: usize = 0x3000;
+/// Bytes from one routine to the next.
+const STRIDE: usize = 64;
+
+/// `extern "win64" fn(routine, a, b, c, d, e, f)`: calls it with the six arguments.
+const CALL: &[u8] = &[
+    0x48, 0x83, 0xEC, 0x38, // sub rsp, 56
+    0x48, 0x8B, 0x84, 0x24, 0x68, 0, 0, 0, // mov rax, [rsp + 0x68]
+    0x48, 0x89, 0x44, 0x24, 0x20, // mov [rsp + 0x20], rax
+    0x48, 0x8B, 0x84, 0x24, 0x70, 0, 0, 0, // mov rax, [rsp + 0x70]
+    0x48, 0x89, 0x44, 0x24, 0x28, // mov [rsp + 0x28], rax
+    0x48, 0x89, 0xC8, // mov rax, rcx
+    0x48, 0x89, 0xD1, // mov rcx, rdx
+    0x4C, 0x89, 0xC2, // mov rdx, r8
+    0x4D, 0x89, 0xC8, // mov r8, r9
+    0x4C, 0x8B, 0x4C, 0x24, 0x60, // mov r9, [rsp + 0x60]
+    0xFF, 0xD0, // call rax
+    0x48, 0x83, 0xC4, 0x38, // add rsp, 56
+    0xC3, // ret
+];
+/// `extern "win64" fn(address) -> u8`: reads a byte.
+const READ: &[u8] = &[0x8A, 0x01, 0xC3];
+/// `extern "win64" fn(address, u8)`: writes a byte.
+const WRITE: &[u8] = &[0x88, 0x11, 0xC3];
+/// A routine that returns at once, as a DPC's or a work item's may.
+const NOTHING: &[u8] = &[0xC3];
+
+type Call = unsafe extern "win64" fn(usize, usize, usize, usize, usize, usize, usize) -> usize;
+
+/// The driver, loaded.
+pub struct Victim {
+    image: ImageRegion,
+    driver: Option<&'static Verified>,
+}
+
+impl Victim {
+    /// Loads it, verified with these flags.
+    pub fn load(flags: u32) -> Self {
+        let Some(image) = image::map(SIZE) else { kernel_fault(format_args!("no memory"), line!()) };
+        let base = image.pointer().as_ptr();
+        for (index, routine) in [CALL, READ, WRITE, NOTHING].into_iter().enumerate() {
+            // SAFETY: the image is mapped, writable, and large enough for four routines in its second page.
+            unsafe {
+                base.add(CODE + index * STRIDE).copy_from_nonoverlapping(routine.as_ptr(), routine.len());
+            }
+        }
+        // SAFETY: as above, in the fourth page.
+        unsafe { base.add(PAGEABLE).copy_from_nonoverlapping(NOTHING.as_ptr(), NOTHING.len()) };
+        let range = image.base()..image.base() + SIZE as u64;
+        let set = verified::set(NAME, flags);
+        let driver = verified::begin_load(NAME, &range);
+        if set.is_err() || driver.is_some() != (flags != 0) {
+            kernel_fault(format_args!("{NAME} could not be set"), line!());
+        }
+        image.protect(CODE, 1, Protection::ReadExecute);
+        image.protect(PAGEABLE, 1, Protection::ReadExecute);
+        modules::loaded(NAME, range.start, SIZE as u64);
+        Self { image, driver }
+    }
+
+    /// Its addresses.
+    pub fn range(&self) -> Range<u64> {
+        self.image.base()..self.image.base() + SIZE as u64
+    }
+
+    fn routine(&self, index: usize) -> u64 {
+        self.image.base() + (CODE + index * STRIDE) as u64
+    }
+
+    /// A page of its own, for global data.
+    pub fn data(&self) -> usize {
+        self.image.base() as usize + DATA
+    }
+
+    /// Calls the export `name` as its import does, with up to six arguments.
+    pub fn call(&self, name: &str, arguments: &[usize]) -> usize {
+        let Some(export) =
+            export::lookup(Module::Ntoskrnl, name).map(|export| export.address().expose_provenance())
+        else {
+            kernel_fault(format_args!("no export {name}"), line!())
+        };
+        let target = self.driver.map_or(export, |driver| driver.bound(name, export));
+        let word = |index: usize| arguments.get(index).copied().unwrap_or(0);
+        // SAFETY: the routine is in the image, and passes the arguments on to an export that takes no more.
+        unsafe {
+            let call = core::mem::transmute::<u64, Call>(self.routine(0));
+            call(target, word(0), word(1), word(2), word(3), word(4), word(5))
+        }
+    }
+
+    /// Reads a byte.
+    pub fn read(&self, address: usize) -> u8 {
+        // SAFETY: the routine is in the image; what it reads is the test's affair.
+        unsafe {
+            core::mem::transmute::<u64, unsafe extern "win64" fn(usize) -> u8>(self.routine(1))(address)
+        }
+    }
+
+    /// Writes a byte.
+    pub fn write(&self, address: usize, value: u8) {
+        // SAFETY: as above.
+        unsafe {
+            core::mem::transmute::<u64, unsafe extern "win64" fn(usize, u8)>(self.routine(2))(address, value)
+        }
+    }
+
+    /// Allocates nonpaged pool.
+    pub fn allocate(&self, bytes: usize) -> usize {
+        self.call("ExAllocatePoolWithTag", &[0, bytes, u32::from_le_bytes(*b"Vict") as usize])
+    }
+
+    /// Unloads it, with everything that the Verifier looks at then.
+    pub fn unload(self) {
+        unload::before_image_goes(&self.range());
+        modules::unloaded(self.image.base());
+        let base = self.image.base();
+        image::unmap(self.image);
+        vf::unload::image_is_gone(base);
+    }
+}
