@@ -133,6 +133,13 @@ pub enum Event {
         /// What the guest said.
         answer: UnloadAnswer,
     },
+    /// The guest's memory was kept, or could not be.
+    MemoryDumped {
+        /// Bytes of the dump.
+        bytes: Option<u64>,
+        /// What was in the way.
+        error: Option<String>,
+    },
     /// The storm went on after Unload for as long as was asked, and the guest lived.
     Settled {
         /// Virtual nanoseconds, where the recorder could tell.

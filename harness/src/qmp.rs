@@ -4,7 +4,7 @@
 //! one on. What ends a machine (a panic, a reset, a shutdown, the connection itself) is remembered, so that whoever
 //! waits for anything else can wait for that at the same time and never miss it.
 
-use std::{io, sync::Arc, time::Instant};
+use std::{io, path::Path, sync::Arc, time::Instant};
 
 use futures_util::StreamExt;
 use qapi::{
@@ -201,6 +201,20 @@ impl Qmp {
     /// Lets the machine go on.
     pub async fn cont(&self) -> Result<(), QmpError> {
         self.execute(qmp::cont {}).await.map(drop)
+    }
+
+    /// Writes the guest's memory to `file`, as a crash dump in Windows' format. The machine stands still meanwhile.
+    pub async fn dump_memory(&self, file: &Path) -> Result<(), QmpError> {
+        let command = qmp::dump_guest_memory {
+            begin: None,
+            detach: None,
+            format: Some(qmp::DumpGuestMemoryFormat::win_dmp),
+            length: None,
+            // Physical memory, whole.
+            paging: false,
+            protocol: format!("file:{}", file.display()),
+        };
+        self.execute(command).await.map(drop)
     }
 
     /// Ends QEMU. The answer may get lost in its end, so none is waited for longer than that takes.

@@ -14,7 +14,7 @@ use crate::{
     evidence::{Event, Recorder},
     image::{DriverImage, ImageError},
     qemu::Machine,
-    run_dir::{DRIVER, DRIVER_PDB, FLIGHT, RunDir, RunDirError, SCENARIO, VERDICT},
+    run_dir::{DRIVER, DRIVER_PDB, FLIGHT, MEMORY, RunDir, RunDirError, SCENARIO, VERDICT},
     scenario::{Scenario, ScenarioError},
     session::Session,
     toolbox::Qemu,
@@ -96,6 +96,7 @@ pub async fn run(
     match Session::start(&machine, scenario.deadlines.boot(), &recorder).await {
         Err(error) => recorder.record(Event::Infrastructure { message: error.to_string() })?,
         Ok(mut session) => {
+            let memory = scenario.dump.then(|| dir.file(MEMORY));
             let mut steps = Steps {
                 session: &mut session,
                 scenario,
@@ -103,6 +104,7 @@ pub async fn run(
                 image: &image,
                 recorder: &recorder,
                 flight: &dir.file(FLIGHT),
+                memory: memory.as_deref(),
                 stage,
             };
             let mut done = steps.upload().await;

@@ -24,6 +24,8 @@ pub const QEMU_LOG: &str = "qemu.log";
 pub const CRASH: &str = "crash.jsonl";
 /// The device's recorder.
 pub const FLIGHT: &str = "flight.bin";
+/// The guest's memory after a crash or a hang, where it was asked for.
+pub const MEMORY: &str = "memory.dmp";
 /// The image that was run.
 pub const DRIVER: &str = "driver.sys";
 /// Its symbols.

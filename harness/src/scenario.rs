@@ -35,6 +35,8 @@ pub struct Scenario {
     pub before_unload: BeforeUnload,
     /// What happens around Unload.
     pub unload: Unload,
+    /// Whether the guest's memory is kept, as a dump in Windows' format, where the run ends in a crash or a hang.
+    pub dump: bool,
     /// How long each step may take before the watchdog ends the run.
     pub deadlines: Deadlines,
 }
@@ -51,6 +53,7 @@ impl Default for Scenario {
             storm: Storm::default(),
             before_unload: BeforeUnload::default(),
             unload: Unload::default(),
+            dump: false,
             deadlines: Deadlines::default(),
         }
     }

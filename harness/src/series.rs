@@ -29,7 +29,7 @@ use crate::{
     profile::GuestProfile,
     qemu::Machine,
     run::{Parts, RunError, Steps, Stop, guest_name},
-    run_dir::{DRIVER, DRIVER_PDB, FLIGHT, RunDir, RunDirError, SCENARIO, VERDICT},
+    run_dir::{DRIVER, DRIVER_PDB, FLIGHT, MEMORY, RunDir, RunDirError, SCENARIO, VERDICT},
     scenario::Scenario,
     session::{Session, SessionError},
     snapshot::Snapshot,
@@ -147,6 +147,7 @@ impl<'a> Series<'a> {
             Err(error) => recorder.record(Event::Infrastructure { message: error.to_string() })?,
             Ok(mut standing) => {
                 standing.fresh = false;
+                let memory = scenario.dump.then(|| dir.file(MEMORY));
                 let mut steps = Steps {
                     session: &mut standing.session,
                     scenario: &scenario,
@@ -154,6 +155,7 @@ impl<'a> Series<'a> {
                     image: &self.image,
                     recorder: &recorder,
                     flight: &standing.dir.file(FLIGHT),
+                    memory: memory.as_deref(),
                     stage: &|_| (),
                 };
                 if let Err(stop) = steps.go_through().await {
@@ -229,6 +231,7 @@ impl<'a> Series<'a> {
             image: &self.image,
             recorder,
             flight: &dir.file(FLIGHT),
+            memory: None,
             stage: &|_| (),
         };
         if let Err(stop) = steps.upload().await {

@@ -67,6 +67,9 @@ pub(crate) struct Args {
     /// A value under the service's Parameters key; a number is a REG_DWORD, sz:TEXT is always text
     #[arg(long, value_name = "NAME=VALUE")]
     service_param: Vec<ServiceParameter>,
+    /// Keeps the guest's memory after a crash or a hang: memory.dmp, which WinDbg opens
+    #[arg(long)]
+    dump: bool,
     /// How long the guest may take to answer, in seconds
     #[arg(long, value_name = "SECONDS")]
     boot_timeout: Option<u64>,
@@ -193,6 +196,7 @@ impl Args {
         if let Some(storm) = &self.storm {
             scenario.storm = storm.clone();
         }
+        scenario.dump |= self.dump;
         for ServiceParameter { name, value } in self.service_param.iter().cloned() {
             scenario.driver.parameters.insert(name, value);
         }
@@ -242,10 +246,10 @@ mod tests {
     #[test]
     fn every_flag_reaches_the_scenario() {
         let flags = "--guest testkernel --bus isa --cpus 4 --seed 9 --storm none --service-param Depth=16 \
-                     --service-param Label=x --boot-timeout 3 --verifier off --defect d --expect";
+                     --service-param Label=x --boot-timeout 3 --verifier off --defect d --expect --dump";
         let scenario = scenario(&flags.split_whitespace().collect::<Vec<_>>()).unwrap();
         assert_eq!((scenario.processors, scenario.seed, scenario.deadlines.boot_ms), (4, 9, 3000));
-        assert!(!scenario.storm.blows());
+        assert!(!scenario.storm.blows() && scenario.dump);
         assert_eq!(scenario.driver.parameters["Depth"], Parameter::Dword(16));
         assert_eq!(scenario.driver.parameters["Label"], Parameter::Text("x".to_owned()));
         assert_eq!(scenario.driver.defect.as_deref(), Some("d"));

@@ -29,6 +29,8 @@ const SAMPLE: u32 = 4;
 const LOOK: Duration = Duration::from_millis(2);
 /// How long something that is gone may take to say why.
 const EXPLANATION: Duration = Duration::from_secs(1);
+/// How long QEMU gets to write the guest's memory into a file.
+const DUMP: Duration = Duration::from_secs(60);
 
 /// Why a run does not go on.
 #[derive(Debug)]
@@ -96,6 +98,8 @@ pub(crate) struct Steps<'a> {
     pub(crate) recorder: &'a Recorder,
     /// The machine's flight recorder.
     pub(crate) flight: &'a Path,
+    /// Where the guest's memory goes after a crash or a hang, if it is wanted.
+    pub(crate) memory: Option<&'a Path>,
     pub(crate) stage: &'a (dyn Fn(&str) + Sync),
 }
 
@@ -323,6 +327,7 @@ impl Steps<'_> {
     /// Writes down why the run stopped, and what the dead can still tell.
     pub(crate) async fn post_mortem(&self, stop: Stop) -> Result<(), RunDirError> {
         (self.stage)("looking at what is left");
+        let is_worth_a_dump = matches!(stop, Stop::Machine(MachineEnd::Panicked) | Stop::Watchdog { .. });
         match stop {
             Stop::Machine(end) => self.recorder.record(Event::MachineEnded { end })?,
             Stop::Infrastructure(message) => self.recorder.record(Event::Infrastructure { message })?,
@@ -340,7 +345,23 @@ impl Steps<'_> {
         if let Ok(Ok(stats)) = timeout(EXPLANATION, self.session.device.stats()).await {
             self.recorder.record(Event::DeviceStats { stats })?;
         }
+        if let Some(file) = self.memory.filter(|_| is_worth_a_dump) {
+            self.dump_memory(file).await?;
+        }
         Ok(())
+    }
+
+    /// Keeps the guest's memory for whoever wants to look closer. No verdict hangs on it, so what is in the way is
+    /// only noted.
+    async fn dump_memory(&self, file: &Path) -> Result<(), RunDirError> {
+        (self.stage)("keeping the guest's memory");
+        let error = match timeout(DUMP, self.session.qmp.dump_memory(file)).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some(format!("QEMU wrote no dump within {} s", DUMP.as_secs())),
+        };
+        let bytes = std::fs::metadata(file).ok().map(|metadata| metadata.len());
+        self.recorder.record(Event::MemoryDumped { bytes: bytes.filter(|_| error.is_none()), error })
     }
 
     /// How far the guest's clock moves in a tenth of a second: a guest that is not run at all does not hang.

@@ -10,6 +10,7 @@ mod bad_input;
 mod bench;
 mod built_driver;
 mod conformance;
+mod crash_dump;
 mod guest;
 mod halting_kernel;
 mod injection;

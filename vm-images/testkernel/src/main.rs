@@ -53,6 +53,7 @@ fn kernel_main(boot: &BootInfo) -> ! {
     if let Err(number) = arch::processors::start_others(wanted) {
         ke::bugcheck::kernel_fault(format_args!("processor {number} of {wanted} did not start"), line!());
     }
+    crash::dump::init(boot);
     println!(
         "squall-testkernel {}: {} processors, {} MiB, up in {} us",
         env!("CARGO_PKG_VERSION"),

@@ -12,6 +12,7 @@ extern crate alloc;
 pub mod address_window;
 pub mod agent;
 pub mod bugcheck;
+pub mod crash_dump;
 pub mod crash_record;
 pub mod frames;
 pub mod namespace;

@@ -93,6 +93,7 @@ pub fn exception(frame: &TrapFrame) -> ! {
     let trap_frame = core::ptr::from_ref(frame).addr() as u64;
     let (check, address) = match vector {
         exception::NMI if OWNER.load(Ordering::Acquire) != NOBODY => {
+            crash::dump::save_processor(processor::current_number(), frame);
             STOPPED.fetch_add(1, Ordering::AcqRel);
             arch::halt_forever()
         }
@@ -136,6 +137,7 @@ fn stop(check: BugCheck, frame: &TrapFrame, irql: u8, fault_address: Option<u64>
             unsafe { *FIRST.0.get() = Some((check, *frame, irql)) };
             stop_others();
             crash::report(check, frame, irql, fault_address, me);
+            crash::dump::complete(check, frame, me);
             bugcheck_callback::call_all();
         }
         1 => {
@@ -147,7 +149,9 @@ fn stop(check: BugCheck, frame: &TrapFrame, irql: u8, fault_address: Option<u64>
         }
         _ => {}
     }
-    crash::tell_host();
+    // SAFETY: only the owner gets here; it wrote before, or nobody did.
+    let first = unsafe { *FIRST.0.get() };
+    crash::tell_host(first.map_or(check, |(check, ..)| check));
     arch::halt_forever()
 }
 

@@ -15,6 +15,7 @@ use super::lock::InterruptLock;
 use super::rendezvous::Sleep;
 use super::thread::Thread;
 use super::timer::TimerQueue;
+use crate::crash::dump::ProcessorState;
 use crate::ldr::export::{export, export_data};
 use crate::nt::{KAFFINITY, NTSTATUS, STATUS_INVALID_PARAMETER, STATUS_SUCCESS};
 use crate::selftest::{check, kernel_test};
@@ -56,11 +57,20 @@ const _: () = {
     assert!(offset_of!(Kpcr, number) == 0x1a4);
 };
 
+/// Where the processor control block begins in a [`Processor`]; drivers and debuggers know it by this.
+pub const PRCB_OFFSET: usize = offset_of!(Kpcr, mxcsr);
+/// Where it names the thread that runs.
+pub const PRCB_CURRENT_THREAD: u16 = (offset_of!(Kpcr, current_thread) - PRCB_OFFSET) as u16;
+/// Where it has its number.
+pub const PRCB_NUMBER: u16 = (offset_of!(Kpcr, number) - PRCB_OFFSET) as u16;
+
 /// One processor.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Processor {
     kpcr: Kpcr,
+    /// Its registers, for dumps.
+    pub state: ProcessorState,
     /// Its local APIC's number.
     pub apic_id: u32,
     /// What it runs when there is nothing to run. Set once, before the processor schedules.
@@ -84,7 +94,7 @@ pub struct Processor {
 }
 
 // SAFETY: what is not atomic or locked is `next` and `timers`, which are only touched under the dispatcher's
-// lock, and the KPCR's constant fields.
+// lock, `state`, which only its own processor writes, at its end, and the KPCR's constant fields.
 unsafe impl Sync for Processor {}
 
 static PROCESSORS: [AtomicPtr<Processor>; MAX_PROCESSORS] =
@@ -108,6 +118,7 @@ pub fn create(number: usize, apic_id: u32) -> &'static Processor {
             unused_190: [0; 0x1a4 - 0x190],
             number: number as u32,
         },
+        state: ProcessorState::new(),
         apic_id,
         idle: AtomicPtr::new(ptr::null_mut()),
         next: Cell::new(ptr::null_mut()),

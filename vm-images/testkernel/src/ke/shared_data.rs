@@ -10,6 +10,7 @@ use super::clock::{self, TICK};
 use super::lock::InterruptLock;
 use crate::mm::frame;
 use crate::mm::paging::{self, OutOfMemory, Protection};
+use crate::rtl::version;
 use crate::selftest::{check, kernel_test};
 
 /// Where every x64 Windows has it.
@@ -21,9 +22,6 @@ const SYSTEM_TIME: usize = 0x14;
 const BUILD_NUMBER: usize = 0x260;
 const MAJOR_VERSION: usize = 0x26C;
 const TICK_COUNT: usize = 0x320;
-
-/// Windows 10, version 2004: from there on ntoskrnl and the HAL are one, as here.
-const BUILD: u32 = 19041;
 
 /// The page through the direct map: what drivers see is read-only.
 static PAGE: AtomicPtr<u8> = AtomicPtr::new(core::ptr::null_mut());
@@ -49,7 +47,7 @@ pub fn init() -> Result<(), OutOfMemory> {
     let frame = frame::allocate_zeroed().ok_or(OutOfMemory)?;
     paging::tables().map(ADDRESS, frame, Protection::Read)?;
     let page = frame.direct();
-    word(page, BUILD_NUMBER).store(BUILD, Ordering::Relaxed);
+    word(page, BUILD_NUMBER).store(version::BUILD, Ordering::Relaxed);
     word(page, MAJOR_VERSION).store(10, Ordering::Relaxed);
     // GetTickCount's milliseconds are ticks * multiplier >> 24.
     word(page, TICK_COUNT_MULTIPLIER).store(((TICK << 24) / 10_000) as u32, Ordering::Relaxed);

@@ -17,6 +17,7 @@ pub mod heap;
 pub mod image;
 pub mod io;
 pub mod mdl;
+pub mod module_list;
 pub mod modules;
 pub mod paging;
 pub mod pool_region;

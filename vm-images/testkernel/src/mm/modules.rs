@@ -8,12 +8,15 @@
 use core::fmt;
 use core::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
+use super::module_list;
+use crate::ke::clock;
 use crate::ke::lock::SpinLock;
 use crate::selftest::{check, kernel_test};
 
 /// How many images are remembered, loaded and unloaded together.
-const CAPACITY: usize = 64;
-const NAME_BYTES: usize = 48;
+pub const CAPACITY: usize = 64;
+/// How much of an image's name is kept.
+pub const NAME_BYTES: usize = 48;
 
 const EMPTY: u8 = 0;
 const LOADED: u8 = 1;
@@ -25,6 +28,8 @@ struct Slot {
     size: AtomicU64,
     /// When it was unloaded, in order: the oldest makes room.
     unloaded_at: AtomicUsize,
+    /// And by the clock.
+    unloaded_time: AtomicU64,
     name: [AtomicU8; NAME_BYTES],
     name_len: AtomicU8,
 }
@@ -36,6 +41,7 @@ impl Slot {
             base: AtomicU64::new(0),
             size: AtomicU64::new(0),
             unloaded_at: AtomicUsize::new(0),
+            unloaded_time: AtomicU64::new(0),
             name: [const { AtomicU8::new(0) }; NAME_BYTES],
             name_len: AtomicU8::new(0),
         }
@@ -55,6 +61,10 @@ pub struct Module {
     pub size: u64,
     /// Its code is there no more.
     pub unloaded: bool,
+    /// The how-manieth to be unloaded it was, from 1.
+    pub unloaded_at: usize,
+    /// When it was unloaded, in units of 100 ns since 1601.
+    pub unloaded_time: u64,
     name: [u8; NAME_BYTES],
     name_len: usize,
 }
@@ -87,6 +97,8 @@ pub fn all() -> impl Iterator<Item = Module> {
             base: slot.base.load(Ordering::Relaxed),
             size: slot.size.load(Ordering::Relaxed),
             unloaded: state == UNLOADED,
+            unloaded_at: slot.unloaded_at.load(Ordering::Relaxed),
+            unloaded_time: slot.unloaded_time.load(Ordering::Relaxed),
             name: core::array::from_fn(|index| slot.name[index].load(Ordering::Relaxed)),
             name_len: usize::from(slot.name_len.load(Ordering::Relaxed)).min(NAME_BYTES),
         })
@@ -125,6 +137,7 @@ pub fn loaded(name: &str, base: u64, size: u64) -> bool {
     }
     slot.name_len.store(len as u8, Ordering::Relaxed);
     slot.state.store(LOADED, Ordering::Release);
+    module_list::publish();
     true
 }
 
@@ -137,7 +150,9 @@ pub fn unloaded(base: u64) {
     if let Some(slot) = SLOTS.iter().find(loaded) {
         *count += 1;
         slot.unloaded_at.store(*count, Ordering::Relaxed);
+        slot.unloaded_time.store(clock::system_time(), Ordering::Relaxed);
         slot.state.store(UNLOADED, Ordering::Release);
+        module_list::publish();
     }
 }
 

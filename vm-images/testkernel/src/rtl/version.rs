@@ -4,7 +4,7 @@ use crate::ldr::export::export;
 use crate::nt::{NTSTATUS, RTL_OSVERSIONINFOEXW, STATUS_INVALID_PARAMETER, STATUS_SUCCESS};
 
 /// Windows 10, version 22H2.
-const BUILD: u32 = 19045;
+pub const BUILD: u32 = 19045;
 const PLATFORM_NT: u32 = 2;
 const WORKSTATION: u8 = 1;
 

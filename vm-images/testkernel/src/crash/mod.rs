@@ -3,6 +3,9 @@
 //!
 //! Runs with every other processor stopped and nothing to be trusted. See [`crate::ke::bugcheck`].
 
+pub mod dump;
+mod hyperv;
+
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use squall_testkernel_pure::bugcheck::{self as codes, BugCheck};
@@ -167,7 +170,9 @@ pub fn report_briefly(check: BugCheck, frame: &TrapFrame, irql: u8, number: usiz
     let _ = record.write_to(&mut port, |_| Ok(()));
 }
 
-/// Raises the host's panic event.
-pub fn tell_host() {
+/// Raises the host's panic event: through Hyper-V's registers, where there are any, with the code, and in any case
+/// through pvpanic.
+pub fn tell_host(check: BugCheck) {
+    hyperv::tell(check);
     port::write_u8(PVPANIC_PORT, PVPANIC_PANICKED);
 }
