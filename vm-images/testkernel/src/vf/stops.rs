@@ -7,6 +7,7 @@ use squall_testkernel_pure::bugcheck::{
     PAGE_FAULT_BEYOND_END_OF_ALLOCATION, PAGE_FAULT_IN_FREED_SPECIAL_POOL,
 };
 
+use super::rehearsal;
 use crate::ke::bugcheck;
 
 /// The Verifier stopped the system.
@@ -14,6 +15,7 @@ static STOPPED: AtomicBool = AtomicBool::new(false);
 
 /// Stops the system for what a driver did.
 pub fn stop(code: u32, parameters: [u64; 4]) -> ! {
+    rehearsal::take(code, parameters);
     STOPPED.store(true, Ordering::Release);
     bugcheck::bugcheck(code, parameters)
 }
