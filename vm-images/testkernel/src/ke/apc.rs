@@ -16,6 +16,11 @@ fn current() -> &'static Thread {
     unsafe { thread::current().as_ref() }
 }
 
+/// How many critical regions the calling thread is in.
+pub fn critical_regions() -> u32 {
+    current().kernel_apcs_off.load(Ordering::Relaxed)
+}
+
 export! {
     /// *KeEnterCriticalRegion function (ntddk.h)*: normal kernel APCs are off until as many calls of
     /// KeLeaveCriticalRegion.

@@ -60,7 +60,10 @@ macro_rules! rules {
                 }
             )*
         }
-    )* };
+    )*
+    /// Every routine that the table names: its rule's code, and its levels.
+    const TABLE: &[(&str, u64, Levels)] = &[$($((stringify!($export), $code, Levels::$levels),)*)*];
+    };
 }
 
 rules! {
@@ -210,6 +213,23 @@ kernel_test! {
         check!(rule_of(plays::disconnects_at_dispatch) == 0x2000D);
         check!(rule_of(plays::sets_an_event_and_waits_at_dispatch) == 0x20016);
         check!(stop_of(ddi, plays::behaves).is_none());
+    }
+
+    fn every_routine_of_the_table_stops_at_a_level_that_is_not_its_own() {
+        let Some(stage) = super::rehearsal::Stage::new(super::classes::Class::Ddi as u32) else {
+            check!(false);
+            return Ok(());
+        };
+        for &(export, code, levels) in TABLE {
+            let stop = stage.stop_of(move |driver| {
+                // SAFETY: the Verifier looks at no argument of these, and the call does not come further.
+                let routine = unsafe { core::mem::transmute::<*const _, unsafe extern "win64" fn()>(driver.import(export)) };
+                irql::raise(if levels == Levels::Dispatch { Irql::APC } else { Irql(5) });
+                // SAFETY: as above.
+                unsafe { routine() };
+            });
+            check!(stop.is_some_and(|(number, parameters)| number == 0xC4 && parameters[0] == code));
+        }
     }
 
     fn levels_include_what_they_say() {

@@ -12,6 +12,7 @@
 //! - [`pool_rules`]: the rules of allocating and freeing pool;
 //! - [`pool_tracking`]: pool that is left when the driver goes;
 //! - [`special_pool`]: each allocation on a page of its own;
+//! - [`irql_checks`]: IRQLs of locks, waits and memory, for every verified driver;
 //! - [`irql_rules`]: at which IRQLs routines may be called;
 //! - [`rehearsal`]: drivers that the kernel's own tests play;
 //! - [`unload`]: the hooks on an image's way in and out;
@@ -19,11 +20,12 @@
 
 pub mod classes;
 pub mod findings;
+mod irql_checks;
 mod irql_rules;
 mod pool_rules;
 mod pool_tracking;
-pub mod special_pool;
 mod rehearsal;
+pub mod special_pool;
 pub mod stops;
 pub mod thunk;
 pub mod unload;

@@ -23,7 +23,7 @@ pub type Stop = (u32, [u64; 4]);
 /// What every rehearsal has to be over in.
 const PATIENCE_NS: u64 = 5_000_000_000;
 /// Addresses that no image has.
-const STAGE: u64 = 0xFFFF_F8FD_0000_0000;
+const ADDRESSES: u64 = 0xFFFF_F8FD_0000_0000;
 const NAME: &str = "rehearsed.sys";
 
 /// A verified driver that is played.
@@ -42,7 +42,7 @@ impl Driver {
     }
 }
 
-/// `play`'s routine `$name`, of the type of the export `$export`.
+/// What `$driver`'s import of an export leads to, of the export's type.
 macro_rules! import {
     ($driver:expr, $($path:ident)::+ : fn($($argument:ty),* $(,)?) $(-> $result:ty)?) => {{
         // Checks the type given here against the export's.
@@ -64,26 +64,44 @@ pub fn last_word(path: &str) -> &str {
     path.rsplit(':').next().unwrap_or(path).trim()
 }
 
-/// What the Verifier stops the system for when a driver that is verified with `flags` does what `play` does; none where it
-/// lets it pass.
-pub fn stop_of(flags: u32, play: fn(Driver)) -> Option<Stop> {
-    *NOTED.lock() = None;
-    if verified::set(NAME, flags).is_err() {
-        return None;
+/// A driver that is loaded, for some scenes.
+#[derive(Debug)]
+pub struct Stage(&'static Verified);
+
+impl Stage {
+    /// Loads it, verified with `flags`.
+    pub fn new(flags: u32) -> Option<Self> {
+        verified::set(NAME, flags).ok()?;
+        verified::begin_load(NAME, &(ADDRESSES..ADDRESSES + 0x1000)).map(Self)
     }
-    let driver = verified::begin_load(NAME, &(STAGE..STAGE + 0x1000))?;
-    let actor = thread::spawn("rehearsal", 8, move || {
-        ACTOR.store(thread::current().as_ptr().addr(), Ordering::Release);
-        play(Driver(driver));
-    });
-    let over = actor.is_ok_and(|actor| actor.join(Some(PATIENCE_NS)));
-    ACTOR.store(0, Ordering::Release);
-    verified::end_load(STAGE);
-    let _ = verified::set(NAME, 0);
-    if !over {
-        crate::ke::bugcheck::kernel_fault(format_args!("a rehearsal is not over after 5 s"), line!());
+
+    /// What the Verifier stops the system for when the driver does what `scene` does; none where it lets it pass.
+    pub fn stop_of(&self, scene: impl FnOnce(Driver) + Send + 'static) -> Option<Stop> {
+        *NOTED.lock() = None;
+        let driver = Driver(self.0);
+        let actor = thread::spawn("rehearsal", 8, move || {
+            ACTOR.store(thread::current().as_ptr().addr(), Ordering::Release);
+            scene(driver);
+        });
+        let over = actor.is_ok_and(|actor| actor.join(Some(PATIENCE_NS)));
+        ACTOR.store(0, Ordering::Release);
+        if !over {
+            crate::ke::bugcheck::kernel_fault(format_args!("a rehearsal is not over after 5 s"), line!());
+        }
+        NOTED.lock().take()
     }
-    NOTED.lock().take()
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        verified::end_load(ADDRESSES);
+        let _ = verified::set(NAME, 0);
+    }
+}
+
+/// One scene of a driver that is verified with `flags`.
+pub fn stop_of(flags: u32, scene: fn(Driver)) -> Option<Stop> {
+    Stage::new(flags)?.stop_of(scene)
 }
 
 /// Takes a stop that is only rehearsed: then this does not return.
