@@ -57,13 +57,23 @@ pub enum Kind {
     Refused,
     /// A snapshot of the machine was loaded: time may step back, and what follows continues the snapshot.
     Restored,
+    /// What the card does wrong was changed.
+    Misbehave,
+    /// IRQ_ENABLE was cleared, and that takes effect later.
+    Posted,
+    /// The line is held high for no reason.
+    Spurious,
+    /// The read before showed what the register had been.
+    Stale,
+    /// The access before did not reach the card, which is removed.
+    Vanished,
     /// A kind that this reader does not know.
     Unknown(u16),
 }
 
 impl Kind {
     /// Every kind that this reader knows.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 21] = [
         Self::Read,
         Self::Write,
         Self::Fire,
@@ -80,6 +90,11 @@ impl Kind {
         Self::Storm,
         Self::Refused,
         Self::Restored,
+        Self::Misbehave,
+        Self::Posted,
+        Self::Spurious,
+        Self::Stale,
+        Self::Vanished,
     ];
 
     fn from_number(number: u16) -> Self {
@@ -100,6 +115,11 @@ impl Kind {
             14 => Self::Storm,
             15 => Self::Refused,
             16 => Self::Restored,
+            17 => Self::Misbehave,
+            18 => Self::Posted,
+            19 => Self::Spurious,
+            20 => Self::Stale,
+            21 => Self::Vanished,
             other => Self::Unknown(other),
         }
     }
@@ -123,6 +143,11 @@ impl Kind {
             Self::Storm => "STORM".into(),
             Self::Refused => "REFUSED".into(),
             Self::Restored => "RESTORED".into(),
+            Self::Misbehave => "MISBEHAVE".into(),
+            Self::Posted => "POSTED".into(),
+            Self::Spurious => "SPURIOUS".into(),
+            Self::Stale => "STALE".into(),
+            Self::Vanished => "VANISHED".into(),
             Self::Unknown(number) => format!("KIND_{number}"),
         }
     }

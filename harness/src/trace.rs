@@ -107,10 +107,13 @@ pub fn line(record: &Record, reference: u64) -> String {
     let time = format!("{sign}{}.{:03} us", distance / 1_000, distance % 1_000);
     let processor = record.processor.map_or_else(|| "-".to_owned(), |number| number.to_string());
     let what = match (record.kind, record.size) {
-        (Kind::Fire, _) => ["on demand", "by the storm", "at Unload"]
+        (Kind::Fire, _) => ["on demand", "by the storm", "at Unload", "by a late disable"]
             .get(usize::try_from(record.value).unwrap_or(usize::MAX))
             .map_or_else(|| record.value.to_string(), |word| (*word).to_owned()),
         (Kind::Storm, _) => (if record.value == 0 { "stopped" } else { "started" }).to_owned(),
+        (Kind::Misbehave, _) => misdeeds(record.value),
+        (Kind::Posted, _) => format!("for {} ns", record.value),
+        (Kind::Stale, _) => format!("it holds {:#x}", record.value),
         (Kind::UnloadEnter | Kind::UnloadLeave, _) => format!("{:#x}", record.value),
         (_, 0) => String::new(),
         _ => {
@@ -120,6 +123,14 @@ pub fn line(record: &Record, reference: u64) -> String {
     };
     let level = if record.level { "line up" } else { "line down" };
     format!("{time:>16}  cpu {processor:<2} {:<13} {what:<22} {level}", record.kind.name())
+}
+
+/// What the bits of a MISBEHAVE record stand for.
+fn misdeeds(bits: u64) -> String {
+    let names = ["stuck line", "late disable", "spurious", "fewer places", "removed", "late register"];
+    let on: Vec<&str> =
+        names.into_iter().enumerate().filter(|(bit, _)| bits >> bit & 1 != 0).map(|(_, name)| name).collect();
+    if on.is_empty() { "no more".to_owned() } else { on.join(", ") }
 }
 
 #[cfg(test)]
@@ -147,6 +158,15 @@ mod tests {
             assert!(line(1_003_000).contains(part), "{}", line(1_003_000));
         }
         assert!(line(0).contains("+1000.500 us"), "{}", line(0));
+    }
+
+    #[test]
+    fn misbehaviour_is_told_in_words() {
+        let line = |kind, value| line(&Record { value, ..record(kind, 0, 0) }, 0);
+        assert!(line(Kind::Misbehave, 0b1_0010).contains("late disable, removed"));
+        assert!(line(Kind::Misbehave, 0).contains("no more"));
+        assert!(line(Kind::Posted, 2000).contains("for 2000 ns"));
+        assert!(line(Kind::Fire, 3).contains("by a late disable"));
     }
 
     #[test]

@@ -1,4 +1,6 @@
-//! The card: registers, FIFO, line, and the storm that plays on them.
+//! The card: registers, FIFO, line, the storm that plays on them, and what it does wrong.
+
+mod bench;
 
 use serde::{Deserialize, Serialize};
 use squall_registers::{Control, IDENT, Register, Status};
@@ -7,14 +9,18 @@ use crate::access::{Access, Refused};
 use crate::counters::Statistics;
 use crate::effects::{Effects, LineChange};
 use crate::event::{Event, Kind, Origin};
+use crate::faults::Faults;
 use crate::fifo::Fifo;
 use crate::saved;
-use crate::storm::{Storm, StormSpec, StormSpecError, Wait};
+use crate::schedule::{Direction, MAX_SCHEDULES};
+use crate::storm::Running;
 
 /// Where events go.
 type Journal<'a> = &'a mut dyn FnMut(Event);
 
 /// A sampling card. The [crate]'s documentation says who calls what.
+///
+/// Every call takes the virtual time `now`, which never steps back but when a card is restored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Card {
@@ -34,7 +40,9 @@ pub struct Card {
     line_change: Option<LineChange>,
 
     // The bench's side, which a reset leaves alone.
-    storm: Option<Storm>,
+    #[serde(deserialize_with = "saved::storm")]
+    storm: [Option<Running>; MAX_SCHEDULES],
+    faults: Faults,
     statistics: Statistics,
 }
 
@@ -56,36 +64,55 @@ impl Card {
             line: false,
             outstanding: false,
             line_change: None,
-            storm: None,
+            storm: [const { None }; MAX_SCHEDULES],
+            faults: Faults::default(),
             statistics: Statistics::default(),
         }
     }
 
-    /// A processor reads `size` bytes at `offset`. No read moves the line.
+    /// A processor reads `size` bytes at `offset`.
     ///
     /// # Errors
-    /// [`Refused`] where the window does not answer; the bus then floats high.
-    pub fn read(&mut self, offset: u64, size: u32, journal: Journal<'_>) -> Result<u32, Refused> {
+    /// [`Refused`] where the window does not answer; the bus then floats high, and the card is unchanged.
+    pub fn read(
+        &mut self,
+        offset: u64,
+        size: u32,
+        now: u64,
+        journal: Journal<'_>,
+    ) -> Result<(u32, Effects), Refused> {
         let access = self.admit(offset, size, 0, journal)?;
-        let register = match access.register() {
-            Some(Register::Ident) => IDENT,
-            Some(Register::Control) => self.control.bits(),
-            Some(Register::Status) => self.status.bits(),
-            Some(Register::FifoData) => self.fifo.peek().unwrap_or(0),
-            Some(Register::FifoLevel) => self.fifo.level(),
-            Some(Register::Sequence) => self.sequence,
-            None => 0,
+        self.reach(now, journal);
+        self.statistics.reads += 1;
+        if self.faults.removed {
+            let value = access.extract(u32::MAX);
+            self.tell_access(Kind::Read, access, value, journal);
+            self.vanish(journal);
+            return Ok((value, self.effects(now)));
+        }
+        let held = access.register().map_or(0, |register| self.value_of(register));
+        let shown = match &mut self.faults.latch {
+            Some(latch) if access.register() == Some(latch.spec.register) => latch.read(held, now),
+            _ => held,
         };
         if access.register() == Some(Register::FifoData) && access.has_low_byte() {
             self.fifo.pop();
         }
-        let value = access.extract(register);
-        self.statistics.reads += 1;
+        let value = access.extract(shown);
         self.tell_access(Kind::Read, access, value, journal);
-        Ok(value)
+        if shown != held {
+            self.statistics.misbehaviour.stale_reads += 1;
+            self.tell(Kind::Stale, u64::from(held), journal);
+        }
+        if self.faults.posted.as_ref().is_some_and(|posted| posted.spec.read_flushes) {
+            self.disable_late(journal);
+        }
+        self.observe(Direction::Read, access, value, now);
+        self.reach(now, journal);
+        Ok((value, self.effects(now)))
     }
 
-    /// A processor writes the low `size` bytes of `value` at `offset`, at virtual time `now`.
+    /// A processor writes the low `size` bytes of `value` at `offset`.
     ///
     /// # Errors
     /// [`Refused`] where the window does not answer; the card is then unchanged.
@@ -98,88 +125,35 @@ impl Card {
         journal: Journal<'_>,
     ) -> Result<Effects, Refused> {
         let access = self.admit(offset, size, value, journal)?;
+        self.reach(now, journal);
         let value = access.extract(access.place(value as u32));
         self.statistics.writes += 1;
         self.tell_access(Kind::Write, access, value, journal);
+        if self.faults.removed {
+            self.vanish(journal);
+            return Ok(self.effects(now));
+        }
         match access.register() {
-            Some(Register::Control) => self.write_control(access, value, journal),
+            Some(Register::Control) => self.write_control(access, value, now, journal),
             Some(Register::Status) => self.acknowledge(Status::from_bits(access.place(value)), now, journal),
             _ => {}
         }
-        Ok(self.effects())
-    }
-
-    /// The bench takes `samples` samples.
-    pub fn fire(&mut self, samples: u64, journal: Journal<'_>) -> Effects {
-        for _ in 0..samples {
-            self.sample(Origin::Demand, journal);
-        }
-        self.effects()
-    }
-
-    /// The bench starts a storm, in place of any other. The first sample is taken at once.
-    ///
-    /// # Errors
-    /// [`StormSpecError`] where a value is out of range; the card is then unchanged.
-    pub fn start_storm(&mut self, spec: StormSpec, journal: Journal<'_>) -> Result<Effects, StormSpecError> {
-        spec.check()?;
-        self.end_storm(journal);
-        self.tell(Kind::Storm, 1, journal);
-        self.storm = Some(Storm::new(spec));
-        self.storm_sample(journal);
-        Ok(self.effects())
-    }
-
-    /// The bench stops the storm, if there is one.
-    pub fn stop_storm(&mut self, journal: Journal<'_>) -> Effects {
-        self.end_storm(journal);
-        self.effects()
-    }
-
-    /// The card was restored: its journal is told so, and the emulator learns of the deadline. The line does
-    /// not move, since what hangs on it was restored as well.
-    pub fn restored(&mut self, journal: Journal<'_>) -> Effects {
-        self.tell(Kind::Restored, 0, journal);
-        self.effects()
-    }
-
-    /// The storm that is running.
-    #[must_use]
-    pub fn storm(&self) -> Option<StormSpec> {
-        self.storm.as_ref().map(|storm| storm.spec)
+        self.observe(Direction::Write, access, value, now);
+        self.reach(now, journal);
+        Ok(self.effects(now))
     }
 
     /// Virtual time has reached `now`. Called too early, it changes nothing.
     pub fn time_reached(&mut self, now: u64, journal: Journal<'_>) -> Effects {
-        if self.deadline().is_some_and(|due| due <= now) {
-            self.storm_sample(journal);
-        }
-        self.effects()
+        self.reach(now, journal);
+        self.effects(now)
     }
 
     /// The machine is reset: the same as writing [`Control::RESET`].
-    pub fn reset(&mut self, journal: Journal<'_>) -> Effects {
+    pub fn reset(&mut self, now: u64, journal: Journal<'_>) -> Effects {
+        self.reach(now, journal);
         self.reset_registers(journal);
-        self.effects()
-    }
-
-    /// A processor is about to execute Unload's first instruction, at `address`. With `fire`, a sample is
-    /// taken there.
-    pub fn enter_unload(&mut self, address: u64, fire: bool, journal: Journal<'_>) -> Effects {
-        self.statistics.unload.enter(self.irq_enabled(), self.outstanding);
-        self.tell(Kind::UnloadEnter, address, journal);
-        if fire {
-            self.sample(Origin::Watch, journal);
-        }
-        self.effects()
-    }
-
-    /// A processor has returned from Unload to `address`. Nothing happens if none was inside.
-    pub fn leave_unload(&mut self, address: u64, journal: Journal<'_>) -> Effects {
-        if self.statistics.unload.leave() {
-            self.tell(Kind::UnloadLeave, address, journal);
-        }
-        self.effects()
+        self.effects(now)
     }
 
     /// What the bench has counted.
@@ -193,12 +167,30 @@ impl Card {
         }
     }
 
+    /// Whether `IRQ_ENABLE` is in effect.
     fn irq_enabled(&self) -> bool {
-        self.control.contains(Control::IRQ_ENABLE)
+        self.control.contains(Control::IRQ_ENABLE) || self.faults.disable_is_late()
+    }
+
+    /// Whether an interrupt gets out of the card.
+    fn interrupts_pass(&self) -> bool {
+        self.irq_enabled() && !self.faults.removed
     }
 
     fn sample_ready(&self) -> bool {
         self.status.contains(Status::SAMPLE_READY)
+    }
+
+    /// What a register holds.
+    fn value_of(&self, register: Register) -> u32 {
+        match register {
+            Register::Ident => IDENT,
+            Register::Control => self.control.bits(),
+            Register::Status => self.status.bits(),
+            Register::FifoData => self.fifo.peek().unwrap_or(0),
+            Register::FifoLevel => self.fifo.level(),
+            Register::Sequence => self.sequence,
+        }
     }
 
     fn admit(&mut self, offset: u64, size: u32, value: u64, journal: Journal<'_>) -> Result<Access, Refused> {
@@ -209,7 +201,20 @@ impl Card {
         })
     }
 
-    fn write_control(&mut self, access: Access, value: u32, journal: Journal<'_>) {
+    /// An access did not reach the card.
+    fn vanish(&mut self, journal: Journal<'_>) {
+        self.statistics.misbehaviour.vanished += 1;
+        self.tell(Kind::Vanished, 0, journal);
+    }
+
+    /// The storm sees an access.
+    fn observe(&mut self, direction: Direction, access: Access, value: u32, now: u64) {
+        for running in self.storm.iter_mut().flatten() {
+            running.accessed(direction, access, value, now);
+        }
+    }
+
+    fn write_control(&mut self, access: Access, value: u32, now: u64, journal: Journal<'_>) {
         let written = Control::from_bits(access.place(value));
         if written.contains(Control::RESET) {
             self.reset_registers(journal);
@@ -218,14 +223,43 @@ impl Card {
         let was_enabled = self.irq_enabled();
         let kept = Control::from_bits(self.control.bits() & !access.mask());
         self.control = (kept | written) & Control::IRQ_ENABLE;
+        if self.control.contains(Control::IRQ_ENABLE) {
+            self.faults.settle_disable();
+        } else if was_enabled {
+            self.post_disable(now, journal);
+        }
         match (was_enabled, self.irq_enabled()) {
             (false, true) => self.tell(Kind::Enabled, 0, journal),
             (true, false) => self.silence(journal),
             _ => {}
         }
         self.sync_line(journal);
-        if !was_enabled && self.irq_enabled() {
-            self.wake_storm(journal);
+        if !was_enabled {
+            self.wake_storm(now);
+        }
+    }
+
+    /// `IRQ_ENABLE` was cleared. If that is to take effect late, it is on its way from now on.
+    fn post_disable(&mut self, now: u64, journal: Journal<'_>) {
+        let Some(posted) = &mut self.faults.posted else { return };
+        if posted.due.is_some() {
+            return;
+        }
+        let spec = posted.spec;
+        posted.due = Some(now.saturating_add(spec.delay_ns));
+        self.statistics.misbehaviour.late_disables += 1;
+        self.tell(Kind::Posted, spec.delay_ns, journal);
+        for _ in 0..spec.samples {
+            self.sample(Origin::LateDisable, journal);
+        }
+    }
+
+    /// A clearing of `IRQ_ENABLE` that is on its way takes effect.
+    fn disable_late(&mut self, journal: Journal<'_>) {
+        if self.faults.disable_is_late() {
+            self.faults.settle_disable();
+            self.silence(journal);
+            self.sync_line(journal);
         }
     }
 
@@ -242,14 +276,8 @@ impl Card {
             self.tell(Kind::Serviced, 0, journal);
         }
         self.sync_line(journal);
-        if let Some(storm) = &mut self.storm
-            && storm.wait == Wait::Acknowledgement
-        {
-            let due = storm.next_due(now);
-            storm.wait = Wait::Until(due);
-            if due <= now {
-                self.storm_sample(journal);
-            }
+        for running in self.storm.iter_mut().flatten() {
+            running.acknowledged(now);
         }
     }
 
@@ -257,6 +285,7 @@ impl Card {
         self.tell(Kind::Reset, 0, journal);
         let was_enabled = self.irq_enabled();
         self.control = Control::default();
+        self.faults.settle_disable();
         self.status = Status::default();
         self.fifo.clear();
         self.sequence = 0;
@@ -265,11 +294,8 @@ impl Card {
             self.silence(journal);
         }
         self.sync_line(journal);
-        // Nobody will acknowledge what the reset forgot.
-        if let Some(storm) = &mut self.storm
-            && storm.wait == Wait::Acknowledgement
-        {
-            storm.wait = Wait::Enable;
+        for running in self.storm.iter_mut().flatten() {
+            running.forgotten();
         }
     }
 
@@ -283,10 +309,11 @@ impl Card {
         self.statistics.fired += 1;
         self.tell(Kind::Fire, origin as u64, journal);
         self.sequence = self.sequence.wrapping_add(1);
-        if !self.fifo.push(self.sequence) {
+        let has_place = self.fifo.level() < self.faults.places();
+        if !(has_place && self.fifo.push(self.sequence)) {
             self.status |= Status::OVERRUN;
         }
-        if !self.irq_enabled() {
+        if !self.interrupts_pass() {
             self.statistics.suppressed += 1;
             self.tell(Kind::Suppressed, 0, journal);
         }
@@ -298,40 +325,10 @@ impl Card {
         self.sync_line(journal);
     }
 
-    /// Takes the storm's next sample and decides what it waits for then.
-    fn storm_sample(&mut self, journal: Journal<'_>) {
-        self.sample(Origin::Storm, journal);
-        let enabled = self.irq_enabled();
-        let Some(storm) = &mut self.storm else { return };
-        storm.wait = if enabled { Wait::Acknowledgement } else { Wait::Enable };
-        if storm.take() {
-            self.end_storm(journal);
-        }
-    }
-
-    /// `IRQ_ENABLE` was set. A sample that was suppressed has asserted the line just now, and will be
-    /// acknowledged; where none is left, the storm takes a new one.
-    fn wake_storm(&mut self, journal: Journal<'_>) {
-        let ready = self.sample_ready();
-        let Some(storm) = &mut self.storm else { return };
-        if storm.wait != Wait::Enable {
-            return;
-        }
-        storm.wait = Wait::Acknowledgement;
-        if !ready {
-            self.storm_sample(journal);
-        }
-    }
-
-    fn end_storm(&mut self, journal: Journal<'_>) {
-        if self.storm.take().is_some() {
-            self.tell(Kind::Storm, 0, journal);
-        }
-    }
-
-    /// Lets the line follow the registers. The only place where it moves.
+    /// Lets the line follow the registers and what is wrong with it. The only place where it moves.
     fn sync_line(&mut self, journal: Journal<'_>) {
-        let level = self.sample_ready() && self.irq_enabled();
+        let wanted = (self.sample_ready() || self.faults.pulse_is_high()) && self.irq_enabled();
+        let level = self.faults.stuck_line.unwrap_or(wanted) && !self.faults.removed;
         if level == self.line {
             return;
         }
@@ -348,15 +345,19 @@ impl Card {
         }
     }
 
-    fn deadline(&self) -> Option<u64> {
-        match self.storm.as_ref()?.wait {
-            Wait::Until(due) => Some(due),
-            Wait::Acknowledgement | Wait::Enable => None,
-        }
+    /// The end of every call: what the emulator is to do.
+    fn effects(&mut self, now: u64) -> Effects {
+        self.follow(now);
+        Effects { line: self.line_change.take(), deadline: self.deadline() }
     }
 
-    fn effects(&mut self) -> Effects {
-        Effects { line: self.line_change.take(), deadline: self.deadline() }
+    /// The register that answers late may have changed, at `now`.
+    fn follow(&mut self, now: u64) {
+        let Some(register) = self.faults.latch.as_ref().map(|latch| latch.spec.register) else { return };
+        let held = self.value_of(register);
+        if let Some(latch) = &mut self.faults.latch {
+            latch.follow(held, now);
+        }
     }
 
     fn tell(&self, kind: Kind, value: u64, journal: Journal<'_>) {

@@ -10,16 +10,18 @@ pub struct Statistics {
     pub fired: u64,
     /// Rising edges of the line.
     pub asserted: u64,
-    /// Samples taken while `IRQ_ENABLE` was 0.
+    /// Samples taken while `IRQ_ENABLE` was 0, or the card removed.
     pub suppressed: u64,
     /// Samples taken while `SAMPLE_READY` was already set.
     pub coalesced: u64,
     /// Assertions that the guest acknowledged, by writing 1 to `SAMPLE_READY`, whether or not the line had
     /// been disabled since.
     pub serviced: u64,
+    /// Bursts that a schedule has missed, because virtual time had passed them when their turn came.
+    pub missed: u64,
     /// Samples waiting now.
     pub fifo_level: u32,
-    /// `IRQ_ENABLE` now.
+    /// `IRQ_ENABLE` now, as far as it is in effect.
     pub irq_enabled: bool,
     /// The line now.
     pub line: bool,
@@ -29,6 +31,22 @@ pub struct Statistics {
     pub writes: u64,
     /// What fell into Unload.
     pub unload: UnloadWindow,
+    /// What the card has done wrong.
+    pub misbehaviour: Misdeeds,
+}
+
+/// How often the card has misbehaved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Misdeeds {
+    /// Clearings of `IRQ_ENABLE` that were to take effect late.
+    pub late_disables: u64,
+    /// Times that the line was held high for no reason.
+    pub spurious: u64,
+    /// Reads that showed what the register had been.
+    pub stale_reads: u64,
+    /// Accesses that did not reach the card.
+    pub vanished: u64,
 }
 
 /// What happened in and around the last Unload.

@@ -52,6 +52,17 @@ pub enum Kind {
     Refused = 15,
     /// The card was restored from a snapshot. What follows continues what the snapshot had seen.
     Restored = 16,
+    /// What the card does wrong was changed. The value has a bit for each: 0 a stuck line, 1 a late disable, 2
+    /// spurious interrupts, 3 fewer FIFO places, 4 a removed card, 5 a late register. 0: nothing any more.
+    Misbehave = 17,
+    /// `IRQ_ENABLE` was cleared, and is in effect for so many nanoseconds more.
+    Posted = 18,
+    /// The line is held high for no reason.
+    Spurious = 19,
+    /// The read before showed what the register had been. The value is what it holds.
+    Stale = 20,
+    /// The access before did not reach the card, which is removed.
+    Vanished = 21,
 }
 
 /// Who asked for a sample.
@@ -64,4 +75,6 @@ pub enum Origin {
     Storm = 1,
     /// A processor reached the watched instruction.
     Watch = 2,
+    /// `IRQ_ENABLE` was cleared, with [`LateDisable`](crate::LateDisable).
+    LateDisable = 3,
 }

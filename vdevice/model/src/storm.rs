@@ -1,113 +1,145 @@
-//! The machine that presses the button: a schedule of samples, paced by the guest's acknowledgements.
+//! The machine that presses the button: a schedule that is running.
 
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
-use crate::saved;
+use crate::access::Access;
+use crate::random::SplitMix64;
+use crate::schedule::{Direction, Pace, Schedule};
 
-/// The longest gap and the largest jitter, in virtual nanoseconds: one second.
-pub const MAX_GAP_NS: u64 = 1_000_000_000;
-
-/// A storm to be started: every schedule is a pure function of this and of when the guest acknowledges.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StormSpec {
-    /// Virtual nanoseconds from an acknowledgement to the next sample, at most [`MAX_GAP_NS`].
-    pub gap_ns: u64,
-    /// At most so many nanoseconds more, drawn for each sample, at most [`MAX_GAP_NS`].
-    pub jitter_ns: u64,
-    /// Samples in all; 0 for no end.
-    pub count: u64,
-    /// Seed of the jitter.
-    pub seed: u64,
-}
-
-/// Why a storm cannot be started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum StormSpecError {
-    /// The gap is longer than [`MAX_GAP_NS`].
-    #[error("gap_ns is {0}, more than {MAX_GAP_NS}")]
-    Gap(u64),
-    /// The jitter is larger than [`MAX_GAP_NS`].
-    #[error("jitter_ns is {0}, more than {MAX_GAP_NS}")]
-    Jitter(u64),
-}
-
-impl StormSpec {
-    /// Checks the ranges.
-    ///
-    /// # Errors
-    /// [`StormSpecError`] names the first value that is out of range.
-    pub const fn check(&self) -> Result<(), StormSpecError> {
-        if self.gap_ns > MAX_GAP_NS {
-            return Err(StormSpecError::Gap(self.gap_ns));
-        }
-        if self.jitter_ns > MAX_GAP_NS {
-            return Err(StormSpecError::Jitter(self.jitter_ns));
-        }
-        Ok(())
-    }
-}
-
-/// What a running storm waits for.
+/// What a running schedule waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Wait {
     /// The guest's acknowledgement.
     Acknowledgement,
-    /// A virtual time.
+    /// A virtual time, when a sample is due.
     Until(u64),
-    /// Interrupts to be enabled again: the last sample was suppressed, or forgotten by a reset.
+    /// Interrupts to pass again: the last sample was suppressed, or forgotten by a reset.
     Enable,
+    /// The access that triggers it.
+    Access,
 }
 
-/// A running storm.
+/// What comes after a sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Others; and so many bursts were missed on the way.
+    More { missed: u64 },
+    /// Nothing: it was the last one.
+    End,
+}
+
+/// A running schedule.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Storm {
-    #[serde(deserialize_with = "saved::spec")]
-    pub(crate) spec: StormSpec,
+pub(crate) struct Running {
+    pub(crate) schedule: Schedule,
     pub(crate) wait: Wait,
     taken: u64,
+    /// Samples of the burst that was begun.
+    in_burst: u64,
+    /// Where the burst's period began.
+    period_began: u64,
     random: SplitMix64,
 }
 
-impl Storm {
-    pub(crate) const fn new(spec: StormSpec) -> Self {
-        Self { spec, wait: Wait::Enable, taken: 0, random: SplitMix64(spec.seed) }
+impl Running {
+    /// Starts a schedule.
+    pub(crate) const fn new(schedule: Schedule, now: u64) -> Self {
+        let wait = match schedule.pace {
+            Pace::Acknowledgement { .. } | Pace::Period { .. } => Wait::Until(now),
+            Pace::Access { .. } => Wait::Access,
+        };
+        let random = SplitMix64::new(schedule.seed);
+        Self { schedule, wait, taken: 0, in_burst: 0, period_began: now, random }
     }
 
-    /// Counts a sample; `true` if it was the last one.
-    pub(crate) fn take(&mut self) -> bool {
+    /// When the next sample is due, where that is known.
+    pub(crate) const fn due(&self) -> Option<u64> {
+        match self.wait {
+            Wait::Until(due) => Some(due),
+            Wait::Acknowledgement | Wait::Enable | Wait::Access => None,
+        }
+    }
+
+    /// The sample that was due at `due` has been taken at `now`. `passed` says whether interrupts get out.
+    pub(crate) fn sampled(&mut self, due: u64, now: u64, passed: bool) -> Next {
         self.taken += 1;
-        self.taken == self.spec.count
+        if self.taken == self.schedule.count {
+            return Next::End;
+        }
+        self.in_burst += 1;
+        let mut missed = 0;
+        if self.in_burst < self.schedule.burst {
+            self.wait = Wait::Until(due.saturating_add(self.schedule.burst_gap_ns));
+        } else {
+            self.in_burst = 0;
+            self.wait = match self.schedule.pace {
+                Pace::Acknowledgement { .. } if passed => Wait::Acknowledgement,
+                Pace::Acknowledgement { .. } => Wait::Enable,
+                Pace::Access { .. } => Wait::Access,
+                Pace::Period { period_ns } => {
+                    missed = self.begin_period(now, period_ns);
+                    self.burst_at(self.period_began)
+                }
+            };
+        }
+        Next::More { missed }
     }
 
-    /// When the next sample is due, after an acknowledgement at `now`.
-    pub(crate) fn next_due(&mut self, now: u64) -> u64 {
-        let jitter = self.random.up_to(self.spec.jitter_ns);
-        now.saturating_add(self.spec.gap_ns).saturating_add(jitter)
-    }
-}
-
-/// Steele, Lea and Flood's SplitMix64. It is written out here because a seed names a schedule: a run is
-/// replayed by its seed, so the numbers may never change with a library's version.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct SplitMix64(u64);
-
-impl SplitMix64 {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+    /// Goes on to the next period, or if that has passed, to the first one that is still to come. Returns how
+    /// many have passed.
+    fn begin_period(&mut self, now: u64, period_ns: u64) -> u64 {
+        let behind = now.saturating_sub(self.period_began) / period_ns;
+        let next = period_ns.saturating_mul(behind + 1);
+        self.period_began = self.period_began.saturating_add(next);
+        behind
     }
 
-    /// A number in `0..=max`. Scaling by multiplication favours some numbers by less than one part in 2^34
-    /// for any jitter that is allowed.
-    fn up_to(&mut self, max: u64) -> u64 {
-        let scaled = u128::from(self.next()) * (u128::from(max) + 1);
-        (scaled >> 64) as u64
+    /// A burst begins at `time` and a jitter.
+    fn burst_at(&mut self, time: u64) -> Wait {
+        Wait::Until(time.saturating_add(self.random.up_to(self.schedule.jitter_ns)))
+    }
+
+    /// The guest has acknowledged a sample.
+    pub(crate) fn acknowledged(&mut self, now: u64) {
+        if let (Wait::Acknowledgement, Pace::Acknowledgement { gap_ns }) = (self.wait, self.schedule.pace) {
+            self.wait = self.burst_at(now.saturating_add(gap_ns));
+        }
+    }
+
+    /// The guest has accessed a register.
+    pub(crate) fn accessed(&mut self, direction: Direction, access: Access, value: u32, now: u64) {
+        if let (Wait::Access, Pace::Access { trigger, delay_ns }) = (self.wait, self.schedule.pace)
+            && trigger.matches(direction, access, value)
+        {
+            self.wait = self.burst_at(now.saturating_add(delay_ns));
+        }
+    }
+
+    /// Interrupts pass again. A sample that was suppressed has asserted the line just now, and will be
+    /// acknowledged; where none waits, a new one is taken.
+    pub(crate) fn enabled(&mut self, sample_waits: bool, now: u64) {
+        if self.wait == Wait::Enable {
+            self.wait = if sample_waits { Wait::Acknowledgement } else { Wait::Until(now) };
+        }
+    }
+
+    /// A reset has forgotten the sample that waited. Nobody will acknowledge it.
+    pub(crate) fn forgotten(&mut self) {
+        if self.wait == Wait::Acknowledgement {
+            self.wait = Wait::Enable;
+        }
+    }
+
+    /// Whether a schedule can have come to this.
+    pub(crate) fn is_sound(&self) -> bool {
+        let Schedule { pace, burst, count, .. } = self.schedule;
+        let waits = match pace {
+            Pace::Acknowledgement { .. } => self.wait != Wait::Access,
+            Pace::Period { .. } => matches!(self.wait, Wait::Until(_)),
+            Pace::Access { .. } => matches!(self.wait, Wait::Until(_) | Wait::Access),
+        };
+        waits && self.in_burst < burst && (count == 0 || self.taken < count)
     }
 }
 
@@ -115,38 +147,36 @@ impl SplitMix64 {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_generator_gives_its_published_numbers() {
-        let mut random = SplitMix64(1_234_567);
-        let first = [random.next(), random.next(), random.next()];
-        assert_eq!(first, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
-    }
-
-    #[test]
-    fn jitter_reaches_both_ends_and_no_further() {
-        let mut random = SplitMix64(1);
-        let mut seen = [0u32; 4];
-        for _ in 0..1000 {
-            seen[random.up_to(3) as usize] += 1;
-        }
-        assert!(seen.iter().all(|&n| n > 150), "{seen:?}");
-        assert_eq!(random.up_to(0), 0);
-    }
-
-    #[test]
-    fn ranges_are_checked() {
-        let good = StormSpec { gap_ns: MAX_GAP_NS, jitter_ns: MAX_GAP_NS, count: 0, seed: 0 };
-        assert_eq!(good.check(), Ok(()));
-        assert_eq!(
-            StormSpec { gap_ns: MAX_GAP_NS + 1, ..good }.check(),
-            Err(StormSpecError::Gap(1_000_000_001))
-        );
-        assert_eq!(StormSpec { jitter_ns: u64::MAX, ..good }.check(), Err(StormSpecError::Jitter(u64::MAX)));
+    fn running(pace: Pace, jitter_ns: u64) -> Running {
+        Running::new(Schedule { pace, jitter_ns, burst: 1, burst_gap_ns: 0, count: 0, seed: 0 }, 0)
     }
 
     #[test]
     fn the_end_of_time_is_no_overflow() {
-        let mut storm = Storm::new(StormSpec { gap_ns: 5, jitter_ns: 5, count: 0, seed: 0 });
-        assert_eq!(storm.next_due(u64::MAX - 1), u64::MAX);
+        let mut running = running(Pace::Acknowledgement { gap_ns: 5 }, 5);
+        running.wait = Wait::Acknowledgement;
+        running.acknowledged(u64::MAX - 1);
+        assert_eq!(running.due(), Some(u64::MAX));
+    }
+
+    #[test]
+    fn a_period_that_has_passed_is_missed_and_the_grid_stays() {
+        let mut running = running(Pace::Period { period_ns: 1000 }, 0);
+        assert_eq!(running.sampled(0, 0, true), Next::More { missed: 0 });
+        assert_eq!(running.due(), Some(1000));
+        assert_eq!(running.sampled(1000, 1999, true), Next::More { missed: 0 });
+        assert_eq!(running.due(), Some(2000));
+        assert_eq!(running.sampled(2000, 5000, true), Next::More { missed: 3 });
+        assert_eq!(running.due(), Some(6000));
+    }
+
+    #[test]
+    fn jitter_moves_a_burst_and_not_the_grid() {
+        let mut running = running(Pace::Period { period_ns: 1000 }, 500);
+        for n in 1..100 {
+            let due = running.due().unwrap();
+            assert_eq!(running.sampled(due, due, true), Next::More { missed: 0 });
+            assert!((n * 1000..=n * 1000 + 500).contains(&running.due().unwrap()));
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use squall_model::{Card, Effects, Event, Statistics, StormSpec, StormSpecError};
+use squall_model::{Card, Effects, Event, Misbehaviour, MisbehaviourError, Schedule, Statistics, StormError};
 
 use crate::abi::{Room, StateEntry};
 use crate::description::Watch;
@@ -129,7 +129,8 @@ impl Bench {
         let loaded = if self.stopped { self.block.load() } else { None };
         if let Some(card) = loaded {
             self.card = card;
-            let effects = self.card.restored(&mut journal(&mut self.recorder));
+            let now = clock::virtual_ns();
+            let effects = self.card.restored(&mut journal(&mut self.recorder, now));
             self.armed = effects.deadline;
             timer.set(effects.deadline);
         }
@@ -196,8 +197,8 @@ impl Device {
     pub(crate) fn unplug(&self) {
         let Some(hardware) = self.hardware() else { return };
         *lock(&hardware.watch) = None;
-        self.step(|card, journal| Some(card.stop_storm(journal)));
-        self.step(|card, journal| Some(card.reset(journal)));
+        self.step(|card, now, journal| Some(card.stop_storm(now, journal)));
+        self.step(|card, now, journal| Some(card.reset(now, journal)));
         self.pulled_out.store(true, Ordering::Relaxed);
         hardware.timer.set(None);
         lock(&hardware.bench).block.give_up_name();
@@ -255,39 +256,54 @@ impl Device {
     }
 
     pub(crate) fn read(&self, offset: u64, size: u32) -> Option<u32> {
-        let hardware = self.hardware()?;
-        let mut bench = lock(&hardware.bench);
-        bench.refresh(&hardware.timer);
-        let Bench { card, recorder, .. } = &mut *bench;
-        let value = card.read(offset, size, &mut journal(recorder)).ok();
-        bench.keep();
+        let mut value = None;
+        self.step(|card, now, journal| {
+            let (read, effects) = card.read(offset, size, now, journal).ok()?;
+            value = Some(read);
+            Some(effects)
+        });
         value
     }
 
     pub(crate) fn write(&self, offset: u64, size: u32, value: u64) {
-        self.step(|card, journal| card.write(offset, size, value, clock::virtual_ns(), journal).ok());
+        self.step(|card, now, journal| card.write(offset, size, value, now, journal).ok());
     }
 
     pub(crate) fn fire(&self, samples: u64) {
-        self.step(|card, journal| Some(card.fire(samples, journal)));
+        self.step(|card, now, journal| Some(card.fire(samples, now, journal)));
     }
 
     pub(crate) fn reset(&self) {
-        self.step(|card, journal| Some(card.reset(journal)));
+        self.step(|card, now, journal| Some(card.reset(now, journal)));
     }
 
-    /// Starts a storm, or stops the one that runs.
-    pub(crate) fn set_storm(&self, storm: Option<StormSpec>) -> Result<(), StormSpecError> {
+    /// Starts a storm of these schedules, or, where there are none, stops the one that runs.
+    pub(crate) fn set_storm(&self, schedules: &[Schedule]) -> Result<(), StormError> {
         let mut result = Ok(());
-        self.step(|card, journal| match storm {
-            None => Some(card.stop_storm(journal)),
-            Some(spec) => card.start_storm(spec, journal).map_err(|error| result = Err(error)).ok(),
+        self.step(|card, now, journal| match schedules {
+            [] => Some(card.stop_storm(now, journal)),
+            schedules => card.start_storm(schedules, now, journal).map_err(|error| result = Err(error)).ok(),
         });
         result
     }
 
-    pub(crate) fn storm(&self) -> Option<StormSpec> {
-        self.look(Card::storm)?
+    /// The schedules that run.
+    pub(crate) fn storm(&self) -> Vec<Schedule> {
+        self.look(|card| card.storm().collect()).unwrap_or_default()
+    }
+
+    /// Has the card do this wrong from now on.
+    pub(crate) fn misbehave(&self, wrong: Misbehaviour) -> Result<(), MisbehaviourError> {
+        let mut result = Ok(());
+        self.step(|card, now, journal| {
+            card.misbehave(wrong, now, journal).map_err(|error| result = Err(error)).ok()
+        });
+        result
+    }
+
+    /// What it does wrong.
+    pub(crate) fn misbehaviour(&self) -> Misbehaviour {
+        self.look(Card::misbehaviour).unwrap_or_default()
     }
 
     pub(crate) fn statistics(&self) -> Statistics {
@@ -316,10 +332,11 @@ impl Device {
     pub(crate) fn reached(&self, address: u64) {
         let Some(watch) = self.watch() else { return };
         if watch.enter.0 == address {
-            self.step(|card, journal| Some(card.enter_unload(address, watch.fire_at_enter, journal)));
+            let fire = watch.fire_at_enter;
+            self.step(|card, now, journal| Some(card.enter_unload(address, fire, now, journal)));
         }
         if watch.leave.is_some_and(|leave| leave.0 == address) {
-            self.step(|card, journal| Some(card.leave_unload(address, journal)));
+            self.step(|card, now, journal| Some(card.leave_unload(address, now, journal)));
         }
     }
 
@@ -330,13 +347,15 @@ impl Device {
         }
     }
 
-    /// Lets the card do something, and carries out what comes of it. The big lock is held.
-    fn step(&self, call: impl FnOnce(&mut Card, &mut dyn FnMut(Event)) -> Option<Effects>) {
+    /// Lets the card do something, at the virtual time that it is, and carries out what comes of it. The big lock
+    /// is held.
+    fn step(&self, call: impl FnOnce(&mut Card, u64, &mut dyn FnMut(Event)) -> Option<Effects>) {
         let Some(hardware) = self.hardware() else { return };
         let mut bench = lock(&hardware.bench);
         bench.refresh(&hardware.timer);
         let Bench { card, recorder, armed, .. } = &mut *bench;
-        let Some(effects) = call(card, &mut journal(recorder)) else { return };
+        let now = clock::virtual_ns();
+        let Some(effects) = call(card, now, &mut journal(recorder, now)) else { return };
         if effects.deadline != *armed {
             *armed = effects.deadline;
             hardware.timer.set(effects.deadline);
@@ -362,21 +381,22 @@ unsafe extern "C" fn time_reached(opaque: *mut c_void) {
     // SAFETY: the device given to the timer in `plug`.
     let device = unsafe { &*opaque.cast::<Device>() };
     device.disarm();
-    device.step(|card, journal| Some(card.time_reached(clock::virtual_ns(), journal)));
+    device.step(|card, now, journal| Some(card.time_reached(now, journal)));
 }
 
 /// A journal of one step. A step takes no time, so that all of its events bear the same stamp.
-fn journal(recorder: &mut Option<Recorder>) -> impl FnMut(Event) {
+fn journal(recorder: &mut Option<Recorder>, virtual_ns: u64) -> impl FnMut(Event) {
     let mut stamp = None;
     move |event| {
         if let Some(recorder) = recorder {
-            recorder.record(event, *stamp.get_or_insert_with(now));
+            let stamp = stamp.get_or_insert_with(|| Stamp {
+                virtual_ns,
+                host_ns: clock::host_ns(),
+                processor: processor::current(),
+            });
+            recorder.record(event, *stamp);
         }
     }
-}
-
-fn now() -> Stamp {
-    Stamp { virtual_ns: clock::virtual_ns(), host_ns: clock::host_ns(), processor: processor::current() }
 }
 
 /// A panic aborts before it can poison a lock.

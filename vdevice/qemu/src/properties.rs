@@ -23,7 +23,7 @@ pub(crate) static ISA: &[&Property] = &[&IOBASE, &IRQ];
 /// What a PCI card alone has.
 pub(crate) static PCI: &[&Property] = &[&MSI, &VECTORS];
 /// What every card has.
-pub(crate) static EVERY: &[&Property] = &[&TRACE, &TRACE_RECORDS, &FIRE, &STORM, &WATCH, &STATS];
+pub(crate) static EVERY: &[&Property] = &[&TRACE, &TRACE_RECORDS, &FIRE, &STORM, &MISBEHAVE, &WATCH, &STATS];
 
 /// Why a value is refused.
 #[derive(Debug, Error)]
@@ -175,13 +175,30 @@ static FIRE: Property = Property {
 static STORM: Property = Property {
     name: c"storm",
     kind: c"str",
-    description: c"Samples paced by acknowledgement, as JSON; empty to stop",
-    get: accessor!("storm", |device, value| show_text(value, &description::show_storm(device.storm()))),
+    description: c"Schedules of samples, as JSON: one, or a list; empty to stop",
+    get: accessor!("storm", |device, value| show_text(value, &description::show_storm(&device.storm()))),
     set: accessor!("storm", |device, value| {
         plugged(device)?;
         take_text(value, |text| {
             let storm = description::parse_storm(&text)?;
-            device.set_storm(storm).map_err(DescriptionError::Storm)?;
+            device.set_storm(&storm).map_err(DescriptionError::Storm)?;
+            Ok(())
+        })
+    }),
+};
+
+static MISBEHAVE: Property = Property {
+    name: c"misbehave",
+    kind: c"str",
+    description: c"What the card does wrong, as JSON; empty for nothing",
+    get: accessor!("misbehave", |device, value| {
+        show_text(value, &description::show_misbehaviour(device.misbehaviour()))
+    }),
+    set: accessor!("misbehave", |device, value| {
+        plugged(device)?;
+        take_text(value, |text| {
+            let wrong = description::parse_misbehaviour(&text)?;
+            device.misbehave(wrong).map_err(DescriptionError::Misbehaviour)?;
             Ok(())
         })
     }),

@@ -21,12 +21,12 @@ use crate::abi::{Error, Object, Room};
 use crate::device::Device;
 use crate::symbols::{find, qemu};
 
-/// The size of the block. A card with a full FIFO comes to a third of it.
-const LEN: usize = 4096;
+/// The size of the block. A card with a full FIFO, on which everything is going on at once, comes to half of it.
+const LEN: usize = 8192;
 const LENGTH_LEN: usize = 4;
 
 /// The version of the format.
-const SCHEMA: &str = "squall.card/1";
+const SCHEMA: &str = "squall.card/2";
 
 /// Why what a snapshot has left is not a card.
 #[derive(Debug, Error)]
@@ -182,6 +182,12 @@ fn descriptions(msix: bool) -> impl Iterator<Item = &'static CStr> {
 
 #[cfg(test)]
 mod tests {
+    use squall_model::{
+        Direction, LateDisable, LateRegister, MAX_BURST, MAX_DELAY_NS, MAX_SCHEDULES, Misbehaviour, Pace,
+        Schedule, Spurious, Trigger,
+    };
+    use squall_registers::Register;
+
     use super::*;
 
     fn image(text: &str) -> [u8; LEN] {
@@ -194,11 +200,34 @@ mod tests {
     #[test]
     fn the_largest_card_has_room() {
         let mut card = Card::new();
-        let _ = card.fire(1_000_000, &mut |_| {});
+        let (far, many) = (u64::from(u32::MAX) << 30, MAX_BURST);
+        let trigger =
+            Trigger { register: Register::Sequence, direction: Direction::Write, mask: !0, value: !0 };
+        let pace = Pace::Access { trigger, delay_ns: MAX_DELAY_NS };
+        let (jitter_ns, burst_gap_ns) = (MAX_DELAY_NS, MAX_DELAY_NS);
+        let schedule = Schedule { pace, jitter_ns, burst: many, burst_gap_ns, count: far, seed: !0 };
+        let wrong = Misbehaviour {
+            stuck_line: Some(false),
+            late_disable: Some(LateDisable { delay_ns: MAX_DELAY_NS, samples: many, read_flushes: false }),
+            spurious: Some(Spurious { period_ns: MAX_DELAY_NS, width_ns: MAX_DELAY_NS - 1 }),
+            fifo_places: Some(64),
+            removed: false,
+            late_register: Some(LateRegister {
+                register: Register::Control,
+                delay_ns: MAX_DELAY_NS,
+                reads: many,
+            }),
+        };
+        let _ = card.write(4, 4, 1, far, &mut |_| {}).unwrap();
+        let _ = card.fire(1_000_000, far, &mut |_| {});
+        let _ = card.start_storm(&[schedule; MAX_SCHEDULES], far, &mut |_| {}).unwrap();
+        let _ = card.misbehave(wrong, far, &mut |_| {}).unwrap();
+        let _ = card.write(0x14, 4, u64::MAX, far, &mut |_| {}).unwrap();
+        let _ = card.write(4, 4, 0, far, &mut |_| {}).unwrap();
         let text = serde_json::to_string(&Saving { schema: SCHEMA, card: &card }).unwrap();
         assert!(text.len() < LEN / 2, "{}", text.len());
         assert_eq!(read(&image(&text)).unwrap().statistics(), card.statistics());
-        let other = text.replace("card/1", "card/2");
+        let other = text.replace("card/2", "card/1");
         assert!(matches!(read(&image(&other)), Err(Unreadable::Schema(_))));
     }
 

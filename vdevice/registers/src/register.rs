@@ -32,6 +32,25 @@ impl Register {
         self as u16
     }
 
+    /// The register's name, as the map writes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ident => "IDENT",
+            Self::Control => "CONTROL",
+            Self::Status => "STATUS",
+            Self::FifoData => "FIFO_DATA",
+            Self::FifoLevel => "FIFO_LEVEL",
+            Self::Sequence => "SEQUENCE",
+        }
+    }
+
+    /// The register of that name, or `None`.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|register| register.name() == name)
+    }
+
     /// The register whose first byte is at `offset`, or `None` for a reserved or unaligned place.
     #[must_use]
     pub const fn at(offset: u16) -> Option<Self> {
@@ -57,6 +76,12 @@ mod tests {
     fn offset_and_at_are_inverse() {
         let found: [Option<Register>; 6] = Register::ALL.map(|r| Register::at(r.offset()));
         assert_eq!(found, Register::ALL.map(Some));
+    }
+
+    #[test]
+    fn name_and_named_are_inverse() {
+        assert_eq!(Register::ALL.map(|r| Register::named(r.name())), Register::ALL.map(Some));
+        assert_eq!(Register::named("status"), None);
     }
 
     #[test]
