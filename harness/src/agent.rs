@@ -15,7 +15,7 @@ use thiserror::Error;
 pub use self::{
     answers::{
         DriverInfo, Finding, Injection, LoadAnswer, ModuleInfo, Modules, ServiceState, StateAnswer,
-        UnloadAnswer,
+        UnloadAnswer, VerifierAnswer,
     },
     client::Agent,
 };

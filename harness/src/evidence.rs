@@ -93,6 +93,13 @@ pub enum Event {
         /// What the guest said.
         status: Status,
     },
+    /// Driver Verifier watches the driver from its load on.
+    VerifierSet {
+        /// With these flags.
+        flags: Hex,
+        /// The guest lacks these of its standard settings.
+        lacking: Hex,
+    },
     /// From here on, what goes wrong may be the driver's doing.
     LoadStarted {},
     /// DriverEntry returned, or the loader refused.

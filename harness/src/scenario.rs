@@ -23,6 +23,8 @@ pub struct Scenario {
     pub bus: Bus,
     /// The guest's processors.
     pub processors: u8,
+    /// Whether Driver Verifier watches the driver, with its standard settings.
+    pub verifier: bool,
     /// Decides every random choice of the run.
     pub seed: u64,
     /// The driver under test.
@@ -47,6 +49,7 @@ impl Default for Scenario {
             guest: "testkernel".to_owned(),
             bus: Bus::Isa,
             processors: 2,
+            verifier: false,
             seed: 1,
             driver: Driver::default(),
             card: Card::default(),
@@ -352,6 +355,12 @@ pub enum ScenarioError {
         /// Of which guest.
         guest: String,
     },
+    /// The guest has no Driver Verifier.
+    #[error("verifier: the {guest} guest has none")]
+    Verifier {
+        /// Of which guest.
+        guest: String,
+    },
     /// A service parameter that cannot be.
     #[error("service parameter {text:?}: {why}")]
     Parameter {
@@ -403,6 +412,9 @@ impl Scenario {
         }
         if !profile.buses.contains(&self.bus) {
             return Err(ScenarioError::Bus { bus: self.bus, guest: self.guest.clone() });
+        }
+        if self.verifier && !profile.verifier {
+            return Err(ScenarioError::Verifier { guest: self.guest.clone() });
         }
         self.storm.check()?;
         if !is_value_name(&self.driver.service) || self.driver.service.len() > 32 {

@@ -76,10 +76,10 @@ struct Standing {
     session: Session,
     snapshot: Snapshot,
     dir: RunDir,
-    /// Nothing was done in it since it was at the moment that was kept.
-    fresh: bool,
     /// The last run in it ended well.
     well: bool,
+    /// Driver Verifier was set in it.
+    verifier: bool,
 }
 
 impl std::fmt::Debug for Series<'_> {
@@ -143,10 +143,10 @@ impl<'a> Series<'a> {
         })?;
         dir.write(SCENARIO, scenario.to_toml()?.as_bytes())?;
 
-        match self.ready(begin, &recorder).await? {
+        match self.ready(begin, scenario.verifier, &recorder).await? {
             Err(error) => recorder.record(Event::Infrastructure { message: error.to_string() })?,
             Ok(mut standing) => {
-                standing.fresh = false;
+                standing.verifier |= scenario.verifier;
                 let memory = scenario.dump.then(|| dir.file(MEMORY));
                 let mut steps = Steps {
                     session: &mut standing.session,
@@ -188,12 +188,13 @@ impl<'a> Series<'a> {
     async fn ready(
         &mut self,
         begin: Begin,
+        verifier: bool,
         recorder: &Recorder,
     ) -> Result<Result<Standing, SessionError>, RunDirError> {
         let Some(standing) = self.standing.take() else { return self.boot(recorder).await };
         standing.session.record_into(recorder);
         let began = Instant::now();
-        if begin == Begin::GoingOn && standing.well {
+        if begin == Begin::GoingOn && standing.well && standing.verifier == verifier {
             let resumed = standing.session.resume().await;
             return Ok(resumed.map(|session| Standing { session, ..standing }));
         }
@@ -202,7 +203,7 @@ impl<'a> Series<'a> {
             Ok(session) => {
                 let after_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
                 recorder.record(Event::MachineRestored { machine: dir.path().to_owned(), after_ms })?;
-                Ok(Ok(Standing { session, snapshot, dir, fresh: true, well }))
+                Ok(Ok(Standing { session, snapshot, dir, well, verifier: false }))
             }
             Err(error) => Ok(Err(error)),
         }
@@ -243,7 +244,7 @@ impl<'a> Series<'a> {
             return Ok(Err(SessionError::GuestStopped(why)));
         }
         Ok(match Snapshot::take(&session.qmp, dir.path()).await {
-            Ok(snapshot) => Ok(Standing { session, snapshot, dir, fresh: true, well: true }),
+            Ok(snapshot) => Ok(Standing { session, snapshot, dir, well: true, verifier: false }),
             Err(error) => Err(error.into()),
         })
     }

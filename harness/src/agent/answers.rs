@@ -134,6 +134,28 @@ pub enum ServiceState {
     Unloaded,
 }
 
+/// `verifier`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct VerifierAnswer {
+    /// The checks that the guest has.
+    #[serde(deserialize_with = "classes")]
+    pub supported: Vec<VerifierClass>,
+}
+
+/// One of Driver Verifier's classes of checks.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct VerifierClass {
+    /// Its bit among the flags.
+    pub flag: Hex,
+}
+
+impl VerifierAnswer {
+    /// All that the guest has, in one number.
+    pub fn supported_flags(&self) -> u64 {
+        self.supported.iter().fold(0, |flags, class| flags | class.flag.0)
+    }
+}
+
 /// `modules`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Modules {
@@ -174,6 +196,10 @@ fn findings<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Finding>, 
     Vec::deserialize(deserializer).map(bounded)
 }
 
+fn classes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<VerifierClass>, D::Error> {
+    Vec::deserialize(deserializer).map(bounded)
+}
+
 fn modules<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ModuleInfo>, D::Error> {
     Vec::deserialize(deserializer).map(bounded)
 }
@@ -211,6 +237,16 @@ mod tests {
         let refused: UnloadAnswer =
             serde_json::from_str(r#"{"status":"0xC0000001","refused":"1 handle open"}"#).unwrap();
         assert_eq!(refused.refused.as_deref(), Some("1 handle open"));
+    }
+
+    #[test]
+    fn the_verifiers_checks_are_flags() {
+        let answer: VerifierAnswer = serde_json::from_str(
+            r#"{"supported":[{"flag":"0x1","name":"Special pool"},{"flag":"0x800","name":"Miscellaneous checks"}],
+                "enabled":[{"driver":"squall.sys","flags":"0x1"}]}"#,
+        )
+        .unwrap();
+        assert_eq!(answer.supported_flags(), 0x801);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use tokio::{io::WriteHalf, net::UnixStream, task::JoinHandle};
 
 use super::{
-    AgentError, LoadAnswer, Modules, StateAnswer, UnloadAnswer,
+    AgentError, LoadAnswer, Modules, StateAnswer, UnloadAnswer, VerifierAnswer,
     answers::{InstallAnswer, LONGEST_ANSWER},
     sync::synchronise,
 };
@@ -142,6 +142,16 @@ impl Agent {
             arguments.extend(["--param".to_owned(), value.to_argument(name)]);
         }
         Ok(self.verb::<InstallAnswer>("install", arguments).await?.status)
+    }
+
+    /// `verifier`: the checks that the guest has.
+    pub async fn verifier_query(&mut self) -> Result<VerifierAnswer, AgentError> {
+        self.verb("verifier", strings(["--query"])).await
+    }
+
+    /// `verifier`: for what a driver, by its image's name, is checked from its next load on.
+    pub async fn verify(&mut self, driver: &str, flags: u32) -> Result<VerifierAnswer, AgentError> {
+        self.verb("verifier", strings(["--driver", driver, "--flags", &format!("{flags:#x}")])).await
     }
 
     /// `load`: maps the image and calls DriverEntry.

@@ -32,6 +32,10 @@ const EXPLANATION: Duration = Duration::from_secs(1);
 /// How long QEMU gets to write the guest's memory into a file.
 const DUMP: Duration = Duration::from_secs(60);
 
+/// What `verifier /standard` turns on (*Driver Verifier Command Syntax*): special pool, force IRQL checking, pool tracking, I/O
+/// verification, deadlock detection, DMA, security, miscellaneous and DDI compliance checks.
+const STANDARD_CHECKS: u32 = 0x2_09BB;
+
 /// Why a run does not go on.
 #[derive(Debug)]
 pub(crate) enum Stop {
@@ -109,6 +113,7 @@ impl Steps<'_> {
         let before = self.stats().await?;
         self.recorder.record(Event::CountersAtBeginning { stats: before.clone() })?;
         self.install().await?;
+        self.verify().await?;
         let Some(driver) = self.load().await? else { return Ok(()) };
         self.blow().await?;
         self.read_device().await?;
@@ -153,6 +158,23 @@ impl Steps<'_> {
             return Ok(());
         }
         Err(Stop::Infrastructure(format!("guest did not install service {service}: status {status}")))
+    }
+
+    /// Turns Driver Verifier on where that is asked for, with as much of its standard settings as the guest has.
+    async fn verify(&mut self) -> Result<(), Stop> {
+        if !self.scenario.verifier {
+            return Ok(());
+        }
+        let deadline = self.scenario.deadlines.answer();
+        let Session { qmp, agent, .. } = &mut *self.session;
+        let supported = answered(qmp, "the guest's Verifier", deadline, agent.verifier_query()).await?;
+        let supported = u32::try_from(supported.supported_flags()).unwrap_or(u32::MAX);
+        let flags = STANDARD_CHECKS & supported;
+        let driver = guest_name(self.image);
+        answered(qmp, "the guest's Verifier", deadline, agent.verify(&driver, flags)).await?;
+        let lacking = Hex((STANDARD_CHECKS & !supported).into());
+        self.recorder.record(Event::VerifierSet { flags: Hex(flags.into()), lacking })?;
+        Ok(())
     }
 
     /// Calls DriverEntry; no driver where the loader or DriverEntry refused.

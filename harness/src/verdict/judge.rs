@@ -30,6 +30,10 @@ impl Case<'_> {
     pub(super) fn judge(self) -> Verdict {
         let mut verdict = self.frame();
         self.decide(&mut verdict);
+        if let Some(lacking) = self.verifier().filter(|lacking| lacking.0 != 0) {
+            let text = format!("the guest lacks these of Driver Verifier's standard checks: {lacking}");
+            verdict.notes.push(text);
+        }
         if verdict.device.serviced == 0 && !matches!(verdict.outcome, Outcome::Infrastructure) {
             verdict.notes.push("nothing was serviced: no interrupt of the card was acknowledged".to_owned());
         }
@@ -72,7 +76,7 @@ impl Case<'_> {
             },
             guest: self.scenario.guest.clone(),
             processors: self.scenario.processors,
-            verifier: false,
+            verifier: self.verifier().is_some(),
             seed: self.scenario.seed,
             injection: None,
             boot_ms,
@@ -88,6 +92,14 @@ impl Case<'_> {
         told.or_else(|| {
             let record = self.crash.as_ref().ok()?.as_ref()?;
             record.modules.iter().find(ours).map(|module| (module.base, module.size))
+        })
+    }
+
+    /// Where Driver Verifier watched: what the guest lacks of its standard settings.
+    fn verifier(&self) -> Option<Hex> {
+        self.evidence.events().find_map(|event| match event {
+            Event::VerifierSet { lacking, .. } => Some(*lacking),
+            _ => None,
         })
     }
 
