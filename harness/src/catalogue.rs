@@ -148,7 +148,7 @@ impl Catalogue {
         Self::parse(&std::fs::read_to_string(path).map_err(unreadable)?, path)
     }
 
-    fn parse(text: &str, path: &Path) -> Result<Self, CatalogueError> {
+    pub(crate) fn parse(text: &str, path: &Path) -> Result<Self, CatalogueError> {
         let file: File = toml::from_str(text).map_err(|source| CatalogueError::Toml {
             path: path.to_owned(),
             source: Box::new(source),

@@ -39,6 +39,7 @@ pub mod storm;
 pub mod symbols;
 pub mod toolbox;
 pub mod trace;
+pub mod trial;
 pub mod verdict;
 pub mod wdk;
 

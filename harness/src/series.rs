@@ -59,8 +59,8 @@ pub struct Iteration {
 }
 
 /// Many runs of one driver in one kind of machine.
-pub struct Series<'a> {
-    parts: &'a Parts,
+pub struct Series {
+    parts: Parts,
     /// What the machine is made for; the runs differ in the rest.
     base: Scenario,
     profile: GuestProfile,
@@ -69,6 +69,7 @@ pub struct Series<'a> {
     standing: Option<Standing>,
     machines: u32,
     runs: u64,
+    kept: u64,
 }
 
 /// A machine that can be brought back.
@@ -82,15 +83,15 @@ struct Standing {
     verifier: bool,
 }
 
-impl std::fmt::Debug for Series<'_> {
+impl std::fmt::Debug for Series {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Series").field("dir", &self.dir).field("runs", &self.runs).finish_non_exhaustive()
     }
 }
 
-impl<'a> Series<'a> {
+impl Series {
     /// Begins a series; nothing is booted yet. The scenario says which driver, which guest and which machine.
-    pub fn begin(base: Scenario, parts: &'a Parts) -> Result<Self, RunError> {
+    pub fn begin(base: Scenario, parts: Parts) -> Result<Self, RunError> {
         let profile = base.check()?;
         let image = DriverImage::read(&base.driver.image)?;
         let dir = RunDir::create(&parts.runs, base.seed)?;
@@ -99,7 +100,7 @@ impl<'a> Series<'a> {
             let bytes = fs::read(symbols).map_err(RunDirError::new("read", symbols))?;
             dir.write(DRIVER_PDB, &bytes)?;
         }
-        Ok(Self { parts, base, profile, image, dir, standing: None, machines: 0, runs: 0 })
+        Ok(Self { parts, base, profile, image, dir, standing: None, machines: 0, runs: 0, kept: 0 })
     }
 
     /// The scenario that runs are made from.
@@ -174,6 +175,7 @@ impl<'a> Series<'a> {
         self.let_go_of_what_cannot_be_trusted(&verdict).await;
         let kept = keep(&verdict);
         if kept {
+            self.kept += 1;
             dir.write_json(VERDICT, &verdict)?;
             // The recorder goes on in the next run; this one keeps its state of now.
             let machine = self.dir.file(&machine_name(self.machines));
@@ -266,6 +268,16 @@ impl<'a> Series<'a> {
             standing.session.end().await;
         }
         self.dir
+    }
+
+    /// Ends the machine, and removes the series' directory where no run's evidence was wanted.
+    pub async fn end_and_tidy(self) -> Result<(), RunDirError> {
+        let kept = self.kept;
+        let dir = self.end().await;
+        if kept == 0 {
+            fs::remove_dir_all(dir.path()).map_err(RunDirError::new("remove", dir.path()))?;
+        }
+        Ok(())
     }
 }
 

@@ -26,10 +26,13 @@ use crate::{
 };
 
 /// Where run directories are made, below the repository.
-const RUNS: &str = "target/squall/runs";
+pub(crate) const RUNS: &str = "target/squall/runs";
+
+/// The path by which the built driver's device is opened.
+pub(crate) const BUILT_DEVICE: &str = r"\\.\Squall0";
 
 /// The exit code of what says nothing about the driver.
-const NOT_THE_DRIVER: u8 = 3;
+pub(crate) const NOT_THE_DRIVER: u8 = 3;
 
 /// Runs a driver in a guest, unloads it in the middle of an interrupt storm, and gives the verdict
 #[derive(Debug, clap::Args)]
@@ -128,7 +131,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         let image = if defect.is_some() { Image::Defects } else { Image::Product };
         let Driver { image, symbols } = builder.driver(image)?;
         scenario.driver.image = image;
-        scenario.driver.device = Some(r"\\.\Squall0".to_owned());
+        scenario.driver.device = Some(BUILT_DEVICE.to_owned());
         Some(symbols)
     };
     let runs = args.runs.unwrap_or_else(|| builder.root.join(RUNS));

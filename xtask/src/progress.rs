@@ -75,6 +75,68 @@ impl Stages {
     }
 }
 
+/// Many like things, one after the other: a bar on a terminal, a line now and then elsewhere.
+#[derive(Debug)]
+pub(crate) struct Count {
+    name: String,
+    of: usize,
+    bar: Option<ProgressBar>,
+    said: Mutex<Instant>,
+}
+
+/// Between two lines where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+impl Count {
+    /// None done yet.
+    pub(crate) fn new(name: &str, of: usize) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new(of as u64);
+            if let Ok(style) =
+                ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} {elapsed} {wide_msg:.dim}")
+            {
+                bar.set_style(style);
+            }
+            bar.set_prefix(name.to_owned());
+            bar
+        });
+        if bar.is_none() {
+            eprintln!("{name} ...");
+        }
+        Self { name: name.to_owned(), of, bar, said: Mutex::new(Instant::now()) }
+    }
+
+    /// So many done, this one last.
+    pub(crate) fn step(&self, done: usize, last: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(done as u64);
+            bar.set_message(last.to_owned());
+            return;
+        }
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.elapsed() >= LINE_EVERY {
+            eprintln!("{}: {done} of {} done", self.name, self.of);
+            *said = Instant::now();
+        }
+    }
+
+    /// A line that stays.
+    pub(crate) fn line(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| eprintln!("{text}")),
+            None => eprintln!("{text}"),
+        }
+    }
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
 impl Drop for Stages {
     fn drop(&mut self) {
         self.end();

@@ -12,7 +12,7 @@ use crate::bench::Bench;
 
 const DEFECT: &str = "interrupts-left-enabled-and-connected";
 
-async fn crash(series: &mut Series<'_>, seed: u64) -> Iteration {
+async fn crash(series: &mut Series, seed: u64) -> Iteration {
     let change = |scenario: &mut squall_harness::scenario::Scenario| {
         scenario.seed = seed;
         scenario.driver.defect = Some(DEFECT.to_owned());
@@ -20,7 +20,7 @@ async fn crash(series: &mut Series<'_>, seed: u64) -> Iteration {
     series.run(Begin::Restored, change, |_| true).await.unwrap()
 }
 
-async fn live(series: &mut Series<'_>, begin: Begin, seed: u64) -> Iteration {
+async fn live(series: &mut Series, begin: Begin, seed: u64) -> Iteration {
     series.run(begin, |scenario| scenario.seed = seed, |_| true).await.unwrap()
 }
 
@@ -34,7 +34,7 @@ async fn nothing_of_one_run_reaches_the_next(processors: u8) {
     let mut base = bench.scenario(processors, Some(DEFECT));
     base.driver.defect = None;
     let parts = bench.parts_with(&bench.artifacts.defects);
-    let mut series = Series::begin(base, &parts).unwrap();
+    let mut series = Series::begin(base, parts).unwrap();
     let mut verdicts = Vec::new();
     let began = Instant::now();
     for round in 0..6 {
@@ -74,7 +74,7 @@ async fn nothing_of_one_run_reaches_the_next_on_four_processors() {
 async fn a_guest_can_go_on_from_run_to_run_and_each_counts_its_own() {
     let bench = Bench::new();
     let parts = bench.parts_with(&bench.artifacts.driver);
-    let mut series = Series::begin(bench.scenario(2, None), &parts).unwrap();
+    let mut series = Series::begin(bench.scenario(2, None), parts).unwrap();
     for round in 0..5 {
         let run = live(&mut series, Begin::GoingOn, round).await;
         assert_eq!(run.verdict.outcome, Outcome::Clean, "{:#?}", run.verdict);
@@ -89,7 +89,7 @@ async fn a_guest_can_go_on_from_run_to_run_and_each_counts_its_own() {
 async fn a_run_that_nobody_wants_leaves_nothing() {
     let bench = Bench::new();
     let parts = bench.parts_with(&bench.artifacts.driver);
-    let mut series = Series::begin(bench.scenario(1, None), &parts).unwrap();
+    let mut series = Series::begin(bench.scenario(1, None), parts).unwrap();
     let run = series.run(Begin::Restored, |_| (), |_| false).await.unwrap();
     assert!(!run.kept && !run.verdict.run_dir.exists());
     assert_eq!(run.verdict.outcome, Outcome::Clean);
@@ -108,7 +108,7 @@ async fn a_machine_comes_back_from_a_hang() {
     base.before_unload.nothing_after_ms = 20;
     base.deadlines.unload_ms = 700;
     let parts = bench.parts();
-    let mut series = Series::begin(base, &parts).unwrap();
+    let mut series = Series::begin(base, parts).unwrap();
     for round in 0..3 {
         let run = live(&mut series, Begin::GoingOn, round).await;
         assert_eq!(run.verdict.outcome, Outcome::Hang, "{:#?}", run.verdict);
