@@ -316,6 +316,7 @@ fn load_failed(verdict: &mut Verdict, answer: &LoadAnswer) {
         return;
     }
     verdict.outcome = Outcome::LoadFailed;
+    verdict.findings.clone_from(&answer.findings);
     verdict.summary = match &answer.invalid_image {
         Some(why) => format!("the guest's loader would not take the image: {why}"),
         None => format!("DriverEntry failed with {}", describe(answer.status)),
