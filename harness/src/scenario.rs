@@ -473,6 +473,8 @@ impl Scenario {
         if self.bus == Bus::Isa {
             all.insert("IoPortBase".to_owned(), Parameter::Dword(self.card.io_base.into()));
             all.insert("InterruptLine".to_owned(), Parameter::Dword(self.card.irq.into()));
+        } else {
+            all.insert("Bus".to_owned(), Parameter::Text("pci".to_owned()));
         }
         if let Some(defect) = &self.driver.defect {
             all.insert("Defect".to_owned(), Parameter::Text(defect.clone()));
@@ -550,5 +552,7 @@ mod tests {
         let all = scenario.service_parameters();
         assert_eq!(all["IoPortBase"], Parameter::Dword(0x300));
         assert_eq!(all["InterruptLine"], Parameter::Dword(7));
+        let on_pci = Scenario { bus: Bus::PciMsi, ..Scenario::default() }.service_parameters();
+        assert_eq!(on_pci, BTreeMap::from([("Bus".to_owned(), Parameter::Text("pci".to_owned()))]));
     }
 }
