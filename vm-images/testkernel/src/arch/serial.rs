@@ -20,7 +20,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use super::port;
 use crate::hal;
 use crate::ke::event::Event;
-use crate::ke::interrupt::{self, Connection, Refused, Trigger};
+use crate::ke::interrupt::{self, Connection, Refused, Service, Trigger};
 use crate::ke::irql::Irql;
 use crate::ke::lock::InterruptLock;
 use crate::ke::processor::{self, MAX_PROCESSORS};
@@ -130,7 +130,7 @@ pub fn init() -> Result<(), Unavailable> {
     let vector =
         hal::interrupt::vector_of_isa_line(LINE).ok_or(Unavailable::Interrupt(Refused::NoSuchVector))?;
     interrupt::connect(Connection {
-        routine: service,
+        routine: Service::Routine(service),
         context,
         lock: ptr::null_mut(),
         vector,

@@ -60,7 +60,7 @@ static MESSAGES: InterruptLock<Messages> =
     InterruptLock::new(Messages { taken: MessageVectors::new(), wired: [None; 64] });
 
 /// What has to be written, and where, to interrupt a processor at `vector`: edge-triggered, to that processor alone.
-fn message(vector: u8, apic_id: u32) -> (u64, u32) {
+pub fn message(vector: u8, apic_id: u32) -> (u64, u32) {
     (ADDRESS | u64::from(apic_id) << DESTINATION_SHIFT, u32::from(vector))
 }
 
@@ -321,7 +321,7 @@ kernel_test! {
     /// *Using Message-Signaled Interrupts*: the line, and then the message instead of it, each taken once for each time
     /// that the card has raised it, on the processor that was asked for.
     fn a_card_interrupts_by_its_line_and_then_by_its_message() {
-        use crate::ke::interrupt::{Connection, Trigger, connect, disconnect};
+        use crate::ke::interrupt::{Connection, Service, Trigger, connect, disconnect};
         use crate::ke::irql::Irql;
         use crate::ke::processor;
         use crate::selftest::cards::{Card, edu};
@@ -341,7 +341,7 @@ kernel_test! {
             for target in processor::all() {
                 taken.store(0, Ordering::SeqCst);
                 let object = connect(Connection {
-                    routine: probe::edu,
+                    routine: Service::Routine(probe::edu),
                     context: (&raw const context).cast_mut().cast(),
                     lock: core::ptr::null_mut(),
                     vector,
@@ -368,7 +368,7 @@ kernel_test! {
 
     /// *Introduction to Message-Signaled Interrupts*: each MSI-X message has its own vector, and each can be ended alone.
     fn a_card_sends_each_of_its_messages_to_its_own_vector() {
-        use crate::ke::interrupt::{Connection, Trigger, connect, disconnect};
+        use crate::ke::interrupt::{Connection, Service, Trigger, connect, disconnect};
         use crate::ke::irql::Irql;
         use crate::selftest::cards::{Card, e1000e};
         use core::sync::atomic::Ordering;
@@ -379,7 +379,7 @@ kernel_test! {
         let contexts: [_; 5] =
             core::array::from_fn(|index| probe::Context { registers: &card.registers, index });
         let objects: [_; 5] = core::array::from_fn(|index| connect(Connection {
-            routine: probe::e1000e,
+            routine: Service::Routine(probe::e1000e),
             context: (&raw const contexts[index]).cast_mut().cast(),
             lock: core::ptr::null_mut(),
             vector: vectors[index],

@@ -17,7 +17,7 @@ use alloc::vec::Vec;
 use core::ffi::c_void;
 use core::ops::Range;
 use core::ptr;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use squall_testkernel_pure::vectors::{
     CLOCK_VECTOR, DISPATCH_VECTOR, IPI_VECTOR, SPURIOUS_VECTOR, pin_of_vector,
@@ -27,7 +27,7 @@ use super::irql::{self, Irql};
 use super::lock::InterruptLock;
 use super::{clock, dpc, processor, rendezvous, spinlock};
 use crate::hal::{apic, ioapic, message};
-use crate::nt::{KINTERRUPT, KSPIN_LOCK, ServiceRoutine};
+use crate::nt::{BOOLEAN, KINTERRUPT, KSPIN_LOCK, MessageServiceRoutine, ServiceRoutine};
 use crate::selftest::{check, kernel_test};
 
 /// Objects that may share one vector.
@@ -42,11 +42,42 @@ pub enum Trigger {
     Edge,
 }
 
+/// An ISR.
+#[derive(Debug, Clone, Copy)]
+pub enum Service {
+    /// For whatever the device has to say.
+    Routine(ServiceRoutine),
+    /// For one of its messages, by number.
+    Message(MessageServiceRoutine, u32),
+}
+
+impl Service {
+    /// Where its code begins.
+    pub fn address(self) -> u64 {
+        match self {
+            Self::Routine(routine) => routine as usize as u64,
+            Self::Message(routine, _) => routine as usize as u64,
+        }
+    }
+
+    /// # Safety
+    /// The driver connected it, and has not disconnected it.
+    unsafe fn call(self, object: *mut KINTERRUPT, context: *mut c_void) -> BOOLEAN {
+        // SAFETY: the caller's. If the driver's image is gone, the call faults: a bug check.
+        unsafe {
+            match self {
+                Self::Routine(routine) => routine(object, context),
+                Self::Message(routine, number) => routine(object, context, number),
+            }
+        }
+    }
+}
+
 /// Everything that a driver says when it connects.
 #[derive(Debug, Clone, Copy)]
 pub struct Connection {
     /// The ISR.
-    pub routine: ServiceRoutine,
+    pub routine: Service,
     /// Its context.
     pub context: *mut c_void,
     /// A lock of the driver's, or null for the object's own.
@@ -83,6 +114,8 @@ pub struct Interrupt {
     own_lock: KSPIN_LOCK,
     /// Processors that are calling the ISR or are about to.
     active: AtomicU32,
+    /// The driver said that nothing is to be expected: its ISR is not asked.
+    asleep: AtomicBool,
 }
 
 /// Who is connected to each vector.
@@ -118,6 +151,52 @@ impl Interrupt {
     }
 }
 
+/// The processor that takes a connection's interrupt: the lowest of those that may.
+pub fn target_of(connection: &Connection) -> Option<&'static processor::Processor> {
+    processor::all().find(|processor| connection.affinity & processor.bit() != 0)
+}
+
+/// Whether nobody of a chain expects anything; under the lock.
+fn is_idle(chain: &[*mut Interrupt]) -> bool {
+    // SAFETY: what is in a chain is alive, under the lock.
+    chain.iter().all(|object| object.is_null() || unsafe { (**object).asleep.load(Ordering::Relaxed) })
+}
+
+/// Lets the vector's interrupt come; under the lock.
+fn open(connection: &Connection) {
+    let Some(target) = target_of(connection) else { return };
+    let level = connection.trigger == Trigger::Level;
+    match pin_of_vector(connection.vector) {
+        Some(pin) => ioapic::route(pin, connection.vector, level, target.apic_id),
+        None => message::begin(connection.vector, target.apic_id),
+    }
+}
+
+/// Lets it come no more; under the lock.
+fn close(vector: u8) {
+    pin_of_vector(vector).map_or_else(|| message::end(vector), ioapic::mask);
+}
+
+/// Says whether the ISR of `object` expects interrupts: a line of which nobody does is masked. False where the object is
+/// none that is connected. At DISPATCH_LEVEL or below.
+pub fn expect(object: *mut KINTERRUPT, expects: bool) -> bool {
+    let object: *mut Interrupt = object.cast();
+    let vectors = VECTORS.lock();
+    let Some(chain) = vectors.0.iter().find(|chain| !object.is_null() && chain.contains(&object)) else {
+        return false;
+    };
+    let was_idle = is_idle(chain);
+    // SAFETY: what is in a chain is alive, under the lock.
+    let interrupt = unsafe { &*object };
+    interrupt.asleep.store(!expects, Ordering::Relaxed);
+    match (was_idle, is_idle(chain)) {
+        (true, false) => open(&interrupt.connection),
+        (false, true) => close(interrupt.connection.vector),
+        _ => {}
+    }
+    true
+}
+
 /// Connects an ISR and enables its line.
 ///
 /// # Errors
@@ -131,10 +210,13 @@ pub fn connect(connection: Connection) -> Result<*mut KINTERRUPT, Refused> {
     if connection.synchronize_irql < Irql::of_vector(vector) || connection.synchronize_irql > Irql::HIGH {
         return Err(Refused::WrongIrql);
     }
-    let target = processor::all()
-        .find(|processor| connection.affinity & processor.bit() != 0)
-        .ok_or(Refused::NoProcessor)?;
-    let fresh = Box::into_raw(Box::new(Interrupt { connection, own_lock: 0, active: AtomicU32::new(0) }));
+    target_of(&connection).ok_or(Refused::NoProcessor)?;
+    let fresh = Box::into_raw(Box::new(Interrupt {
+        connection,
+        own_lock: 0,
+        active: AtomicU32::new(0),
+        asleep: AtomicBool::new(false),
+    }));
     let placed = {
         let mut vectors = VECTORS.lock();
         let chain = &mut vectors.0[usize::from(vector)];
@@ -143,17 +225,12 @@ pub fn connect(connection: Connection) -> Result<*mut KINTERRUPT, Refused> {
             let other = unsafe { &(*object).connection };
             connection.shared && other.shared && other.trigger == connection.trigger
         });
-        let first = chain.iter().all(|object| object.is_null());
+        let idle = is_idle(chain);
         match chain.iter_mut().find(|object| object.is_null()).filter(|_| compatible) {
             Some(place) => {
                 *place = fresh;
-                match pin {
-                    _ if !first => {}
-                    Some(pin) => {
-                        let level = connection.trigger == Trigger::Level;
-                        ioapic::route(pin, vector, level, target.apic_id);
-                    }
-                    None => message::begin(vector, target.apic_id),
+                if idle {
+                    open(&connection);
                 }
                 true
             }
@@ -178,11 +255,11 @@ pub fn disconnect(object: *mut KINTERRUPT) -> bool {
             let index = chain.iter().position(|&other| ptr::eq(other, object) && !other.is_null())?;
             chain[index..].rotate_left(1);
             chain[MAX_SHARED - 1] = ptr::null_mut();
-            Some((vector as u8, chain[0].is_null()))
+            Some((vector as u8, is_idle(chain)))
         });
         // Still under the lock: a connection made meanwhile must not find its line masked.
         if let Some((vector, true)) = place {
-            pin_of_vector(vector).map_or_else(|| message::end(vector), ioapic::mask);
+            close(vector);
         }
         place.is_some()
     };
@@ -242,7 +319,7 @@ pub fn connected_in(range: Range<u64>) -> Vec<String> {
         for &object in vectors.0.iter().flatten().filter(|object| !object.is_null()) {
             // SAFETY: what is in a chain is alive, under the lock.
             let connection = unsafe { (*object).connection };
-            if range.contains(&(connection.routine as usize as u64)) && count < found.len() {
+            if range.contains(&connection.routine.address()) && count < found.len() {
                 found[count] = Some((object, connection));
                 count += 1;
             }
@@ -257,7 +334,7 @@ pub fn connected_in(range: Range<u64>) -> Vec<String> {
                 object.addr(),
                 connection.vector,
                 Irql::of_vector(connection.vector).0,
-                connection.routine as usize
+                connection.routine.address()
             )
         })
         .collect()
@@ -269,9 +346,10 @@ fn deliver(vector: u8) {
     {
         let vectors = VECTORS.lock();
         for (kept, &object) in chain.iter_mut().zip(&vectors.0[usize::from(vector)]) {
-            *kept = object;
-            if !object.is_null() {
-                // SAFETY: alive under the lock, and from here on until `active` falls again.
+            // SAFETY: alive under the lock, and from here on until `active` falls again.
+            if !object.is_null() && unsafe { !(*object).asleep.load(Ordering::Relaxed) } {
+                *kept = object;
+                // SAFETY: as above.
                 unsafe { (*object).active.fetch_add(1, Ordering::AcqRel) };
             }
         }
@@ -285,8 +363,8 @@ fn deliver(vector: u8) {
             // SAFETY: see above.
             let interrupt = unsafe { &*object };
             let Connection { routine, context, trigger, .. } = interrupt.connection;
-            // SAFETY: the driver connected this routine. If its image is gone, the call faults: a bug check.
-            let mine = interrupt.synchronized(|| unsafe { routine(object.cast(), context) }) != 0;
+            // SAFETY: the driver connected this routine.
+            let mine = interrupt.synchronized(|| unsafe { routine.call(object.cast(), context) }) != 0;
             claimed_now |= mine;
             if trigger == Trigger::Level && mine {
                 break;
@@ -394,7 +472,7 @@ mod chain {
 fn probe_on(line: u32) -> Connection {
     let vector = crate::hal::interrupt::vector_of_isa_line(line).unwrap_or(0);
     Connection {
-        routine: probe::service,
+        routine: Service::Routine(probe::service),
         context: ptr::null_mut(),
         lock: ptr::null_mut(),
         vector,
@@ -496,7 +574,7 @@ kernel_test! {
         let old_affinity = super::thread::set_affinity(1);
         chain::CALLS.iter().for_each(|calls| calls.store(0, Ordering::Relaxed));
         let shared = |index: usize| Connection {
-            routine: chain::service,
+            routine: Service::Routine(chain::service),
             context: index as *mut c_void,
             trigger: Trigger::Level,
             shared: true,

@@ -23,7 +23,7 @@ use super::verifier_stops;
 use crate::arch::boot::BootInfo;
 use crate::console::println;
 use crate::hal::{apic, interrupt::vector_of_isa_line};
-use crate::ke::interrupt::{Connection, Trigger};
+use crate::ke::interrupt::{Connection, Service, Trigger};
 use crate::ke::irql::Irql;
 use crate::ke::{self, processor, thread};
 use crate::mm::paging::Protection;
@@ -86,7 +86,9 @@ fn unloaded_isr() {
     let vector = vector_of_isa_line(FREE_LINE).unwrap_or(0);
     let connection = Connection {
         // SAFETY: the code just written is an ISR.
-        routine: unsafe { core::mem::transmute::<u64, crate::nt::ServiceRoutine>(code(&driver)) },
+        routine: Service::Routine(unsafe {
+            core::mem::transmute::<u64, crate::nt::ServiceRoutine>(code(&driver))
+        }),
         context: ptr::null_mut(),
         lock: ptr::null_mut(),
         vector,
