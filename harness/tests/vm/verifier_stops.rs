@@ -35,6 +35,21 @@ const STOPS: &[Stop] = &[
     ("verifier-slop", 0xC1, [ANY, ANY, ANY, is(0x24)]),
     ("verifier-underrun", 0xC1, [ANY, ANY, ANY, is(0x23)]),
     ("verifier-leak", 0xC4, [is(0x62), ANY, ANY, is(3)]),
+    ("verifier-timer-in-pool", 0xC4, [is(0x15), ANY, is(0), ANY]),
+    ("verifier-timer-in-image", 0xC7, [is(0), ANY, ANY, ANY]),
+    ("verifier-timer-into-image", 0xC7, [is(2), ANY, ANY, ANY]),
+    ("verifier-dpc-in-pool", 0xC7, [is(1), ANY, ANY, ANY]),
+    ("verifier-work-item-in-pool", 0xE4, [is(0), ANY, ANY, ANY]),
+    ("verifier-lookaside-in-pool", 0xC4, [is(0xCC), ANY, ANY, is(128)]),
+    ("verifier-lookaside-in-image", 0xC4, [is(0xCC), ANY, ANY, is(0x4000)]),
+    ("verifier-lookaside-twice", 0xC4, [is(0xCA), ANY, ANY, ANY]),
+    ("verifier-lookaside-never", 0xC4, [is(0xCB), ANY, ANY, ANY]),
+    ("verifier-resource-in-pool", 0xC4, [is(0xD2), ANY, ANY, is(0x68)]),
+    ("verifier-resource-twice", 0xC4, [is(0xD0), ANY, ANY, ANY]),
+    ("verifier-resource-deleted-twice", 0xC4, [is(0xD1), ANY, ANY, ANY]),
+    ("plain-work-item-queued-twice", 0xE4, [is(1), ANY, is(1), is(0)]),
+    ("plain-work-item-freed", 0xE4, [is(2), ANY, ANY, is(0)]),
+    ("plain-free-twice", 0xC2, [is(7), ANY, ANY, ANY]),
 ];
 
 /// Stops that a fault makes which real Windows has without its Verifier too.
@@ -70,8 +85,9 @@ async fn stop(bench: &Bench, processors: u8, (word, code, parameters): Stop) -> 
         Ok(None) => return Err(format!("{word}: no stop; console:\n{console}")),
         Err(why) => return Err(format!("{word}: {why}; console:\n{console}")),
     };
+    let by_verifier = word.starts_with("verifier-") && !PLAIN_FAULTS.contains(&code);
     let matches = record.code == code
-        && record.verifier != PLAIN_FAULTS.contains(&code)
+        && record.verifier == by_verifier
         && record
             .parameters
             .iter()

@@ -6,14 +6,17 @@
 
 use core::arch::naked_asm;
 use core::mem::offset_of;
+use core::ptr;
 
 use super::pool;
 use super::slist::{ExpInterlockedFlushSList, InitializeSListHead};
+use crate::ldr::caller::{Call, with_caller};
 use crate::ldr::export::export;
 use crate::nt::{
     LIST_ENTRY, NTSTATUS, PVOID, SLIST_ENTRY, SLIST_HEADER, STATUS_INVALID_PARAMETER, STATUS_SUCCESS,
 };
 use crate::selftest::{check, kernel_test};
+use crate::vf::census::Census;
 
 /// `EX_MAXIMUM_LOOKASIDE_DEPTH_BASE`.
 const MAXIMUM_DEPTH: u16 = 256;
@@ -51,6 +54,9 @@ pub struct Lookaside {
     last_allocate_misses: u32,
     future: [u32; 2],
 }
+
+/// Lists that were initialized and not deleted.
+pub static LISTS: Census = Census::new();
 
 const _: () = {
     assert!(size_of::<Lookaside>() == 0x60);
@@ -111,22 +117,56 @@ unsafe fn initialize(
     }
 }
 
-/// Fills in a list of the kind of old, with the system's routines where the driver has none of its own.
+/// Fills in a list of the kind of old, of paged pool or not, with the system's routines where the driver has none of its own.
 ///
 /// # Safety
-/// As above.
-unsafe fn initialize_old(
-    lookaside: *mut Lookaside,
-    allocate: *const (),
-    free: *const (),
-    kind: u32,
-    size: usize,
-    tag: u32,
-) {
+/// As above; `call` must be one of ExInitializeNPagedLookasideList or its paged kin.
+unsafe fn initialize_old(call: &Call<7>, paged: bool) {
+    let [lookaside, allocate, free, flags, size, tag, _depth] = call.arguments;
+    let lookaside = ptr::with_exposed_provenance_mut::<Lookaside>(lookaside);
+    let routine = ptr::with_exposed_provenance::<()>;
+    let (allocate, free) = (routine(allocate), routine(free));
+    let kind = if paged { flags as u32 | PAGED_POOL } else { flags as u32 & !PAGED_POOL };
     let allocate = if allocate.is_null() { pool::ExAllocatePoolWithTag as *const () } else { allocate };
     let free = if free.is_null() { pool::ExFreePool as *const () } else { free };
     // SAFETY: the caller's.
-    unsafe { initialize(lookaside, allocate, free, kind, size, tag) };
+    unsafe { initialize(lookaside, allocate, free, kind, size, tag as u32) };
+    LISTS.enter(lookaside.addr(), call.caller);
+}
+
+/// # Safety
+/// As for [`initialize_old`].
+unsafe extern "win64" fn initialize_nonpaged(call: &Call<7>) {
+    // SAFETY: the caller's.
+    unsafe { initialize_old(call, false) };
+}
+
+/// # Safety
+/// As for [`initialize_old`].
+unsafe extern "win64" fn initialize_paged(call: &Call<7>) {
+    // SAFETY: the caller's.
+    unsafe { initialize_old(call, true) };
+}
+
+/// # Safety
+/// `call` must be one of ExInitializeLookasideListEx.
+unsafe extern "win64" fn initialize_ex(call: &Call<8>) -> NTSTATUS {
+    let [lookaside, allocate, free, kind, flags, size, tag, depth] = call.arguments;
+    let lookaside = ptr::with_exposed_provenance_mut::<Lookaside>(lookaside);
+    let routine = ptr::with_exposed_provenance::<()>;
+    let (allocate, free) = (routine(allocate), routine(free));
+    let (kind, flags) = (kind as u32, flags as u32);
+    let both = EX_RAISE | EX_NO_RAISE;
+    if flags & !both != 0 || flags & both == both || depth as u16 != 0 || size > u32::MAX as usize {
+        return STATUS_INVALID_PARAMETER;
+    }
+    let allocate = if allocate.is_null() { allocate_ex as *const () } else { allocate };
+    let free = if free.is_null() { free_ex as *const () } else { free };
+    let kind = if flags & EX_RAISE != 0 { kind | RAISE } else { kind };
+    // SAFETY: the caller's storage and routines.
+    unsafe { initialize(lookaside, allocate, free, kind, size, tag as u32) };
+    LISTS.enter(lookaside.addr(), call.caller);
+    STATUS_SUCCESS
 }
 
 /// Gives back every block that the list keeps.
@@ -157,6 +197,7 @@ unsafe fn flush_old(lookaside: *mut Lookaside) {
 
 export! {
     /// *ExInitializeNPagedLookasideList function (wdm.h)*: the system chooses the depth.
+    #[unsafe(naked)]
     pub unsafe extern "win64" fn ExInitializeNPagedLookasideList(
         lookaside: *mut Lookaside,
         allocate: *const (),
@@ -164,19 +205,20 @@ export! {
         flags: u32,
         size: usize,
         tag: u32,
-        _depth: u16,
+        depth: u16,
     ) {
-        // SAFETY: the caller's storage and routines.
-        unsafe { initialize_old(lookaside, allocate, free, flags & !PAGED_POOL, size, tag) };
+        with_caller!(initialize_nonpaged)
     }
 
     /// *ExDeleteNPagedLookasideList function (wdm.h)*: frees what it keeps.
     pub unsafe extern "win64" fn ExDeleteNPagedLookasideList(lookaside: *mut Lookaside) {
+        LISTS.leave(lookaside.addr());
         // SAFETY: the caller's list.
         unsafe { flush_old(lookaside) };
     }
 
     /// *ExInitializePagedLookasideList function (wdm.h)*: as the nonpaged one, of paged pool.
+    #[unsafe(naked)]
     pub unsafe extern "win64" fn ExInitializePagedLookasideList(
         lookaside: *mut Lookaside,
         allocate: *const (),
@@ -184,19 +226,20 @@ export! {
         flags: u32,
         size: usize,
         tag: u32,
-        _depth: u16,
+        depth: u16,
     ) {
-        // SAFETY: the caller's storage and routines.
-        unsafe { initialize_old(lookaside, allocate, free, flags | PAGED_POOL, size, tag) };
+        with_caller!(initialize_paged)
     }
 
     /// *ExDeletePagedLookasideList function (wdm.h)*: frees what it keeps.
     pub unsafe extern "win64" fn ExDeletePagedLookasideList(lookaside: *mut Lookaside) {
+        LISTS.leave(lookaside.addr());
         // SAFETY: the caller's list.
         unsafe { flush_old(lookaside) };
     }
 
     /// *ExInitializeLookasideListEx function (wdm.h)*: flags that it does not know are refused, and so is a depth.
+    #[unsafe(naked)]
     pub unsafe extern "win64" fn ExInitializeLookasideListEx(
         lookaside: *mut Lookaside,
         allocate: *const (),
@@ -207,16 +250,7 @@ export! {
         tag: u32,
         depth: u16,
     ) -> NTSTATUS {
-        let both = EX_RAISE | EX_NO_RAISE;
-        if flags & !both != 0 || flags & both == both || depth != 0 || size > u32::MAX as usize {
-            return STATUS_INVALID_PARAMETER;
-        }
-        let allocate = if allocate.is_null() { allocate_ex as *const () } else { allocate };
-        let free = if free.is_null() { free_ex as *const () } else { free };
-        let kind = if flags & EX_RAISE != 0 { kind | RAISE } else { kind };
-        // SAFETY: the caller's storage and routines.
-        unsafe { initialize(lookaside, allocate, free, kind, size, tag) };
-        STATUS_SUCCESS
+        with_caller!(initialize_ex)
     }
 
     /// *ExFlushLookasideListEx function (wdm.h)*: frees what it keeps; the list is used on.
@@ -230,6 +264,7 @@ export! {
 
     /// *ExDeleteLookasideListEx function (wdm.h)*: frees what it keeps.
     pub unsafe extern "win64" fn ExDeleteLookasideListEx(lookaside: *mut Lookaside) {
+        LISTS.leave(lookaside.addr());
         // SAFETY: the caller's list.
         unsafe { ExFlushLookasideListEx(lookaside) };
     }

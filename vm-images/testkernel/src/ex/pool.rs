@@ -28,7 +28,7 @@ use crate::nt::{
     STATUS_INSUFFICIENT_RESOURCES,
 };
 use crate::selftest::{check, kernel_test};
-use crate::vf::special_pool;
+use crate::vf::{freed_memory, special_pool};
 
 const BAD_POOL_CALLER: u32 = 0xC2;
 /// Where system addresses begin.
@@ -101,6 +101,9 @@ pub fn free(address: usize, tag: u32) {
     }
     if address < SYSTEM_START {
         bugcheck(BAD_POOL_CALLER, [0x40, address as u64, SYSTEM_START as u64, 0]);
+    }
+    if let Known::Live(block) = look_up(address) {
+        freed_memory::forget(&(address..address + block.size));
     }
     if special_pool::holds(address) {
         special_pool::free(address);

@@ -3,6 +3,7 @@
 //! Who has to wait is queued and *given* the resource by whoever releases it, in the order of coming. Thus a
 //! thread that waits for exclusive access is overtaken only by those that ask to overtake it.
 
+use core::arch::naked_asm;
 use core::mem::offset_of;
 use core::ptr;
 
@@ -16,6 +17,7 @@ use crate::ke::{apc, event, thread, wait};
 use crate::ldr::export::export;
 use crate::nt::{BOOLEAN, FALSE, KEVENT, NTSTATUS, STATUS_SUCCESS, TRUE, object_type};
 use crate::selftest::{check, kernel_test};
+use crate::vf::census::Census;
 
 const RESOURCE_NOT_OWNED: u32 = 0xE3;
 
@@ -181,17 +183,29 @@ unsafe fn release(resource: *mut Resource, owner: usize) {
     }
 }
 
+/// Resources that were initialized and not deleted.
+pub static RESOURCES: Census = Census::new();
+
+/// # Safety
+/// `resource` must be writable.
+unsafe extern "win64" fn initialize(resource: *mut Resource, caller: usize) -> NTSTATUS {
+    let state = Box::into_raw(Box::new(SpinLock::new(State::free())));
+    // SAFETY: the caller's storage.
+    unsafe { resource.write(Resource { list: [0; 2], state, unused: [0; 10] }) };
+    RESOURCES.enter(resource.addr(), caller);
+    STATUS_SUCCESS
+}
+
 export! {
     /// *ExInitializeResourceLite function (wdm.h)*: nobody's.
+    #[unsafe(naked)]
     pub unsafe extern "win64" fn ExInitializeResourceLite(resource: *mut Resource) -> NTSTATUS {
-        let state = Box::into_raw(Box::new(SpinLock::new(State::free())));
-        // SAFETY: the caller's storage.
-        unsafe { resource.write(Resource { list: [0; 2], state, unused: [0; 10] }) };
-        STATUS_SUCCESS
+        naked_asm!("mov rdx, [rsp]", "jmp {}", sym initialize)
     }
 
     /// *ExDeleteResourceLite function (wdm.h)*.
     pub unsafe extern "win64" fn ExDeleteResourceLite(resource: *mut Resource) -> NTSTATUS {
+        RESOURCES.leave(resource.addr());
         // SAFETY: the caller's resource, which nobody uses any more; its state was made as a box.
         unsafe {
             drop(Box::from_raw((*resource).state));

@@ -5,10 +5,14 @@
 
 use core::ffi::c_void;
 use core::ptr;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use alloc::boxed::Box;
 
+use squall_testkernel_pure::bugcheck::TIMER_OR_DPC_INVALID;
+
 use super::work::{self, WorkItem};
+use crate::ke::bugcheck::bugcheck;
 use crate::ke::{dispatcher, dpc, list, timer, wait};
 use crate::ldr::export::export;
 use crate::nt::{BOOLEAN, FALSE, KDPC, KTIMER, PVOID, TRUE, object_type};
@@ -31,6 +35,8 @@ pub struct ExTimer {
     callback: Option<Callback>,
     context: PVOID,
     item: WorkItem,
+    /// Deleted without being cancelled: it goes when it has expired.
+    goes_when_expired: AtomicBool,
 }
 
 unsafe extern "win64" fn expired(_: *mut KDPC, timer: *mut c_void, _: *mut c_void, _: *mut c_void) {
@@ -39,6 +45,10 @@ unsafe extern "win64" fn expired(_: *mut KDPC, timer: *mut c_void, _: *mut c_voi
     unsafe {
         if let Some(callback) = (*timer).callback {
             callback(timer, (*timer).context);
+        }
+        if (*timer).goes_when_expired.swap(false, Ordering::AcqRel) {
+            ExCancelTimer(timer, ptr::null_mut());
+            work::queue(&raw mut (*timer).item, 1);
         }
     }
 }
@@ -63,6 +73,7 @@ export! {
             callback,
             context,
             item: WorkItem { list: list::UNLINKED, routine: Some(free), parameter: ptr::null_mut() },
+            goes_when_expired: AtomicBool::new(false),
         }));
         let notification = attributes & NOTIFICATION != 0;
         let kind =
@@ -100,16 +111,23 @@ export! {
         unsafe { timer::remove(&raw mut (*timer).timer) }.into()
     }
 
-    /// *ExDeleteTimer function (wdm.h)*: TRUE where it was running and is cancelled; with `wait` its callback runs
-    /// nowhere when this returns, at PASSIVE_LEVEL then. (A timer that is not to be cancelled is all the same.)
+    /// *ExDeleteTimer function (wdm.h)*: TRUE where it was running and is cancelled. One that is not to be cancelled goes
+    /// when it has expired, if it is running. With `wait` its callback runs nowhere when this returns, at PASSIVE_LEVEL
+    /// then; to wait without cancelling is a bug check (which one, the page does not say).
     pub unsafe extern "win64" fn ExDeleteTimer(
         timer: *mut ExTimer,
-        _cancel: BOOLEAN,
+        cancel: BOOLEAN,
         wait: BOOLEAN,
         _parameters: PVOID,
     ) -> BOOLEAN {
+        if cancel == FALSE && wait != FALSE {
+            bugcheck(TIMER_OR_DPC_INVALID, [0, timer.addr() as u64, 0, 0]);
+        }
         // SAFETY: the caller's timer, which it does not use any more.
         unsafe {
+            if cancel == FALSE && let_expire(timer) {
+                return FALSE;
+            }
             let running = ExCancelTimer(timer, ptr::null_mut());
             if wait == FALSE {
                 work::queue(&raw mut (*timer).item, 1);
@@ -121,10 +139,28 @@ export! {
     }
 }
 
+/// Leaves a timer that runs to itself: it goes when it has expired. False where it does not run.
+///
+/// # Safety
+/// `timer` must be alive.
+unsafe fn let_expire(timer: *mut ExTimer) -> bool {
+    let _guard = dispatcher::lock();
+    // SAFETY: the caller's timer, under the lock.
+    unsafe {
+        if (*timer).timer.Header.Inserted == 0 {
+            return false;
+        }
+        (*timer).goes_when_expired.store(true, Ordering::Release);
+        // Without a callback it has queued no DPC so far.
+        (*timer).timer.Dpc = &raw mut (*timer).dpc;
+    }
+    true
+}
+
 kernel_test! {
     /// *ExSetTimer function (wdm.h)*: the callback is called each period; none comes after ExDeleteTimer has waited.
     fn a_timer_of_the_executives_calls_back_until_it_is_deleted() {
-        use core::sync::atomic::{AtomicU32, Ordering};
+        use core::sync::atomic::AtomicU32;
         static CALLS: AtomicU32 = AtomicU32::new(0);
         unsafe extern "win64" fn count(_: *mut ExTimer, context: PVOID) {
             let level = crate::ke::irql::current();
@@ -144,6 +180,13 @@ kernel_test! {
             check!(often >= 3);
             crate::ke::thread::sleep_ns(10_000_000);
             check!(CALLS.load(Ordering::Relaxed) == often);
+
+            let timer = ExAllocateTimer(Some(count), ptr::without_provenance_mut(7), 0);
+            check!(ExSetTimer(timer, -100_000, 0, ptr::null_mut()) == FALSE);
+            check!(ExDeleteTimer(timer, FALSE, FALSE, ptr::null_mut()) == FALSE);
+            check!(CALLS.load(Ordering::Relaxed) == often);
+            crate::ke::thread::sleep_ns(100_000_000);
+            check!(CALLS.load(Ordering::Relaxed) == often + 1);
 
             let timer = ExAllocateTimer(None, ptr::null_mut(), NOTIFICATION);
             check!(ExSetTimer(timer, -10_000_000_000, 0, ptr::null_mut()) == FALSE);

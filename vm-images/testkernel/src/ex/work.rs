@@ -3,8 +3,12 @@
 //! Workers are started as they are needed: where an item comes and no worker of its queue is idle, another
 //! one is made, up to a few. An item that waits for a later one is therefore not lost, unless many do.
 
+use core::ops::Range;
 use core::ptr;
 
+use squall_testkernel_pure::bugcheck::WORKER_INVALID;
+
+use crate::ke::bugcheck::bugcheck;
 use crate::ke::event::Event;
 use crate::ke::list;
 use crate::ke::lock::SpinLock;
@@ -88,6 +92,35 @@ impl Queue {
     }
 }
 
+/// A work item that is queued, and for which `is_it`.
+fn find_queued(is_it: impl Fn(usize) -> bool) -> Option<usize> {
+    QUEUES.iter().find_map(|queue| {
+        let mut queue = queue.lock();
+        let head = queue.head();
+        // SAFETY: the entries are items that were queued and not begun; under the queue's lock.
+        unsafe {
+            let mut link = (*head).Flink;
+            while link != head {
+                if is_it(link.addr()) {
+                    return Some(link.addr());
+                }
+                link = (*link).Flink;
+            }
+        }
+        None
+    })
+}
+
+/// A work item that is queued and lies in `range`.
+pub fn first_queued_in(range: &Range<usize>) -> Option<usize> {
+    find_queued(|item| range.contains(&item))
+}
+
+/// Whether `item` is queued, and its routine has not begun.
+pub fn is_queued(item: *const WorkItem) -> bool {
+    find_queued(|other| other == item.addr()).is_some()
+}
+
 fn work(index: usize, more: &'static Event) {
     loop {
         let item = {
@@ -117,12 +150,16 @@ fn work(index: usize, more: &'static Event) {
     }
 }
 
-/// Queues an item, at DISPATCH_LEVEL or below.
+/// Queues an item, at DISPATCH_LEVEL or below. One that is queued already is a bug check: *Bug Check 0xE4: WORKER_INVALID*,
+/// value 1.
 ///
 /// # Safety
 /// `item` was initialized, is in no queue, and lives until its routine is called.
 pub unsafe fn queue(item: *mut WorkItem, kind: u32) {
     let index = index_of(kind);
+    if is_queued(item) {
+        bugcheck(WORKER_INVALID, [1, item.addr() as u64, kind.into(), 0]);
+    }
     let (more, short) = {
         let mut queue = QUEUES[index].lock();
         let head = queue.head();

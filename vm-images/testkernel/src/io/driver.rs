@@ -132,9 +132,9 @@ fn delete(address: usize) {
     names::with(|names| names.remove(|object| object == address));
     let image = IMAGES.lock().remove(&address);
     if let Some(image) = image {
+        vf::unload::before_image_goes(&image.range());
         // As Windows does: a DPC of the driver's that is queued or running is let out of the image first.
         dpc::flush_all();
-        vf::unload::before_image_goes(&image.range());
         image.unload();
     }
     pool::free(address, 0);

@@ -21,7 +21,7 @@ pub mod reinitialize;
 pub mod remove_lock;
 pub mod request;
 pub mod resource;
-mod selftest;
+pub mod selftest;
 pub mod start_io;
 pub mod timer;
 pub mod unload;

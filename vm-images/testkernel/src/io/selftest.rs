@@ -106,7 +106,7 @@ fn complete_pending() {
 }
 
 /// A driver with one device, `\Device\Selftest`, open for use.
-pub(super) fn start() -> Result<(*mut DRIVER_OBJECT, *mut DEVICE_OBJECT), NTSTATUS> {
+pub fn start() -> Result<(*mut DRIVER_OBJECT, *mut DEVICE_OBJECT), NTSTATUS> {
     let driver = driver::create("selftest", DRVO_LEGACY_DRIVER)?;
     let name = encode(r"\Device\Selftest");
     let plan =

@@ -5,10 +5,12 @@
 
 use core::arch::naked_asm;
 
+use squall_testkernel_pure::bugcheck::WORKER_INVALID;
 use squall_testkernel_pure::pool::Kind;
 
 use crate::ex::pool;
 use crate::ex::work::{self, WorkItem};
+use crate::ke::bugcheck::bugcheck;
 use crate::ldr::export::export;
 use crate::nt::PVOID;
 use crate::ob;
@@ -101,8 +103,17 @@ export! {
         naked_asm!("mov rdx, [rsp]", "jmp {}", sym allocate)
     }
 
-    /// *IoFreeWorkItem function (wdm.h)*: one that is not queued; its own routine may free it.
+    /// *IoFreeWorkItem function (wdm.h)*: one that is not queued; its own routine may free it. One that is queued is a
+    /// bug check: *Bug Check 0xE4: WORKER_INVALID*, value 2.
     pub unsafe extern "win64" fn IoFreeWorkItem(item: *mut IO_WORKITEM) {
+        if work::is_queued(item.cast()) {
+            // SAFETY: an item that is queued is alive.
+            let routine = match unsafe { (*item).call } {
+                Call::Plain(routine) => routine.map_or(0, |routine| routine as usize),
+                Call::Ex(routine) => routine.map_or(0, |routine| routine as usize),
+            };
+            bugcheck(WORKER_INVALID, [2, item.addr() as u64, routine as u64, 0]);
+        }
         pool::free(item.addr(), 0);
     }
 

@@ -8,7 +8,9 @@
 //!
 //! The queue runs through the drivers' own KDPCs: see [`super::timer`] for what that means.
 
+use alloc::vec::Vec;
 use core::ffi::c_void;
+use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
@@ -134,6 +136,52 @@ impl DpcQueue {
     fn is_empty(&self) -> bool {
         self.first.is_null()
     }
+
+    /// The DPCs, in order.
+    ///
+    /// # Safety
+    /// As above, as long as the iterator is used.
+    unsafe fn iter(&self) -> impl Iterator<Item = *mut KDPC> {
+        let mut link = self.first;
+        core::iter::from_fn(move || {
+            let this = link;
+            if this.is_null() {
+                return None;
+            }
+            // SAFETY: the caller's.
+            link = unsafe { (*this).Next };
+            Some(dpc_of_link(this))
+        })
+    }
+}
+
+/// A DPC that is queued and lies in `range`.
+pub fn first_queued_in(range: &Range<usize>) -> Option<usize> {
+    processor::all().find_map(|processor| {
+        let queue = processor.dpcs.lock();
+        // SAFETY: what is queued is alive; under the queue's lock.
+        unsafe { queue.iter() }.map(<*mut KDPC>::addr).find(|dpc| range.contains(dpc))
+    })
+}
+
+/// DPCs that are queued and whose routine lies in `range`: address of the DPC and of the routine.
+pub fn queued_leading_into(range: &Range<u64>) -> Vec<(usize, u64)> {
+    // Copied out first: nothing may be allocated with interrupts off.
+    let mut found = [None; 64];
+    let mut count = 0;
+    for processor in processor::all() {
+        let queue = processor.dpcs.lock();
+        // SAFETY: as above.
+        for dpc in unsafe { queue.iter() } {
+            // SAFETY: as above.
+            let routine = unsafe { (*dpc).DeferredRoutine }.map_or(0, |routine| routine as usize as u64);
+            if range.contains(&routine) && count < found.len() {
+                found[count] = Some((dpc.addr(), routine));
+                count += 1;
+            }
+        }
+    }
+    found.into_iter().flatten().collect()
 }
 
 /// Fills in a DPC that is in no queue.

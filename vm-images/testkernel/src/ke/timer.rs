@@ -185,32 +185,50 @@ pub unsafe fn set(
     }
 }
 
+/// Shows every timer that runs to `look`, which says whether it has seen enough. It must neither allocate nor take a lock.
+fn look_at_running(mut look: impl FnMut(*mut KTIMER) -> bool) {
+    let _guard = dispatcher::lock();
+    for processor in processor::all() {
+        let head = processor.timers.head();
+        // SAFETY: under the lock; entries are links of timers that run.
+        unsafe {
+            let mut link = (*head).Flink;
+            while link != head {
+                if look(timer_of_link(link)) {
+                    return;
+                }
+                link = (*link).Flink;
+            }
+        }
+    }
+}
+
 /// Timers that run and whose DPC's routine lies in `range`: address of the timer and of the routine.
 pub fn leading_into(range: &Range<u64>) -> Vec<(usize, u64)> {
     // Copied out first: what is allocated under the lock would be a lock within it.
     let mut found = [None; 64];
     let mut count = 0;
-    {
-        let _guard = dispatcher::lock();
-        for processor in processor::all() {
-            let head = processor.timers.head();
-            // SAFETY: under the lock; entries are links of timers that run, each with its DPC or none.
-            unsafe {
-                let mut link = (*head).Flink;
-                while link != head && count < found.len() {
-                    let timer = timer_of_link(link);
-                    let routine = (*timer).Dpc.as_ref().and_then(|dpc| dpc.DeferredRoutine);
-                    let address = routine.map_or(0, |routine| routine as usize as u64);
-                    if range.contains(&address) {
-                        found[count] = Some((timer.addr(), address));
-                        count += 1;
-                    }
-                    link = (*link).Flink;
-                }
-            }
+    look_at_running(|timer| {
+        // SAFETY: a timer that runs has its DPC or none.
+        let routine = unsafe { (*timer).Dpc.as_ref().and_then(|dpc| dpc.DeferredRoutine) };
+        let address = routine.map_or(0, |routine| routine as usize as u64);
+        if range.contains(&address) {
+            found[count] = Some((timer.addr(), address));
+            count += 1;
         }
-    }
+        count == found.len()
+    });
     found.into_iter().flatten().collect()
+}
+
+/// A timer that runs and lies in `range`.
+pub fn first_in(range: &Range<usize>) -> Option<usize> {
+    let mut found = None;
+    look_at_running(|timer| {
+        found = range.contains(&timer.addr()).then_some(timer.addr());
+        found.is_some()
+    });
+    found
 }
 
 /// Fires what is due on `processor`, which runs this.

@@ -57,7 +57,8 @@ impl Image {
             unsafe { core::slice::from_raw_parts_mut(region.pointer().as_ptr(), layout.size as usize) };
         layout.lay_out(file, bytes)?;
         layout.relocate(bytes, region.base())?;
-        let driver = verified::begin_load(name, &(region.base()..region.base() + u64::from(layout.size)));
+        let range = region.base()..region.base() + u64::from(layout.size);
+        let driver = verified::begin_load(name, &range);
         let bound = bind(&layout, bytes, driver, watch).and_then(|stubs| {
             layout.set_cookie(bytes, region.base(), fresh_cookie())?;
             Ok(stubs)
@@ -65,7 +66,7 @@ impl Image {
         let stubs = match bound {
             Ok(stubs) => stubs,
             Err(error) => {
-                unload::image_is_gone(region.base());
+                unload::image_is_gone(&range);
                 return Err(error);
             }
         };
@@ -101,10 +102,10 @@ impl Image {
 
     /// Takes the image away; it is remembered as unloaded before its first page goes.
     pub fn unload(self) {
-        let base = self.base();
-        modules::unloaded(base);
+        let range = self.range();
+        modules::unloaded(range.start);
         image::unmap(self.region);
-        unload::image_is_gone(base);
+        unload::image_is_gone(&range);
     }
 }
 

@@ -1,9 +1,13 @@
-//! Ends of the system that the Verifier brings about, on demand: one word of the command line each, `verifier-` and what is
-//! in the table. `harness/tests/vm/verifier_stops.rs` compares the crash records.
+//! Ends of the system that the Verifier brings about, on demand, and some that come without it (`plain-`): one word of the
+//! command line each. `harness/tests/vm/verifier_stops.rs` compares the crash records.
 
 use super::victim::Victim;
 use crate::console::println;
+use crate::ex::work::{self, WorkItem, WorkerRoutine};
 use crate::ke::irql::{self, Irql};
+use crate::ke::lock::SpinLock;
+use crate::ke::thread;
+use crate::nt::PVOID;
 use crate::vf::classes::Class;
 
 const SPECIAL: u32 = Class::SpecialPool as u32;
@@ -97,7 +101,132 @@ pub const STOPS: &[(&str, fn())] = &[
         victim.call("IoAllocateMdl", &[victim.data(), 8, 0, 0, 0]);
         victim.unload();
     }),
+    ("verifier-timer-in-pool", || {
+        let victim = victim(MISCELLANEOUS);
+        let timer = victim.allocate(128) + 64;
+        victim.call("KeInitializeTimer", &[timer]);
+        victim.call("KeSetTimer", &[timer, SECOND_FROM_NOW, 0]);
+        victim.call("ExFreePool", &[timer - 64]);
+    }),
+    ("verifier-timer-in-image", || {
+        let victim = victim(MISCELLANEOUS);
+        victim.call("KeInitializeTimer", &[victim.data()]);
+        victim.call("KeSetTimer", &[victim.data(), SECOND_FROM_NOW, 0]);
+        victim.unload();
+    }),
+    ("verifier-timer-into-image", || {
+        let victim = victim(MISCELLANEOUS);
+        let timer = crate::ex::pool::allocate_zeroed(256, *b"Test").map_or(0, |block| block.as_ptr().addr());
+        let dpc = timer + 128;
+        victim.call("KeInitializeDpc", &[dpc, victim.nothing() as usize, 0]);
+        victim.call("KeInitializeTimer", &[timer]);
+        victim.call("KeSetTimer", &[timer, SECOND_FROM_NOW, dpc]);
+        victim.unload();
+    }),
+    ("verifier-dpc-in-pool", || {
+        let victim = victim(MISCELLANEOUS);
+        let dpc = victim.allocate(64);
+        victim.call("KeInitializeDpc", &[dpc, victim.nothing() as usize, 0]);
+        irql::raise(Irql::DISPATCH);
+        victim.call("KeInsertQueueDpc", &[dpc, 0, 0]);
+        victim.call("ExFreePoolWithTag", &[dpc, 0]);
+    }),
+    ("verifier-work-item-in-pool", || {
+        let victim = victim(MISCELLANEOUS);
+        let item = victim.allocate(32);
+        occupy_workers();
+        write_work_item(item, victim.nothing() as usize);
+        victim.call("ExQueueWorkItem", &[item, 1]);
+        victim.call("ExFreePool", &[item]);
+    }),
+    ("verifier-lookaside-in-pool", || {
+        let victim = victim(MISCELLANEOUS);
+        let list = victim.allocate(128);
+        victim.call("ExInitializeNPagedLookasideList", &[list, 0, 0, 0, 64, 7]);
+        victim.call("ExFreePool", &[list]);
+    }),
+    ("verifier-lookaside-in-image", || {
+        let victim = victim(MISCELLANEOUS);
+        victim.call("ExInitializePagedLookasideList", &[victim.data(), 0, 0, 0, 64, 7]);
+        victim.unload();
+    }),
+    ("verifier-lookaside-twice", || {
+        let victim = victim(MISCELLANEOUS);
+        victim.call("ExInitializeNPagedLookasideList", &[victim.data(), 0, 0, 0, 64, 7]);
+        victim.call("ExInitializeNPagedLookasideList", &[victim.data(), 0, 0, 0, 64, 7]);
+    }),
+    ("verifier-lookaside-never", || {
+        let victim = victim(MISCELLANEOUS);
+        victim.call("ExDeleteNPagedLookasideList", &[victim.data()]);
+    }),
+    ("verifier-resource-in-pool", || {
+        let victim = victim(MISCELLANEOUS);
+        let resource = victim.allocate(0x68);
+        victim.call("ExInitializeResourceLite", &[resource]);
+        victim.call("ExFreePool", &[resource]);
+    }),
+    ("verifier-resource-twice", || {
+        let victim = victim(MISCELLANEOUS);
+        victim.call("ExInitializeResourceLite", &[victim.data()]);
+        victim.call("ExInitializeResourceLite", &[victim.data()]);
+    }),
+    ("verifier-resource-deleted-twice", || {
+        let victim = victim(MISCELLANEOUS);
+        victim.call("ExInitializeResourceLite", &[victim.data()]);
+        victim.call("ExDeleteResourceLite", &[victim.data()]);
+        victim.call("ExDeleteResourceLite", &[victim.data()]);
+    }),
+    ("plain-work-item-queued-twice", || {
+        let victim = victim(0);
+        occupy_workers();
+        write_work_item(victim.data(), victim.nothing() as usize);
+        victim.call("ExQueueWorkItem", &[victim.data(), 1]);
+        victim.call("ExQueueWorkItem", &[victim.data(), 1]);
+    }),
+    ("plain-work-item-freed", || {
+        let victim = victim(0);
+        let Ok((_, device)) = crate::io::selftest::start() else { return };
+        let item = victim.call("IoAllocateWorkItem", &[device.addr()]);
+        occupy_workers();
+        victim.call("IoQueueWorkItem", &[item, victim.nothing() as usize, 1, 0]);
+        victim.call("IoFreeWorkItem", &[item]);
+    }),
+    ("plain-free-twice", || {
+        let victim = victim(0);
+        let block = victim.allocate(64);
+        victim.call("ExFreePool", &[block]);
+        victim.call("ExFreePool", &[block]);
+    }),
 ];
+
+const MISCELLANEOUS: u32 = Class::Miscellaneous as u32;
+/// As `LARGE_INTEGER`: relative.
+const SECOND_FROM_NOW: usize = -10_000_000_i64 as usize;
+
+/// Sees to it that a delayed work item stays in its queue.
+fn occupy_workers() {
+    unsafe extern "win64" fn sleep(_: PVOID) {
+        thread::sleep_ns(60_000_000_000);
+    }
+    static ITEMS: SpinLock<[usize; 4 * 16]> = SpinLock::new([0; 64]);
+    for index in 0..16 {
+        let item = ITEMS.lock().as_mut_ptr().addr() + index * size_of::<WorkItem>();
+        write_work_item(item, sleep as *const () as usize);
+        // SAFETY: the item is static, and was just initialized.
+        unsafe { work::queue(core::ptr::with_exposed_provenance_mut(item), 1) };
+    }
+}
+
+/// What ExInitializeWorkItem, a macro, does.
+fn write_work_item(item: usize, routine: usize) {
+    // SAFETY: memory of the test's for an item; the routine is one.
+    unsafe {
+        let routine = core::mem::transmute::<usize, WorkerRoutine>(routine);
+        let unlinked = crate::ke::list::UNLINKED;
+        let made = WorkItem { list: unlinked, routine: Some(routine), parameter: core::ptr::null_mut() };
+        core::ptr::with_exposed_provenance_mut::<WorkItem>(item).write(made);
+    }
+}
 
 /// The driver, loaded and told.
 fn victim(flags: u32) -> Victim {

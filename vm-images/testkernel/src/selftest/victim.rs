@@ -10,8 +10,8 @@ use crate::ldr::export::{self, Module};
 use crate::mm::image::{self, ImageRegion};
 use crate::mm::modules;
 use crate::mm::paging::Protection;
+use crate::vf::unload;
 use crate::vf::verified::{self, Verified};
-use crate::vf::{self, unload};
 
 const NAME: &str = "victim.sys";
 /// One page each: headers, code, data, pageable code.
@@ -87,6 +87,11 @@ impl Victim {
         self.image.base() + (CODE + index * STRIDE) as u64
     }
 
+    /// A routine of its own that does nothing.
+    pub fn nothing(&self) -> u64 {
+        self.routine(3)
+    }
+
     /// A page of its own, for global data.
     pub fn data(&self) -> usize {
         self.image.base() as usize + DATA
@@ -131,10 +136,10 @@ impl Victim {
 
     /// Unloads it, with everything that the Verifier looks at then.
     pub fn unload(self) {
-        unload::before_image_goes(&self.range());
-        modules::unloaded(self.image.base());
-        let base = self.image.base();
+        let range = self.range();
+        unload::before_image_goes(&range);
+        modules::unloaded(range.start);
         image::unmap(self.image);
-        vf::unload::image_is_gone(base);
+        unload::image_is_gone(&range);
     }
 }

@@ -83,7 +83,13 @@ pub const ORDER: [Class; 13] = [
 ];
 
 /// The classes that this guest has.
-pub const SUPPORTED: &[Class] = &[Class::SpecialPool, Class::PoolTracking, Class::Ddi];
+#[rustfmt::skip]
+pub const SUPPORTED: &[Class] = &[
+    Class::SpecialPool,
+    Class::PoolTracking,
+    Class::Miscellaneous,
+    Class::Ddi,
+];
 
 /// Their flags.
 pub fn supported_flags() -> u32 {

@@ -15,13 +15,16 @@
 //! - [`irql_checks`]: IRQLs of locks, waits and memory, for every verified driver;
 //! - [`irql_rules`]: at which IRQLs routines may be called;
 //! - [`rehearsal`]: drivers that the kernel's own tests play;
+//! - [`census`] and [`freed_memory`]: what is still active in memory that goes;
 //! - [`unload`]: the hooks on an image's way in and out;
 //! - [`findings`]: what was left behind that real Windows would not have noticed, for every driver, verified or not.
 
+pub mod census;
 pub mod classes;
 pub mod findings;
 mod irql_checks;
 mod irql_rules;
+pub mod freed_memory;
 mod pool_rules;
 mod pool_tracking;
 mod rehearsal;

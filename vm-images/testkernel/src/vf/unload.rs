@@ -1,7 +1,7 @@
 //! The hooks on an image's way in and out, for what no call can tell the Verifier.
 
 use super::classes::Class;
-use super::{pool_tracking, verified};
+use super::{freed_memory, pool_tracking, verified};
 use crate::io::driver::Loaded;
 use squall_testkernel_pure::agent::answers::Finding;
 
@@ -17,12 +17,24 @@ pub fn after_unload(driver: &Loaded) -> Vec<Finding> {
 /// PASSIVE_LEVEL; also after a DriverEntry that failed.
 pub fn before_image_goes(range: &Range<u64>) {
     let Some(driver) = verified::at(range.start as usize) else { return };
+    if driver.is_for(Class::Miscellaneous) {
+        freed_memory::judge_image(range);
+    }
     if driver.is_for(Class::PoolTracking) {
         pool_tracking::before_image_goes(driver, range);
     }
 }
 
-/// The image at `base` is gone.
-pub fn image_is_gone(base: u64) {
-    verified::end_load(base);
+/// The image in `range` is gone.
+pub fn image_is_gone(range: &Range<u64>) {
+    verified::end_load(range.start);
+    freed_memory::forget_image(range);
+}
+
+/// A device, extension and all, is about to go; its driver's image begins at `image`.
+pub fn before_device_goes(device: Range<usize>, image: usize) {
+    if verified::at(image).is_some_and(|driver| driver.is_for(Class::Miscellaneous)) {
+        freed_memory::judge_memory(&device);
+    }
+    freed_memory::forget(&device);
 }
