@@ -22,9 +22,9 @@
 pub mod census;
 pub mod classes;
 pub mod findings;
+pub mod freed_memory;
 mod irql_checks;
 mod irql_rules;
-pub mod freed_memory;
 mod pool_rules;
 mod pool_tracking;
 mod rehearsal;
