@@ -14,8 +14,8 @@ use thiserror::Error;
 
 pub use self::{
     answers::{
-        DriverInfo, Finding, Injection, LoadAnswer, ModuleInfo, Modules, ServiceState, StateAnswer,
-        UnloadAnswer, VerifierAnswer,
+        DriverInfo, Finding, Injection, LoadAnswer, Memory, ModuleInfo, Modules, PoolUse, ServiceState,
+        StateAnswer, UnloadAnswer, VerifierAnswer,
     },
     client::Agent,
 };

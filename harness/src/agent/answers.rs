@@ -156,6 +156,28 @@ impl VerifierAnswer {
     }
 }
 
+/// `memory`: what is in use in the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// What is allocated from pool.
+    pub pool: PoolUse,
+    /// Pages of addresses taken for everything but images.
+    pub mapped_pages: u64,
+    /// Pages of addresses taken for images.
+    pub image_pages: u64,
+    /// Page frames that nobody has.
+    pub free_pages: u64,
+}
+
+/// What is allocated from pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolUse {
+    /// Blocks.
+    pub blocks: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
 /// `modules`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Modules {

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use tokio::{io::WriteHalf, net::UnixStream, task::JoinHandle};
 
 use super::{
-    AgentError, LoadAnswer, Modules, StateAnswer, UnloadAnswer, VerifierAnswer,
+    AgentError, LoadAnswer, Memory, Modules, StateAnswer, UnloadAnswer, VerifierAnswer,
     answers::{InstallAnswer, LONGEST_ANSWER},
     sync::synchronise,
 };
@@ -142,6 +142,11 @@ impl Agent {
             arguments.extend(["--param".to_owned(), value.to_argument(name)]);
         }
         Ok(self.verb::<InstallAnswer>("install", arguments).await?.status)
+    }
+
+    /// `memory`: what is in use.
+    pub async fn memory(&mut self) -> Result<Memory, AgentError> {
+        self.verb("memory", Vec::new()).await
     }
 
     /// `verifier`: the checks that the guest has.

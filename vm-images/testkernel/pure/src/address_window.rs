@@ -47,6 +47,12 @@ impl AddressWindow {
         (count > 0 && start.checked_add(count)? <= to).then_some(start)
     }
 
+    /// How many pages are taken.
+    #[must_use]
+    pub fn taken(&self) -> usize {
+        self.taken.values().sum()
+    }
+
     /// Gives back the range that starts at `start` and answers how long it was.
     pub fn give_back(&mut self, start: usize) -> Option<usize> {
         self.taken.remove(&start)
@@ -61,7 +67,9 @@ mod tests {
     fn an_address_given_back_returns_only_after_a_whole_round() {
         let mut window = AddressWindow::new(16);
         let first = window.take(4).unwrap();
+        assert_eq!(window.taken(), 4);
         assert_eq!(window.give_back(first), Some(4));
+        assert_eq!(window.taken(), 0);
         assert_eq!(window.take(4), Some(4));
         assert_eq!(window.take(4), Some(8));
         assert_eq!(window.take(4), Some(12));

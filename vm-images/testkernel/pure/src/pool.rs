@@ -155,6 +155,11 @@ impl Books {
         self.freed.iter().rev().find(|block| block.address == address)
     }
 
+    /// How many blocks are in use, and the bytes that were asked for with them.
+    pub fn in_use(&self) -> (usize, usize) {
+        (self.used.len(), self.used.values().map(|block| block.size).sum())
+    }
+
     /// The blocks in use whose caller `is_it` accepts.
     pub fn blocks_of(&self, is_it: impl Fn(usize) -> bool) -> impl Iterator<Item = &Block> {
         self.used.values().filter(move |block| is_it(block.caller))

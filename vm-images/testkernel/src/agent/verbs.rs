@@ -6,17 +6,19 @@ use alloc::vec::Vec;
 
 use serde::Serialize;
 use squall_testkernel_pure::agent::answers::{
-    self, Address, Driver, Flags, Injection, Installed, Loaded, Module, Modules, Status, Unloaded,
-    UsageError, Verified, Verifier,
+    self, Address, Driver, Flags, Injection, Installed, Loaded, Memory, Module, Modules, PoolUse, Status,
+    Unloaded, UsageError, Verified, Verifier,
 };
 use squall_testkernel_pure::agent::verbs::{FailCall, Verb};
 
 use super::services::{self, NotLoaded};
 use crate::cm;
+use crate::ex::pool;
 use crate::io::driver::Refusal;
 use crate::ldr::image::LoadError;
 use crate::ldr::inject::{Outcome, Plan, Watch};
-use crate::mm::modules;
+use crate::mm::region::Window;
+use crate::mm::{frame, modules};
 use crate::nt::{
     NTSTATUS, STATUS_DRIVER_ENTRYPOINT_NOT_FOUND, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_IMAGE_FORMAT,
     STATUS_SUCCESS, STATUS_UNSUCCESSFUL,
@@ -61,6 +63,7 @@ fn perform(verb: Verb) -> (i32, String) {
         }),
         Verb::Status(service) => text(&services::status(&service)),
         Verb::Modules => text(&list()),
+        Verb::Memory => text(&memory()),
         Verb::VerifierQuery => text(&settings()),
         Verb::Verifier { driver, flags } => match verify(&driver, flags) {
             Ok(()) => text(&settings()),
@@ -131,6 +134,16 @@ fn settings() -> Verifier {
     Verifier {
         supported: classes::SUPPORTED.iter().map(class).collect(),
         enabled: verified::settings().into_iter().map(setting).collect(),
+    }
+}
+
+fn memory() -> Memory {
+    let (blocks, bytes) = pool::in_use();
+    Memory {
+        pool: PoolUse { blocks, bytes },
+        mapped_pages: Window::Dynamic.taken(),
+        image_pages: Window::Images.taken(),
+        free_pages: frame::free_count(),
     }
 }
 

@@ -74,6 +74,11 @@ fn allocate_plain(terms: Terms) -> Option<NonNull<u8>> {
     NonNull::new(core::ptr::with_exposed_provenance_mut::<u8>(block.address))
 }
 
+/// Blocks and bytes in use; special pool's not among them.
+pub fn in_use() -> (usize, usize) {
+    POOL.lock().books.in_use()
+}
+
 /// Allocates a zeroed nonpaged block for the kernel itself.
 pub fn allocate_zeroed(size: usize, tag: [u8; 4]) -> Option<NonNull<u8>> {
     allocate(Terms { size, tag: u32::from_le_bytes(tag), ..Terms::default() }, true)

@@ -33,6 +33,11 @@ impl Window {
         }
     }
 
+    /// How many of its pages are taken.
+    pub fn taken(self) -> usize {
+        self.pages().lock().taken()
+    }
+
     fn pages(self) -> &'static SpinLock<AddressWindow> {
         static DYNAMIC: SpinLock<AddressWindow> = SpinLock::new(AddressWindow::new(WINDOW_PAGES));
         static IMAGES: SpinLock<AddressWindow> = SpinLock::new(AddressWindow::new(WINDOW_PAGES));

@@ -204,6 +204,28 @@ pub struct Verifier {
     pub enabled: Vec<Verified>,
 }
 
+/// Of `memory`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Memory {
+    /// What is allocated from pool.
+    pub pool: PoolUse,
+    /// Pages of addresses taken for stacks, pool, mapped registers, MDLs and contiguous memory.
+    pub mapped_pages: usize,
+    /// Pages of addresses taken for images.
+    pub image_pages: usize,
+    /// Page frames that nobody has.
+    pub free_pages: usize,
+}
+
+/// What is allocated from pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct PoolUse {
+    /// Blocks in use.
+    pub blocks: usize,
+    /// Bytes that were asked for with them.
+    pub bytes: usize,
+}
+
 /// Of any verb whose command line makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct UsageError {
@@ -289,6 +311,20 @@ mod tests {
         let expected = json!({"status": "0xC000009A", "findings": [],
             "injection": {"calls": 4, "failed": "IoCreateDevice"}});
         assert_eq!(to_value(failed).unwrap(), expected);
+    }
+
+    #[test]
+    fn the_memory_in_use_is_numbers() {
+        let memory = Memory {
+            pool: PoolUse { blocks: 3, bytes: 96 },
+            mapped_pages: 5,
+            image_pages: 17,
+            free_pages: 1000,
+        };
+        let expected = json!({
+            "pool": {"blocks": 3, "bytes": 96}, "mapped_pages": 5, "image_pages": 17, "free_pages": 1000,
+        });
+        assert_eq!(to_value(memory).unwrap(), expected);
     }
 
     #[test]

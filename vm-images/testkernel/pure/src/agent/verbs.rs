@@ -31,6 +31,8 @@ pub enum Verb {
     Status(String),
     /// What is and was loaded?
     Modules,
+    /// How much memory is in use?
+    Memory,
     /// What can the Verifier do, and to whom?
     VerifierQuery,
     /// Turn checks on for a driver.
@@ -78,7 +80,7 @@ impl Verb {
     /// Reads the arguments after the program's name.
     pub fn parse(arguments: &[String]) -> Result<Self, Usage> {
         let Some((verb, rest)) = arguments.split_first() else {
-            return Err(Usage::new("no verb: install, load, unload, status, modules or verifier"));
+            return Err(Usage::new("no verb: install, load, unload, status, modules, memory or verifier"));
         };
         let mut options = Options::read(verb, rest)?;
         let parsed = match verb.as_str() {
@@ -91,6 +93,7 @@ impl Verb {
             "unload" => Self::Unload(options.service()?),
             "status" => Self::Status(options.service()?),
             "modules" => Self::Modules,
+            "memory" => Self::Memory,
             "verifier" if options.query => {
                 options.query = false;
                 Self::VerifierQuery
@@ -106,7 +109,7 @@ impl Verb {
             other => {
                 let name: String = other.chars().take(40).collect();
                 return Err(Usage::new(format_args!(
-                    "{name}: no such verb (install, load, unload, status, modules, verifier)"
+                    "{name}: no such verb (install, load, unload, status, modules, memory, verifier)"
                 )));
             }
         };
@@ -277,7 +280,7 @@ mod tests {
     #[test]
     fn usage_errors_name_what_is_wrong() {
         for (line, expected) in [
-            ("", "no verb: install, load, unload, status, modules or verifier"),
+            ("", "no verb: install, load, unload, status, modules, memory or verifier"),
             ("explode", "explode: no such verb (install, load, unload, status, modules, verifier)"),
             ("load", "--service is missing"),
             ("load --service", "load: --service needs a value"),
