@@ -281,7 +281,7 @@ mod tests {
     fn usage_errors_name_what_is_wrong() {
         for (line, expected) in [
             ("", "no verb: install, load, unload, status, modules, memory or verifier"),
-            ("explode", "explode: no such verb (install, load, unload, status, modules, verifier)"),
+            ("explode", "explode: no such verb (install, load, unload, status, modules, memory, verifier)"),
             ("load", "--service is missing"),
             ("load --service", "load: --service needs a value"),
             ("load squall", "load: squall is not an option"),
