@@ -156,6 +156,24 @@ impl Card {
         self.effects(now)
     }
 
+    /// The interrupt line.
+    #[must_use]
+    pub const fn line(&self) -> bool {
+        self.line
+    }
+
+    /// How often the line has risen.
+    #[must_use]
+    pub const fn asserted(&self) -> u64 {
+        self.statistics.asserted
+    }
+
+    /// Whether Unload is running.
+    #[must_use]
+    pub const fn is_unloading(&self) -> bool {
+        self.statistics.unload.inside
+    }
+
     /// What the bench has counted.
     #[must_use]
     pub fn statistics(&self) -> Statistics {

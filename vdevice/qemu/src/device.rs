@@ -10,9 +10,11 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use squall_model::{Card, Effects, Event, Misbehaviour, MisbehaviourError, Schedule, Statistics, StormError};
 
 use crate::abi::{Room, StateEntry};
+use crate::big_lock::BigLocked;
+use crate::clock::Times;
 use crate::description::Watch;
 use crate::line::{Line, Mode};
-use crate::recorder::{self, Recorder, Stamp};
+use crate::recorder::{self, Recorder};
 use crate::snapshot::Block;
 use crate::symbols::qemu;
 use crate::timer::Timer;
@@ -106,11 +108,28 @@ impl Drop for KeptRoom {
 
 /// A card that is plugged in.
 struct Hardware {
-    bench: Mutex<Bench>,
+    bench: BigLocked<Bench>,
+    glimpse: Glimpse,
     watch: Mutex<Option<Watch>>,
     timer: Timer,
     line: Line,
     handler: Mutex<Option<Handler>>,
+}
+
+/// What is looked at without the big lock: how the card was at the end of its last step.
+#[derive(Default)]
+struct Glimpse {
+    /// The interrupt line.
+    line: AtomicBool,
+    /// Unload is running.
+    inside: AtomicBool,
+}
+
+impl Glimpse {
+    fn keep(&self, card: &Card) {
+        self.line.store(card.line(), Ordering::Release);
+        self.inside.store(card.is_unloading(), Ordering::Release);
+    }
 }
 
 /// The card, and what is attached to it.
@@ -125,14 +144,22 @@ struct Bench {
 
 impl Bench {
     /// If a snapshot was loaded, the card is the one that was in it.
-    fn refresh(&mut self, timer: &Timer) {
-        let loaded = if self.stopped { self.block.load() } else { None };
-        if let Some(card) = loaded {
+    fn refresh(&mut self, hardware: &Hardware) {
+        if self.stopped {
+            self.look_for_snapshot(hardware);
+        }
+    }
+
+    /// Apart, as it is not what a running machine should have to step over.
+    #[cold]
+    #[inline(never)]
+    fn look_for_snapshot(&mut self, hardware: &Hardware) {
+        if let Some(card) = self.block.load() {
             self.card = card;
-            let now = clock::virtual_ns();
-            let effects = self.card.restored(&mut journal(&mut self.recorder, now));
+            let effects = self.card.restored(&mut journal(&mut self.recorder, clock::now()));
             self.armed = effects.deadline;
-            timer.set(effects.deadline);
+            hardware.timer.set(effects.deadline);
+            hardware.glimpse.keep(&self.card);
         }
     }
 
@@ -172,13 +199,15 @@ impl Device {
         let timer = unsafe { Timer::new(time_reached, opaque) };
         // SAFETY: QEMU's own variable, which changes under the big lock.
         let stopped = !unsafe { (qemu().runstate_is_running)() };
+        clock::state_changed(!stopped);
         let mut bench = Bench { card: Card::new(), recorder, armed: None, block, stopped };
         bench.keep();
         // SAFETY: `state_changed` wants a device; the handler is removed when this one is unplugged, and one
         // that is not lives as long as the process.
         let entry = unsafe { (qemu().qemu_add_vm_change_state_handler)(state_changed, opaque) };
         let _ = self.hardware.set(Hardware {
-            bench: Mutex::new(bench),
+            bench: BigLocked::new(bench),
+            glimpse: Glimpse::default(),
             watch: Mutex::new(None),
             timer,
             line,
@@ -201,7 +230,7 @@ impl Device {
         self.step(|card, now, journal| Some(card.reset(now, journal)));
         self.pulled_out.store(true, Ordering::Relaxed);
         hardware.timer.set(None);
-        lock(&hardware.bench).block.give_up_name();
+        hardware.bench.take().block.give_up_name();
         if let Some(handler) = lock(&hardware.handler).take() {
             // SAFETY: added in `plug`, and removed once.
             unsafe { (qemu().qemu_del_vm_change_state_handler)(handler.0) };
@@ -210,9 +239,10 @@ impl Device {
 
     /// The machine starts or stops. The big lock is held, and no processor runs.
     fn state_changed(&self, running: bool) {
+        clock::state_changed(running);
         let Some(hardware) = self.hardware() else { return };
-        let mut bench = lock(&hardware.bench);
-        bench.refresh(&hardware.timer);
+        let mut bench = hardware.bench.take();
+        bench.refresh(hardware);
         bench.stopped = !running;
         bench.keep();
     }
@@ -220,8 +250,8 @@ impl Device {
     /// The card as it is now.
     fn look<T>(&self, look: impl FnOnce(&Card) -> T) -> Option<T> {
         let hardware = self.hardware.get()?;
-        let mut bench = lock(&hardware.bench);
-        bench.refresh(&hardware.timer);
+        let mut bench = hardware.bench.take();
+        bench.refresh(hardware);
         Some(look(&bench.card))
     }
 
@@ -324,8 +354,17 @@ impl Device {
     pub(crate) fn awaits(&self, address: u64) -> bool {
         self.watch().is_some_and(|watch| {
             let leaves = watch.leave.is_some_and(|leave| leave.0 == address);
-            watch.enter.0 == address || (leaves && self.statistics().unload.inside)
+            watch.enter.0 == address || (leaves && self.glimpse(|glimpse| &glimpse.inside))
         })
+    }
+
+    /// Whether the interrupt line is high, for who does not hold the big lock.
+    pub(crate) fn line_is_high(&self) -> bool {
+        self.glimpse(|glimpse| &glimpse.line)
+    }
+
+    fn glimpse(&self, what: impl FnOnce(&Glimpse) -> &AtomicBool) -> bool {
+        self.hardware().is_some_and(|hardware| what(&hardware.glimpse).load(Ordering::Acquire))
     }
 
     /// A processor is about to execute the instruction at `address`.
@@ -343,7 +382,7 @@ impl Device {
     /// The timer has gone off, and is set no more.
     fn disarm(&self) {
         if let Some(hardware) = self.hardware() {
-            lock(&hardware.bench).armed = None;
+            hardware.bench.take().armed = None;
         }
     }
 
@@ -351,16 +390,17 @@ impl Device {
     /// is held.
     fn step(&self, call: impl FnOnce(&mut Card, u64, &mut dyn FnMut(Event)) -> Option<Effects>) {
         let Some(hardware) = self.hardware() else { return };
-        let mut bench = lock(&hardware.bench);
-        bench.refresh(&hardware.timer);
+        let mut bench = hardware.bench.take();
+        bench.refresh(hardware);
         let Bench { card, recorder, armed, .. } = &mut *bench;
-        let now = clock::virtual_ns();
-        let Some(effects) = call(card, now, &mut journal(recorder, now)) else { return };
+        let times = clock::now();
+        let Some(effects) = call(card, times.virtual_ns, &mut journal(recorder, times)) else { return };
         if effects.deadline != *armed {
             *armed = effects.deadline;
             hardware.timer.set(effects.deadline);
         }
-        let asserted = card.statistics().asserted;
+        let asserted = card.asserted();
+        hardware.glimpse.keep(card);
         bench.keep();
         drop(bench);
         if let Some(change) = effects.line {
@@ -385,16 +425,11 @@ unsafe extern "C" fn time_reached(opaque: *mut c_void) {
 }
 
 /// A journal of one step. A step takes no time, so that all of its events bear the same stamp.
-fn journal(recorder: &mut Option<Recorder>, virtual_ns: u64) -> impl FnMut(Event) {
-    let mut stamp = None;
+fn journal(recorder: &mut Option<Recorder>, times: Times) -> impl FnMut(Event) {
+    let processor = recorder.is_some().then(processor::current).flatten();
     move |event| {
         if let Some(recorder) = recorder {
-            let stamp = stamp.get_or_insert_with(|| Stamp {
-                virtual_ns,
-                host_ns: clock::host_ns(),
-                processor: processor::current(),
-            });
-            recorder.record(event, *stamp);
+            recorder.record(event, times, processor);
         }
     }
 }

@@ -22,10 +22,10 @@
 //! # Locks
 //!
 //! QEMU's devices run under its big lock. So do we: register accesses, properties, timers, resets and work
-//! items all come with it held. Only the callbacks of translated code come without it (`watch`). The card
-//! is behind a mutex of its own for their sake. It is never held while QEMU is asked to move an interrupt
-//! line, since what hangs on that line is QEMU's business; that the order of movements is kept is the big
-//! lock's doing.
+//! items all come with it held, and it is what protects the card (`big_lock`). Only the callbacks of translated
+//! code come without it (`watch`); what they ask of a card is kept apart for them. The card is let go of
+//! before QEMU is asked to move an interrupt line, since what hangs on that line is QEMU's business; that the
+//! order of movements is kept is the big lock's doing.
 //!
 //! # Panics
 //!
@@ -33,6 +33,7 @@
 //! which aborts the process: it never unwinds into QEMU.
 
 mod abi;
+mod big_lock;
 mod clock;
 mod config_space;
 mod description;

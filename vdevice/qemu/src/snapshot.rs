@@ -97,6 +97,8 @@ impl Block {
     }
 
     /// Writes the card down.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn save(&mut self, card: &Card) {
         let text = serde_json::to_vec(&Saving { schema: SCHEMA, card }).unwrap_or_default();
         let mut image = Box::new([0; LEN]);

@@ -115,6 +115,7 @@ symbols! {
         *mut *mut Error) -> c_int;
     fn vmstate_unregister_ram(*mut Room, *mut Object);
     fn vmstate_unregister(*mut Object, *const c_void, *mut Object);
+    fn bql_locked() -> bool;
     fn runstate_is_running() -> bool;
     fn qemu_add_vm_change_state_handler(StateHandler, *mut c_void) -> *mut StateEntry;
     fn qemu_del_vm_change_state_handler(*mut StateEntry);

@@ -261,7 +261,7 @@ extern "C" fn at(index: u32, address: u64) -> *mut CpuState {
             cpu
         }
         None => null_mut(),
-        Some(looks) if looks > 0 && devices.iter().any(|device| device.statistics().line) => {
+        Some(looks) if looks > 0 && devices.iter().any(|device| device.line_is_high()) => {
             point.held = Some(looks - 1);
             drop(points);
             if looks <= LOOKS - QUICK_LOOKS {

@@ -3,6 +3,10 @@
 //! It runs in real mode at F000:0000, with a segment (`fs`) that reaches all of memory. A job is one kind of access, or of
 //! interrupt, so many times. The whole list runs without the host, so that what is compared is measured within
 //! milliseconds of each other, and nothing asks for QEMU's big lock meanwhile.
+//!
+//! QEMU looks a page up by the low bits of its number, and pages whose bits are the same are in each other's way. So the
+//! guest keeps everything of its own, down to the interrupt table, out of page 0: that is the place of the devices, which
+//! are all on a megabyte of their own, since `edu` can be nowhere else.
 
 use std::arch::global_asm;
 use std::ptr::addr_of;
@@ -10,9 +14,9 @@ use std::ptr::addr_of;
 const ROM_LEN: usize = 0x1_0000;
 
 /// Number of jobs; the guest begins when it is not 0, and clears it when all are done.
-pub(crate) const JOBS: u64 = 0x700;
+pub(crate) const JOBS: u64 = 0x2000;
 /// The list of jobs.
-pub(crate) const LIST: u64 = 0x1000;
+pub(crate) const LIST: u64 = 0x2100;
 /// Bytes of a job in the list.
 const JOB_LEN: u64 = 48;
 /// Accesses that one round of the guest's loops makes: a job's count is a multiple.
@@ -102,8 +106,9 @@ global_asm!(
     "movw %ax, %ss",
     "movw $0x7000, %sp",
     // Interrupt 5 is vector 0x25, once the 8259s say so; all others are masked.
-    "movw $(squall_bench_isr - squall_bench_rom), 0x94",
-    "movw $0xF000, 0x96",
+    "movw $(squall_bench_isr - squall_bench_rom), 0x4094",
+    "movw $0xF000, 0x4096",
+    "lidtl %cs:(squall_bench_idtr - squall_bench_rom)",
     "movb $0x11, %al",
     "outb %al, $0x20",
     "movb $0x20, %al",
@@ -135,13 +140,13 @@ global_asm!(
     "movl $0xFEE00350, %ebx",
     "movl $0x700, %fs:(%ebx)",
     "squall_bench_wait:",
-    "movl 0x700, %ebp",
+    "movl 0x2000, %ebp",
     "testl %ebp, %ebp",
     "jz squall_bench_wait",
-    "movw $0x1000, %si",
+    "movw $0x2100, %si",
     "squall_bench_job:",
     "movl 12(%si), %ecx",
-    "movl %ecx, 0x708",
+    "movl %ecx, 0x2008",
     "movl 4(%si), %ebx",
     "rdtsc",
     "movl %eax, 36(%si)",
@@ -191,7 +196,7 @@ global_asm!(
     "movl %eax, %fs:(%ebx)",
     "decl %ecx",
     "3:",
-    "cmpl %ecx, 0x708",
+    "cmpl %ecx, 0x2008",
     "jne 3b",
     "testl %ecx, %ecx",
     "jnz 2b",
@@ -201,7 +206,7 @@ global_asm!(
     "movl %eax, %fs:(%ebx)",
     "sti",
     "4:",
-    "cmpl $0, 0x708",
+    "cmpl $0, 0x2008",
     "jne 4b",
     "squall_bench_done:",
     "rdtsc",
@@ -213,12 +218,12 @@ global_asm!(
     "addw $48, %si",
     "decl %ebp",
     "jnz squall_bench_job",
-    "movl $0, 0x700",
+    "movl $0, 0x2000",
     "jmp squall_bench_wait",
     "squall_bench_isr:",
     "pushl %eax",
     "pushl %ebx",
-    "decl 0x708",
+    "decl 0x2008",
     "jnz 5f",
     "movl 28(%si), %ebx",
     "movl 32(%si), %eax",
@@ -248,6 +253,9 @@ global_asm!(
     ".word squall_bench_port_write - squall_bench_rom",
     ".word squall_bench_ask - squall_bench_rom",
     ".word squall_bench_let - squall_bench_rom",
+    "squall_bench_idtr:",
+    ".word 0x3FF",
+    ".long 0x4000",
     "squall_bench_gdt:",
     ".quad 0, 0x00CF92000000FFFF",
     "squall_bench_gdtr:",
