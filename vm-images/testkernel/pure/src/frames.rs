@@ -54,6 +54,11 @@ impl<const WORDS: usize> FrameBitmap<WORDS> {
         }
     }
 
+    /// The next single frame is looked for from `frame` on, and only when there is none from the beginning.
+    pub fn begin_at(&mut self, frame: usize) {
+        self.cursor = frame / 64 % WORDS.max(1);
+    }
+
     /// Takes the frames `first..end` away, those of them that are free.
     pub fn reserve(&mut self, first: usize, end: usize) {
         for frame in first..end.min(Self::CAPACITY) {

@@ -14,6 +14,7 @@ pub mod agent;
 pub mod bugcheck;
 pub mod crash_dump;
 pub mod crash_record;
+pub mod dma;
 pub mod frames;
 pub mod namespace;
 pub mod pci;

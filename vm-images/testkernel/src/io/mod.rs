@@ -8,6 +8,7 @@ pub mod config;
 pub mod controller;
 pub mod csq;
 pub mod device;
+pub mod dma;
 pub mod driver;
 pub mod error_log;
 pub mod file;

@@ -18,12 +18,13 @@ const UNCACHED_PROTECTION: u32 = 0x200 | 0x400;
 /// Runs of frames handed out, by their address in the direct map.
 static RUNS: SpinLock<BTreeMap<usize, (Frame, usize)>> = SpinLock::new(BTreeMap::new());
 
-fn allocate(bytes: usize, limit: u64) -> PVOID {
+/// Zeroed pages that lie together below the physical address `limit`; null where there are none.
+pub fn allocate(bytes: usize, limit: u64) -> PVOID {
     allocate_within(bytes, 0, limit, 0)
 }
 
 /// As [`allocate`], from `low` on and across no multiple of `boundary`, where that is not 0.
-fn allocate_within(bytes: usize, low: u64, limit: u64, boundary: u64) -> PVOID {
+pub fn allocate_within(bytes: usize, low: u64, limit: u64, boundary: u64) -> PVOID {
     let count = bytes.div_ceil(PAGE_SIZE);
     // A run that begins at a multiple of a power of two that it fits into crosses no larger one.
     let align = if boundary == 0 { 1 } else { count.next_power_of_two() };
@@ -48,7 +49,8 @@ fn allocate_within(bytes: usize, low: u64, limit: u64, boundary: u64) -> PVOID {
     address.cast()
 }
 
-fn free(address: PVOID) {
+/// Gives back what [`allocate`] gave; what it did not give stays.
+pub fn free(address: PVOID) {
     let run = RUNS.lock().remove(&address.addr());
     if let Some((first, count)) = run {
         (0..count).map(|index| first.offset(index)).for_each(frame::release);

@@ -1,5 +1,7 @@
 //! Page frames: physical memory by pages of 4 KiB.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use squall_testkernel_pure::frames::FrameBitmap;
 
 use crate::arch::boot::{BootInfo, DIRECT_MAP_BASE};
@@ -17,6 +19,12 @@ const LOW_MEMORY_END: u64 = 1 << 20;
 const BITMAP_WORDS: usize = MEMORY_LIMIT as usize / PAGE_SIZE / 64;
 
 static FRAMES: SpinLock<FrameBitmap<BITMAP_WORDS>> = SpinLock::new(FrameBitmap::new());
+
+/// One past the last byte of memory.
+static END: AtomicU64 = AtomicU64::new(0);
+
+/// Memory below this is what an ISA card reaches; it is used last.
+const ISA_LIMIT: u64 = 16 << 20;
 
 unsafe extern "C" {
     static __image_start: u8;
@@ -60,7 +68,9 @@ pub fn init(boot: &BootInfo) {
         let first = range.start.next_multiple_of(PAGE_SIZE as u64);
         let end = range.end.min(MEMORY_LIMIT);
         frames.add(first as usize / PAGE_SIZE, end as usize / PAGE_SIZE);
+        END.fetch_max(end, Ordering::Relaxed);
     }
+    frames.begin_at(ISA_LIMIT as usize / PAGE_SIZE);
     frames.reserve(0, LOW_MEMORY_END as usize / PAGE_SIZE);
     // These linker symbols *are* physical addresses; there is nothing to read at them.
     let image = (&raw const __image_start).addr()..(&raw const __image_end).addr();
@@ -91,6 +101,11 @@ pub fn allocate_run(count: usize, align: usize, limit: u64) -> Option<Frame> {
 pub fn release(frame: Frame) {
     let released = FRAMES.lock().release(frame.0);
     assert!(released.is_ok(), "page frame {:#x} was freed twice", frame.physical());
+}
+
+/// One past the last byte of memory that is used.
+pub fn end_of_memory() -> u64 {
+    END.load(Ordering::Relaxed)
 }
 
 /// How many frames are free.

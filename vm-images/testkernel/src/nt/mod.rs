@@ -20,6 +20,7 @@
 
 pub mod controller;
 pub mod dispatcher;
+pub mod dma;
 pub mod file;
 pub mod interrupt;
 pub mod irp;
@@ -34,6 +35,7 @@ pub mod types;
 
 pub use controller::*;
 pub use dispatcher::*;
+pub use dma::*;
 pub use file::*;
 pub use interrupt::*;
 pub use irp::*;

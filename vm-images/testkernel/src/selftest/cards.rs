@@ -1,6 +1,7 @@
 //! Two cards of stock QEMU that interrupt on demand, for the tests.
 //!
-//! `edu` raises its line, or sends its one message, when its register is written. Of `e1000e`, a network card, only the
+//! `edu` raises its line, or sends its one message, when its register is written, and copies between memory
+//! and a buffer of its own. Of `e1000e`, a network card, only the
 //! interrupt causes are used: each is sent as the MSI-X message that a register says. A test that needs a card which
 //! the machine lacks says that it was skipped; the bench's machine has both.
 
@@ -37,6 +38,12 @@ impl Registers {
     pub fn write(&self, offset: usize, value: u32) {
         // SAFETY: as above.
         unsafe { self.at::<u32>(offset).write_volatile(value) };
+    }
+
+    /// Writes 64 bits.
+    pub fn write_wide(&self, offset: usize, value: u64) {
+        // SAFETY: as above.
+        unsafe { self.at::<u64>(offset).write_volatile(value) };
     }
 }
 
@@ -84,6 +91,16 @@ pub mod edu {
     pub const RAISE: usize = 0x60;
     /// Written: lowers these causes.
     pub const LOWER: usize = 0x64;
+    /// Where a copy begins to read: a physical address, or one of its buffer's.
+    pub const COPY_FROM: usize = 0x80;
+    /// Where it writes.
+    pub const COPY_TO: usize = 0x88;
+    /// How many bytes.
+    pub const COPY_COUNT: usize = 0x90;
+    /// Bit 0 starts, and reads 1 until it is done; bit 1: from the buffer to memory.
+    pub const COPY_COMMAND: usize = 0x98;
+    /// Its buffer's address, and length.
+    pub const BUFFER: (u64, usize) = (0x4_0000, 4096);
 }
 
 /// Registers of `e1000e` (*Intel 82574 data sheet*, 10.2.4).

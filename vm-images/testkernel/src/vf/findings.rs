@@ -16,6 +16,9 @@
 //! | `controller-left` | a controller object |
 //! | `error-log-entry-left` | an entry of the error log, neither written nor freed |
 //! | `pool-left` | pool that the driver allocated |
+//! | `common-buffer-left` | a common buffer of a DMA adapter |
+//! | `map-registers-left`, `scatter-gather-list-left` | a DMA transfer that was not ended |
+//! | `dma-adapter-left` | a DMA adapter |
 //! | `resource-claim-left` | ports, memory or lines that IoReportResourceForDetection claimed |
 //!
 //! Windows without its Verifier notices none of them by itself, and says so of the pool only with it; each finding is
@@ -32,7 +35,7 @@ use squall_testkernel_pure::utf16;
 
 use crate::ex::pool;
 use crate::io::driver::Loaded;
-use crate::io::{device, file, resource, unload};
+use crate::io::{device, dma, file, resource, unload};
 use crate::ke::{interrupt, timer};
 use crate::nt::{DRIVER_OBJECT, FILE_OBJECT};
 use crate::ob::names;
@@ -69,6 +72,9 @@ pub fn left_behind(driver: &Loaded) -> Vec<Finding> {
     found("file-reference-left", files(driver));
     for (finding, kind) in OBJECTS {
         found(finding, allocations(driver, kind));
+    }
+    for held in dma::held_by(&driver.range) {
+        found(held.kind, Vec::from([(held.object, held.detail)]));
     }
     found("resource-claim-left", claims(driver));
     findings

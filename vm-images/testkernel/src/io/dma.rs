@@ -1,0 +1,250 @@
+//! DMA: how a driver lets its device read and write memory.
+//!
+//! A driver describes its device and gets an *adapter*, a table of routines. With it a buffer becomes addresses that the
+//! device can use: a *common buffer* is memory that both see all the time; a request's buffer is mapped for one transfer
+//! ([`transfer`]) or as a whole list of pieces ([`list`]). Where the device does not reach the buffer (24 address bits on
+//! ISA, 32 on many a PCI card), *map registers* stand in: pages that it does reach, copied to before the transfer and
+//! from after it. A driver that forgets to flush, or gives its addresses back too early, loses data here as on a real
+//! machine.
+//!
+//! Only devices that master the bus have adapters. The system's own controller of ISA times (8237) is not driven:
+//! for a device that needs it there is none, as on a machine without one.
+
+mod channel;
+mod list;
+mod tests;
+mod transfer;
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use squall_testkernel_pure::dma::Device;
+
+use crate::ex::pool;
+use crate::ke::lock::SpinLock;
+use crate::ldr::caller::{Call, with_caller};
+use crate::ldr::export::export;
+use crate::mm::{contiguous, frame};
+use crate::nt::{
+    BOOLEAN, DEVICE_DESCRIPTION, DEVICE_DESCRIPTION_VERSION2, DEVICE_OBJECT, DMA_ADAPTER, DMA_OPERATIONS,
+    INTERFACE_TYPE_PCI_BUS, PHYSICAL_ADDRESS, PVOID,
+};
+
+/// What is kept of an adapter.
+#[derive(Clone, Copy, Debug)]
+struct Adapter {
+    /// One past the last address that its device reaches.
+    limit: u64,
+    /// How many map registers it may hold at once.
+    registers: u32,
+    /// Who asked for it, and so for everything that is allocated with it.
+    owner: usize,
+}
+
+impl Adapter {
+    /// Whether the device reaches all of a stretch of memory.
+    fn reaches(&self, start: u64, length: u64) -> bool {
+        start.checked_add(length).is_some_and(|end| end <= self.limit)
+    }
+
+    /// Whether there is memory that the device does not reach.
+    fn may_copy(&self) -> bool {
+        self.limit < frame::end_of_memory()
+    }
+}
+
+/// A common buffer.
+#[derive(Clone, Copy, Debug)]
+struct Common {
+    owner: usize,
+    physical: u64,
+    length: u32,
+}
+
+static ADAPTERS: SpinLock<BTreeMap<usize, Adapter>> = SpinLock::new(BTreeMap::new());
+static COMMON: SpinLock<BTreeMap<usize, Common>> = SpinLock::new(BTreeMap::new());
+
+fn adapter(address: *mut DMA_ADAPTER) -> Option<Adapter> {
+    ADAPTERS.lock().get(&address.addr()).copied()
+}
+
+static OPERATIONS: DMA_OPERATIONS = DMA_OPERATIONS {
+    Size: size_of::<DMA_OPERATIONS>() as u32,
+    PutDmaAdapter: put,
+    AllocateCommonBuffer: HalAllocateCommonBuffer,
+    FreeCommonBuffer: HalFreeCommonBuffer,
+    AllocateAdapterChannel: channel::IoAllocateAdapterChannel,
+    FlushAdapterBuffers: transfer::IoFlushAdapterBuffers,
+    FreeAdapterChannel: channel::IoFreeAdapterChannel,
+    FreeMapRegisters: channel::IoFreeMapRegisters,
+    MapTransfer: transfer::IoMapTransfer,
+    GetDmaAlignment: alignment,
+    ReadDmaCounter: HalReadDmaCounter,
+    GetScatterGatherList: list::get,
+    PutScatterGatherList: list::put,
+    CalculateScatterGatherList: list::calculate,
+    BuildScatterGatherList: list::build,
+    BuildMdlFromScatterGatherList: list::build_mdl,
+};
+
+/// Makes an adapter for whoever calls from `owner`.
+fn create(description: &DEVICE_DESCRIPTION, owner: usize) -> Option<(*mut DMA_ADAPTER, u32)> {
+    let device = Device {
+        master: description.Master != 0,
+        has_32_bits: description.Dma32BitAddresses != 0,
+        has_64_bits: description.Dma64BitAddresses != 0,
+        on_pci: description.InterfaceType == INTERFACE_TYPE_PCI_BUS,
+        maximum_length: description.MaximumLength,
+    };
+    if !device.master || description.Version > DEVICE_DESCRIPTION_VERSION2 {
+        return None;
+    }
+    let made = pool::allocate_zeroed(size_of::<DMA_ADAPTER>(), *b"DmaA")?.as_ptr().cast::<DMA_ADAPTER>();
+    // SAFETY: the block is the adapter's.
+    unsafe {
+        made.write(DMA_ADAPTER {
+            Version: 1,
+            Size: size_of::<DMA_ADAPTER>() as u16,
+            DmaOperations: &raw const OPERATIONS,
+        });
+    }
+    let registers = device.map_registers(frame::end_of_memory());
+    ADAPTERS.lock().insert(made.addr(), Adapter { limit: device.limit(), registers, owner });
+    Some((made, registers))
+}
+
+/// # Safety
+/// The description and the storage must be valid.
+unsafe fn create_for(description: usize, registers: usize, owner: usize) -> *mut DMA_ADAPTER {
+    // SAFETY: the caller's contract; every version is at least as long as the first.
+    let description = unsafe { core::ptr::with_exposed_provenance::<DEVICE_DESCRIPTION>(description).read() };
+    let Some((made, count)) = create(&description, owner) else { return core::ptr::null_mut() };
+    // SAFETY: the caller's contract.
+    unsafe { core::ptr::with_exposed_provenance_mut::<u32>(registers).write(count) };
+    made
+}
+
+unsafe extern "win64" fn get_dma_adapter(call: &Call<3>) -> *mut DMA_ADAPTER {
+    let [_device, description, registers] = call.arguments;
+    // SAFETY: a driver's call.
+    unsafe { create_for(description, registers, call.caller) }
+}
+
+unsafe extern "win64" fn get_adapter(call: &Call<2>) -> *mut DMA_ADAPTER {
+    let [description, registers] = call.arguments;
+    // SAFETY: a driver's call.
+    unsafe { create_for(description, registers, call.caller) }
+}
+
+/// *PPUT_DMA_ADAPTER callback function (wdm.h)*: the adapter is gone; what was allocated with it is not.
+unsafe extern "win64" fn put(adapter: *mut DMA_ADAPTER) {
+    if ADAPTERS.lock().remove(&adapter.addr()).is_some() {
+        channel::forget(adapter.addr());
+        pool::free(adapter.addr(), 0);
+    }
+}
+
+/// *PGET_DMA_ALIGNMENT callback function (wdm.h)*: any byte will do.
+unsafe extern "win64" fn alignment(_: *mut DMA_ADAPTER) -> u32 {
+    1
+}
+
+export! {
+    /// *IoGetDmaAdapter function (wdm.h)*: for a device that masters the bus, by a description of version 0 to 2; null for
+    /// any other.
+    #[unsafe(naked)]
+    pub unsafe extern "win64" fn IoGetDmaAdapter(
+        device: *mut DEVICE_OBJECT,
+        description: *const DEVICE_DESCRIPTION,
+        registers: *mut u32,
+    ) -> *mut DMA_ADAPTER {
+        with_caller!(get_dma_adapter)
+    }
+}
+
+export! { in HAL;
+    /// *HalGetAdapter function (ntddk.h)*: the same without a device. Superseded by IoGetDmaAdapter.
+    #[unsafe(naked)]
+    pub unsafe extern "win64" fn HalGetAdapter(
+        description: *const DEVICE_DESCRIPTION,
+        registers: *mut u32,
+    ) -> *mut DMA_ADAPTER {
+        with_caller!(get_adapter)
+    }
+
+    /// *PALLOCATE_COMMON_BUFFER callback function (wdm.h)*: whole pages that lie together where the device reaches them,
+    /// zeroed here. (An emulated machine's memory is coherent, whether cached or not.)
+    pub unsafe extern "win64" fn HalAllocateCommonBuffer(
+        adapter: *mut DMA_ADAPTER,
+        length: u32,
+        logical: *mut PHYSICAL_ADDRESS,
+        _cached: BOOLEAN,
+    ) -> PVOID {
+        let Some(Adapter { limit, owner, .. }) = self::adapter(adapter) else { return core::ptr::null_mut() };
+        let buffer = contiguous::allocate(length as usize, limit);
+        if let Some(physical) = crate::mm::paging::physical(buffer.addr() as u64).filter(|_| !buffer.is_null()) {
+            COMMON.lock().insert(buffer.addr(), Common { owner, physical, length });
+            // SAFETY: the caller gives storage for the address.
+            unsafe { logical.write(physical.cast_signed()) };
+        }
+        buffer
+    }
+
+    /// *PFREE_COMMON_BUFFER callback function (wdm.h)*.
+    pub unsafe extern "win64" fn HalFreeCommonBuffer(
+        _adapter: *mut DMA_ADAPTER,
+        _length: u32,
+        _logical: PHYSICAL_ADDRESS,
+        buffer: PVOID,
+        _cached: BOOLEAN,
+    ) {
+        if COMMON.lock().remove(&buffer.addr()).is_some() {
+            contiguous::free(buffer);
+        }
+    }
+
+    /// *PREAD_DMA_COUNTER callback function (wdm.h)*: what the system's controller has left to do: nothing.
+    pub unsafe extern "win64" fn HalReadDmaCounter(_adapter: *mut DMA_ADAPTER) -> u32 {
+        0
+    }
+}
+
+/// What a driver holds of DMA.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// The finding's kind: `common-buffer-left` and so on.
+    pub kind: &'static str,
+    /// Which one.
+    pub object: String,
+    /// What was not called.
+    pub detail: String,
+}
+
+/// Everything of DMA that code in `range` asked for and has not given back.
+pub fn held_by(range: &Range<u64>) -> Vec<Held> {
+    let is_its = |owner: usize| range.contains(&(owner as u64));
+    let mut held = Vec::new();
+    for (address, common) in COMMON.lock().iter().filter(|(_, common)| is_its(common.owner)) {
+        held.push(Held {
+            kind: "common-buffer-left",
+            object: format!("common buffer 0x{address:x}"),
+            detail: format!(
+                "{} bytes at physical 0x{:x}: FreeCommonBuffer was not called",
+                common.length, common.physical
+            ),
+        });
+    }
+    channel::held_by(is_its, &mut held);
+    list::held_by(is_its, &mut held);
+    for (address, _) in ADAPTERS.lock().iter().filter(|(_, adapter)| is_its(adapter.owner)) {
+        held.push(Held {
+            kind: "dma-adapter-left",
+            object: format!("DMA adapter 0x{address:x}"),
+            detail: "PutDmaAdapter was not called".into(),
+        });
+    }
+    held
+}
