@@ -13,6 +13,7 @@ mod conformance;
 mod crash_dump;
 mod guest;
 mod halting_kernel;
+mod hostile;
 mod injection;
 mod killed;
 mod other_drivers;

@@ -16,8 +16,8 @@ use squall_testkernel_pure::utf16;
 use super::{device, irp, reinitialize};
 use crate::cm;
 use crate::ex::pool;
-use crate::ke::dpc;
 use crate::ke::lock::SpinLock;
+use crate::ke::{call, dpc};
 use crate::ldr::image::{Image, LoadError};
 use crate::ldr::inject::Watch;
 use crate::nt::{
@@ -184,11 +184,12 @@ pub fn load(
     let mut path_string =
         UNICODE_STRING { Length: bytes, MaximumLength: bytes + 2, Buffer: path.as_mut_ptr() };
     // SAFETY: the driver's entry point, with what its documentation promises.
-    let mut call = || unsafe { entry(driver, &raw mut path_string) };
+    let mut enter = || unsafe { entry(driver, &raw mut path_string) };
     let status = match watch {
-        Some(watch) => watch.over(&mut call),
-        None => call(),
+        Some(watch) => watch.over(&mut enter),
+        None => enter(),
     };
+    call::returned(entry as usize, driver.addr());
     let mut loaded = Loaded { object: driver.addr(), name, range, entry: entry_address, unload: None };
     if !status.is_success() {
         reinitialize::forget(driver.addr());

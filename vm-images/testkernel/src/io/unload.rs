@@ -13,14 +13,10 @@ use squall_testkernel_pure::utf16;
 
 use super::device::{self, InUse};
 use super::driver::Loaded;
-use crate::ke::bugcheck::bugcheck;
 use crate::ke::call;
-use crate::ke::irql::{self, Irql};
 use crate::nt::{DRIVER_OBJECT, DriverUnload};
 use crate::ob::{self, names};
 use crate::vf;
-
-const WORKER_THREAD_RETURNED_AT_BAD_IRQL: u32 = 0xE1;
 
 /// Closes the driver to new openers, or says what stands in the way.
 pub fn begin(driver: &Loaded) -> Result<DriverUnload, String> {
@@ -43,11 +39,7 @@ pub fn run(driver: &Loaded, routine: DriverUnload) -> Vec<Finding> {
     let object = core::ptr::with_exposed_provenance_mut::<DRIVER_OBJECT>(driver.object);
     // SAFETY: the routine is the one that the driver set, and the image is mapped as long as the object lives.
     unsafe { call::unload(routine, object) };
-    let level = irql::current();
-    if level != Irql::PASSIVE {
-        let start = routine as usize as u64;
-        bugcheck(WORKER_THREAD_RETURNED_AT_BAD_IRQL, [start, level.0.into(), driver.object as u64, 0]);
-    }
+    call::returned(routine as usize, driver.object);
     let findings = vf::unload::after_unload(driver);
     ob::dereference(driver.object);
     findings

@@ -3,9 +3,14 @@
 //! The harness measures from the first instruction of Unload to the one after the call. For that the place
 //! where Unload returns to must have an address that is known beforehand, so the call is the only instruction
 //! before a label.
+//!
+//! DriverEntry and Unload run in a system worker thread, which stops the system when a routine comes back to it above
+//! PASSIVE_LEVEL: *Bug Check 0xE1: WORKER_THREAD_RETURNED_AT_BAD_IRQL*.
 
 use core::arch::naked_asm;
 
+use super::bugcheck::bugcheck;
+use super::irql::{self, Irql};
 use crate::nt::{DRIVER_OBJECT, DriverUnload};
 
 unsafe extern "C" {
@@ -29,6 +34,17 @@ pub unsafe extern "win64" fn unload(routine: DriverUnload, driver: *mut DRIVER_O
         "add rsp, 40",
         "ret",
     )
+}
+
+/// `routine`, DriverEntry or Unload of the driver object `driver`, has come back; stops the system where it did so at
+/// another IRQL than it was called at.
+pub fn returned(routine: usize, driver: usize) {
+    const WORKER_THREAD_RETURNED_AT_BAD_IRQL: u32 = 0xE1;
+    let level = irql::current();
+    if level != Irql::PASSIVE {
+        let parameters = [routine as u64, level.0.into(), driver as u64, 0];
+        bugcheck(WORKER_THREAD_RETURNED_AT_BAD_IRQL, parameters);
+    }
 }
 
 /// The address that Unload returns to.
