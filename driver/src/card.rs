@@ -1,24 +1,42 @@
 //! The card's registers, behind their names.
 
+use core::ptr::NonNull;
+
 use squall_registers::{Control, FIFO_DEPTH, IDENT, Register, Status};
 use wdk_sys::STATUS_NO_SUCH_DEVICE;
 
-use crate::{port, status::Result};
+use crate::nt::{port, status::Result};
 
-/// The sampling card at its window of I/O ports. Every access is one atomic port instruction, so any IRQL will do.
+/// The sampling card at its window of registers. Every access is one instruction, so any IRQL will do.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Card {
-    base: u16,
+pub(crate) struct Card(Window);
+
+/// Where the registers are.
+#[derive(Debug, Clone, Copy)]
+enum Window {
+    /// In I/O ports, from this one on.
+    Ports(u16),
+    /// In memory, from this address on.
+    Memory(NonNull<u8>),
 }
 
 impl Card {
-    /// The card whose window begins at `base`.
+    /// The card whose window of ports begins at `base`.
     ///
     /// # Safety
     ///
     /// The window has been claimed for this driver, and stays so while the value or a copy of it is used.
-    pub(crate) const unsafe fn at(base: u16) -> Self {
-        Self { base }
+    pub(crate) const unsafe fn at_port(base: u16) -> Self {
+        Self(Window::Ports(base))
+    }
+
+    /// The card whose window in memory is mapped at `start`.
+    ///
+    /// # Safety
+    ///
+    /// It is, uncached, and stays so while the value or a copy of it is used.
+    pub(crate) const unsafe fn at_memory(start: NonNull<u8>) -> Self {
+        Self(Window::Memory(start))
     }
 
     /// Makes sure that the card is there.
@@ -51,10 +69,15 @@ impl Card {
         self.write(Register::Status, seen.bits());
     }
 
+    /// Samples that wait in the card.
+    pub(crate) fn level(self) -> u32 {
+        self.read(Register::FifoLevel)
+    }
+
     /// Takes waiting samples, at most a full FIFO of them. One that arrives meanwhile interrupts for itself.
     pub(crate) fn drain(self, mut take: impl FnMut(u32)) {
         for _ in 0..FIFO_DEPTH {
-            if self.read(Register::FifoLevel) == 0 {
+            if self.level() == 0 {
                 break;
             }
             take(self.read(Register::FifoData));
@@ -62,12 +85,25 @@ impl Card {
     }
 
     fn read(self, register: Register) -> u32 {
-        // SAFETY: the window is ours by the contract of `at`.
-        unsafe { port::read_u32(self.base + register.offset()) }
+        match self.0 {
+            // SAFETY: the window is ours by the contract of `at_port`.
+            Window::Ports(base) => unsafe { port::read_u32(base + register.offset()) },
+            // SAFETY: the window is mapped by the contract of `at_memory`, and aligned to its length.
+            Window::Memory(start) => unsafe { address(start, register).read_volatile() },
+        }
     }
 
     fn write(self, register: Register, value: u32) {
-        // SAFETY: the window is ours by the contract of `at`.
-        unsafe { port::write_u32(self.base + register.offset(), value) }
+        match self.0 {
+            // SAFETY: as in `read`.
+            Window::Ports(base) => unsafe { port::write_u32(base + register.offset(), value) },
+            // SAFETY: as in `read`.
+            Window::Memory(start) => unsafe { address(start, register).write_volatile(value) },
+        }
     }
+}
+
+/// Where a register is in memory.
+fn address(start: NonNull<u8>, register: Register) -> *mut u32 {
+    start.as_ptr().wrapping_add(register.offset().into()).cast()
 }

@@ -2,16 +2,18 @@
 //!
 //! The card samples something ([`squall_registers`] is its data sheet). The driver's parts are those of every such driver:
 //!
-//! - [`start`]: DriverEntry finds the card, connects its interrupt and only then lets it interrupt;
-//! - [`service`]: the ISR acknowledges and queues the DPC, the DPC drains the card and completes a waiting read;
-//! - [`dispatch`] and [`read`]: opening, reading, cancelling, closing;
+//! - [`start`]: DriverEntry finds the card, on ISA by its jumpers or on PCI through the driver that claims it, connects its interrupt and
+//!   only then lets it interrupt;
+//! - [`service`]: the ISR acknowledges and queues two DPCs, of which one drains the card and one wakes the recorder;
+//! - [`dispatch`], [`mod@open`] and [`read`]: opening, reading with a StartIo routine, cancelling, closing;
+//! - [`recorder`], [`saver`], [`watch`]: a thread that keeps what came last, a work item that writes to the registry, a timer that finds
+//!   lost interrupts;
 //! - [`unload`](mod@unload): everything again in the documented order, which is what this driver exists for.
 //!
-//! Below them is a thin layer over `wdk-sys`: one file for each thing that the kernel lends to a driver ([`device`], [`interrupt`],
-//! [`claim`], [`link`], [`registry`], [`lock`]). What is lent is a value that gives it back when dropped, so a DriverEntry that fails
-//! half-way returns exactly what it had, and Unload can be read as a list of what is given back, and when.
+//! Below them is [`nt`], a thin layer over `wdk-sys`. What the kernel has lent is in [`held`]; Unload's steps give it back, and the same
+//! steps undo a DriverEntry that fails half-way.
 //!
-//! With the feature `defects` the registry value `Parameters\Defect` makes Unload leave something out; see `defect.rs`. The product
+//! With the feature `defects` the registry value `Parameters\Defect` makes Unload leave something out; see `defect`. The product
 //! image has none of that code.
 #![no_std]
 
@@ -19,27 +21,22 @@
 extern crate wdk_panic;
 
 mod card;
-mod claim;
 #[cfg(feature = "defects")]
 mod defect;
-mod device;
 mod dispatch;
 mod extension;
-mod interrupt;
-mod irp;
-mod layout;
-mod line;
-mod link;
-mod lock;
+mod grant;
+mod held;
+mod nt;
+mod open;
 mod parameters;
-mod port;
 mod read;
-mod registry;
+mod recorder;
+mod saver;
 mod service;
 mod start;
-mod status;
-mod text;
 mod unload;
+mod watch;
 
 use wdk_sys::{DRIVER_OBJECT, NTSTATUS, PCUNICODE_STRING, STATUS_SUCCESS};
 

@@ -24,3 +24,7 @@ struct __attribute__((aligned(16))) _IRP;
 
 /* Windows 10 2004 and later; wdk-sys refers to it. */
 typedef ULONG64 POOL_FLAGS;
+PVOID NTAPI ExAllocatePool2(POOL_FLAGS flags, SIZE_T bytes, ULONG tag);
+
+/* Windows 10 and later. */
+PVOID NTAPI MmMapIoSpaceEx(PHYSICAL_ADDRESS start, SIZE_T bytes, ULONG protect);

@@ -24,6 +24,16 @@ impl<const N: usize> Text<N> {
         Self(units)
     }
 
+    /// The characters. Where the kernel wants them to end in a zero, the literal has to.
+    pub(crate) const fn as_ptr(&self) -> *const u16 {
+        self.0.as_ptr()
+    }
+
+    /// The length in bytes.
+    pub(crate) const fn bytes(&self) -> usize {
+        2 * N
+    }
+
     /// The name as the kernel takes it. The kernel only reads it, though the type of `Buffer` does not say so.
     pub(crate) fn counted(&'static self) -> UNICODE_STRING {
         let bytes = const {
@@ -37,7 +47,7 @@ impl<const N: usize> Text<N> {
 /// A `&'static Text` from a literal.
 macro_rules! text {
     ($literal:expr) => {{
-        static TEXT: $crate::text::Text<{ $literal.len() }> = $crate::text::Text::new($literal);
+        static TEXT: $crate::nt::text::Text<{ $literal.len() }> = $crate::nt::text::Text::new($literal);
         &TEXT
     }};
 }

@@ -9,7 +9,7 @@ use wdk_sys::{
     ntddk::{ZwClose, ZwOpenKey, ZwQueryValueKey},
 };
 
-use crate::status::{Result, check};
+use super::status::{Result, check};
 
 /// An open registry key; closed when dropped.
 #[derive(Debug)]

@@ -1,18 +1,18 @@
 //! The device object.
 
-use core::{mem, ptr, ptr::NonNull};
+use core::{ptr, ptr::NonNull};
 
 use wdk_sys::{
-    DEVICE_OBJECT, DO_BUFFERED_IO, DRIVER_OBJECT, FALSE, FILE_DEVICE_SECURE_OPEN, FILE_DEVICE_UNKNOWN,
-    PDEVICE_OBJECT, PKDEFERRED_ROUTINE, STATUS_INSUFFICIENT_RESOURCES, ULONG,
-    ntddk::{IoCreateDevice, IoDeleteDevice, KeInitializeDpc, KeInsertQueueDpc, KeRemoveQueueDpc},
+    DEVICE_OBJECT, DO_BUFFERED_IO, DRIVER_OBJECT, FILE_DEVICE_SECURE_OPEN, FILE_DEVICE_UNKNOWN,
+    PDEVICE_OBJECT, PKDEFERRED_ROUTINE, STATUS_INSUFFICIENT_RESOURCES, TRUE, ULONG,
+    ntddk::{IoCreateDevice, IoDeleteDevice, IoSetStartIoAttributes, KeInitializeDpc, KeInsertQueueDpc},
 };
 
-use crate::{
-    extension::Extension,
+use super::{
     status::{Result, check},
     text::text,
 };
+use crate::extension::Extension;
 
 /// The kernel's name of the device.
 macro_rules! name {
@@ -26,8 +26,13 @@ pub(crate) use name;
 pub(crate) struct Device(NonNull<DEVICE_OBJECT>);
 
 impl Device {
-    /// Makes the device object. Nobody can open it before DriverEntry has returned.
-    pub(crate) fn create(driver: &mut DRIVER_OBJECT, extension: Extension) -> Result<Self> {
+    /// Makes the device object, and in it the extension that `extension` returns for it. One program at a time has it open, and nobody
+    /// before DriverEntry has returned. (Not inlined, since an extension on the way is a good part of a page of stack.)
+    #[inline(never)]
+    pub(crate) fn create(
+        driver: &mut DRIVER_OBJECT,
+        extension: impl FnOnce(PDEVICE_OBJECT) -> Extension,
+    ) -> Result<Self> {
         // Otherwise Verifier neither tracks it nor puts it into special pool.
         const { assert!(size_of::<Extension>() < 4096) };
         const { assert!(align_of::<Extension>() <= 16) };
@@ -42,7 +47,7 @@ impl Device {
                 &mut name,
                 FILE_DEVICE_UNKNOWN,
                 FILE_DEVICE_SECURE_OPEN,
-                FALSE as u8,
+                TRUE as u8,
                 &mut device,
             )
         })?;
@@ -51,23 +56,11 @@ impl Device {
         let object = unsafe { &mut *device.as_ptr() };
         object.Flags |= DO_BUFFERED_IO;
         // SAFETY: that many bytes of non-paged memory, aligned to 16, belong to this driver.
-        unsafe { object.DeviceExtension.cast::<Extension>().write(extension) };
+        unsafe { object.DeviceExtension.cast::<Extension>().write(extension(device.as_ptr())) };
+        // SAFETY: this driver's, and without requests yet. StartIo is not entered again before it has returned, and gets requests
+        // whose cancel routine is taken out under the cancel spin lock: from there on they are only StartIo's.
+        unsafe { IoSetStartIoAttributes(device.as_ptr(), TRUE as u8, TRUE as u8) };
         Ok(device)
-    }
-
-    /// The device that DriverEntry left in the driver object's list.
-    ///
-    /// # Safety
-    ///
-    /// Called by Unload, once: from there on the value owns the device.
-    pub(crate) unsafe fn of(driver: *mut DRIVER_OBJECT) -> Option<Self> {
-        // SAFETY: Unload gets the driver object of this image.
-        NonNull::new(unsafe { (*driver).DeviceObject }).map(Self)
-    }
-
-    /// Leaves the device where it is, until Unload finds it.
-    pub(crate) fn leave(self) {
-        mem::forget(self);
     }
 
     /// `IoDeleteDevice`: the extension goes with it.
@@ -94,14 +87,6 @@ impl Device {
         // SAFETY: as above; the routine lives as long as the image, the context as long as the object.
         unsafe { KeInitializeDpc(dpc, routine, device.cast()) };
     }
-
-    /// Takes the device's DPC out of the queue. It may still be *running*, on another processor.
-    pub(crate) fn remove_dpc(&self) {
-        // SAFETY: part of the device.
-        let dpc = unsafe { &raw mut (*self.as_ptr()).Dpc };
-        // SAFETY: initialized in DriverEntry. Whether it was queued makes no difference to what has to follow.
-        let _ = unsafe { KeRemoveQueueDpc(dpc) };
-    }
 }
 
 impl Drop for Device {
@@ -109,6 +94,17 @@ impl Drop for Device {
         // SAFETY: made by `create`, and deleted here alone.
         unsafe { IoDeleteDevice(self.as_ptr()) };
     }
+}
+
+/// The device in the driver object's list: this driver makes one.
+///
+/// # Safety
+///
+/// `driver` is this driver's object.
+pub(crate) unsafe fn of(driver: *mut DRIVER_OBJECT) -> Option<PDEVICE_OBJECT> {
+    // SAFETY: by contract.
+    let device = unsafe { (*driver).DeviceObject };
+    (!device.is_null()).then_some(device)
 }
 
 /// The driver's state behind a device object that the kernel hands to one of its routines.

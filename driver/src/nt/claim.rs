@@ -22,7 +22,7 @@ use wdk_sys::{
     ntddk::{IoReportDetectedDevice, IoReportResourceForDetection},
 };
 
-use crate::{
+use super::{
     device::Device,
     status::{Result, check},
 };

@@ -2,7 +2,7 @@
 
 use wdk_sys::ntddk::{IoCreateSymbolicLink, IoDeleteSymbolicLink};
 
-use crate::{
+use super::{
     device,
     status::{Result, check},
     text::text,
