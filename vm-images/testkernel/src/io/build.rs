@@ -89,6 +89,15 @@ unsafe fn release(irp: *mut IRP) {
     }
 }
 
+/// Whether a packet is queued to its thread until the I/O manager frees it: IoFreeIrp is not for such ones.
+///
+/// # Safety
+/// `irp` must be a packet.
+pub unsafe fn belongs_to_a_thread(irp: *const IRP) -> bool {
+    // SAFETY: the caller's contract.
+    unsafe { (*irp).AllocationFlags & MANAGERS != 0 }
+}
+
 /// Hands a packet's data to its issuer; true where the packet is the I/O manager's to free.
 ///
 /// # Safety

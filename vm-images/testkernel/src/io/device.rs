@@ -303,6 +303,11 @@ pub unsafe fn detach(target: *mut DEVICE_OBJECT) {
     }
 }
 
+/// Whether there is a device at this address that is not deleted.
+pub fn is_there(device: usize) -> bool {
+    DATABASE.lock().devices.get(&device).is_some_and(|state| !state.deleted)
+}
+
 /// The device that `device` is attached to.
 pub fn attached_to(device: usize) -> Option<usize> {
     let below = DATABASE.lock().devices.get(&device)?.attached_to;

@@ -17,6 +17,7 @@ use crate::nt::{
     SL_INVOKE_ON_CANCEL, SL_INVOKE_ON_ERROR, SL_INVOKE_ON_SUCCESS, SL_PENDING_RETURNED,
     STATUS_INVALID_DEVICE_REQUEST, STATUS_MORE_PROCESSING_REQUIRED, io_type,
 };
+use crate::vf;
 
 const NO_MORE_IRP_STACK_LOCATIONS: u32 = 0x35;
 const MULTIPLE_IRP_COMPLETE_REQUESTS: u32 = 0x44;
@@ -93,7 +94,9 @@ unsafe fn descend(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> *mut IO_STACK_LO
         if (*irp).CurrentLocation <= 0 {
             bugcheck(NO_MORE_IRP_STACK_LOCATIONS, [irp.addr() as u64, 0, 0, 0]);
         }
-        let location = (*irp).Tail.CurrentStackLocation.sub(1);
+        let from = (*irp).Tail.CurrentStackLocation;
+        let location = from.sub(1);
+        vf::dispatch::passing(irp, from, location);
         (*irp).Tail.CurrentStackLocation = location;
         (*location).DeviceObject = device;
         location
@@ -124,7 +127,7 @@ pub unsafe fn call_driver(device: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS
         let major = usize::from((*location).MajorFunction);
         let dispatch = (*(*device).DriverObject).MajorFunction.get(major).copied().flatten();
         match dispatch {
-            Some(dispatch) => dispatch(device, irp),
+            Some(dispatch) => vf::dispatch::call(dispatch, device, irp),
             None => invalid_request(device, irp),
         }
     }
@@ -162,6 +165,7 @@ unsafe fn complete(irp: *mut IRP) {
                 break;
             }
             let control = (*left).Control;
+            vf::dispatch::past(irp, left, (*irp).IoStatus.Status, control);
             (*irp).PendingReturned = control & SL_PENDING_RETURNED;
             let at_issuer = (*irp).CurrentLocation == (*irp).StackCount + 1;
             if let Some(routine) = (*left).CompletionRoutine.filter(|_| invoked(irp, control)) {
@@ -170,7 +174,8 @@ unsafe fn complete(irp: *mut IRP) {
                 } else {
                     (*(*irp).Tail.CurrentStackLocation).DeviceObject
                 };
-                if routine(device, irp, (*left).Context) == STATUS_MORE_PROCESSING_REQUIRED {
+                let status = vf::dispatch::completion(routine, device, irp, (*left).Context);
+                if status == STATUS_MORE_PROCESSING_REQUIRED {
                     return;
                 }
             } else if (*irp).PendingReturned != 0 && !at_issuer {

@@ -30,7 +30,7 @@ static PENDING: AtomicPtr<IRP> = AtomicPtr::new(core::ptr::null_mut());
 ///
 /// # Safety
 /// The packet is the caller's.
-pub(super) unsafe fn finish(packet: *mut IRP, status: NTSTATUS, information: usize) -> NTSTATUS {
+pub(crate) unsafe fn finish(packet: *mut IRP, status: NTSTATUS, information: usize) -> NTSTATUS {
     // SAFETY: the tests' packets are owned by whoever calls this.
     unsafe {
         (*packet).IoStatus.Status = status;
@@ -126,7 +126,7 @@ pub fn start() -> Result<(*mut DRIVER_OBJECT, *mut DEVICE_OBJECT), NTSTATUS> {
 }
 
 /// The driver is gone with its last reference.
-pub(super) fn stop(driver: *mut DRIVER_OBJECT) -> Outcome {
+pub(crate) fn stop(driver: *mut DRIVER_OBJECT) -> Outcome {
     check!(ob::dereference(driver.addr()) == Some(0));
     Ok(())
 }

@@ -87,6 +87,7 @@ pub const ORDER: [Class; 13] = [
 pub const SUPPORTED: &[Class] = &[
     Class::SpecialPool,
     Class::PoolTracking,
+    Class::Io,
     Class::Miscellaneous,
     Class::Ddi,
 ];

@@ -12,6 +12,7 @@
 //! - [`pool_rules`]: the rules of allocating and freeing pool;
 //! - [`pool_tracking`]: pool that is left when the driver goes;
 //! - [`special_pool`]: each allocation on a page of its own;
+//! - [`dispatch`] and [`io_rules`]: I/O verification, from both sides;
 //! - [`irql_checks`]: IRQLs of locks, waits and memory, for every verified driver;
 //! - [`irql_rules`]: at which IRQLs routines may be called;
 //! - [`rehearsal`]: drivers that the kernel's own tests play;
@@ -21,8 +22,11 @@
 
 pub mod census;
 pub mod classes;
+pub mod dispatch;
 pub mod findings;
 pub mod freed_memory;
+mod io_rules;
+mod io_selftest;
 mod irql_checks;
 mod irql_rules;
 mod pool_rules;

@@ -5,6 +5,7 @@
 //! a stop looks like from outside is for a few words of the command line ([`crate::selftest::provoke`]) to show.
 
 use core::ffi::c_void;
+use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use super::verified::{self, Verified};
@@ -66,19 +67,28 @@ pub fn last_word(path: &str) -> &str {
 
 /// A driver that is loaded, for some scenes.
 #[derive(Debug)]
-pub struct Stage(&'static Verified);
+pub struct Stage {
+    driver: &'static Verified,
+    base: u64,
+}
 
 impl Stage {
     /// Loads it, verified with `flags`.
     pub fn new(flags: u32) -> Option<Self> {
+        Self::with_code(flags, ADDRESSES..ADDRESSES + 0x1000)
+    }
+
+    /// The same for a driver whose code is at these addresses: a routine of the test's.
+    pub fn with_code(flags: u32, code: Range<u64>) -> Option<Self> {
         verified::set(NAME, flags).ok()?;
-        verified::begin_load(NAME, &(ADDRESSES..ADDRESSES + 0x1000)).map(Self)
+        let driver = verified::begin_load(NAME, &code)?;
+        Some(Self { driver, base: code.start })
     }
 
     /// What the Verifier stops the system for when the driver does what `scene` does; none where it lets it pass.
     pub fn stop_of(&self, scene: impl FnOnce(Driver) + Send + 'static) -> Option<Stop> {
         *NOTED.lock() = None;
-        let driver = Driver(self.0);
+        let driver = Driver(self.driver);
         let actor = thread::spawn("rehearsal", 8, move || {
             ACTOR.store(thread::current().as_ptr().addr(), Ordering::Release);
             scene(driver);
@@ -94,7 +104,7 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        verified::end_load(ADDRESSES);
+        verified::end_load(self.base);
         let _ = verified::set(NAME, 0);
     }
 }
