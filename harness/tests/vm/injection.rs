@@ -27,7 +27,7 @@ fn tells_by_zero(routine: &str) -> bool {
 }
 
 /// Loads the built driver with its calls failing in turn, until none is left to fail; gives the answers.
-async fn fail_in_turn(processors: u8) -> Vec<LoadAnswer> {
+async fn fail_in_turn(processors: u8, verified: bool) -> Vec<LoadAnswer> {
     let bench = Bench::new();
     let run = RunDir::create(&bench.runs(), 1).unwrap();
     let profile = GuestProfile::named("testkernel").unwrap();
@@ -45,6 +45,10 @@ async fn fail_in_turn(processors: u8) -> Vec<LoadAnswer> {
     let agent = &mut session.agent;
     let (service, image) = ("squall", r"C:\squall.sys");
     agent.upload(image, &std::fs::read(&bench.artifacts.driver.image).unwrap()).await.unwrap();
+    if verified {
+        let flags = agent.verifier_query().await.unwrap().supported_flags();
+        agent.verify("squall.sys", u32::try_from(flags).unwrap()).await.unwrap();
+    }
     let parameters: BTreeMap<_, _> = scenario.service_parameters();
     assert!(agent.install(service, image, &parameters).await.unwrap().is_success());
 
@@ -65,8 +69,8 @@ async fn fail_in_turn(processors: u8) -> Vec<LoadAnswer> {
     answers
 }
 
-async fn comes_back_with_the_failure_and_nothing_kept(processors: u8) {
-    let mut answers = fail_in_turn(processors).await;
+async fn comes_back_with_the_failure_and_nothing_kept(processors: u8, verified: bool) {
+    let mut answers = fail_in_turn(processors, verified).await;
     let last = answers.pop().unwrap();
     assert!(last.status.is_success() && last.driver.is_some(), "{last:#?}");
     assert!(answers.len() >= 5, "{answers:#?}");
@@ -83,10 +87,16 @@ async fn comes_back_with_the_failure_and_nothing_kept(processors: u8) {
 
 #[tokio::test]
 async fn a_driver_entry_whose_calls_fail_in_turn_gives_everything_back_on_one_processor() {
-    comes_back_with_the_failure_and_nothing_kept(1).await;
+    comes_back_with_the_failure_and_nothing_kept(1, false).await;
 }
 
 #[tokio::test]
 async fn a_driver_entry_whose_calls_fail_in_turn_gives_everything_back_on_four_processors() {
-    comes_back_with_the_failure_and_nothing_kept(4).await;
+    comes_back_with_the_failure_and_nothing_kept(4, false).await;
+}
+
+/// Every check that the guest has is on: none of them accuses a driver that is right.
+#[tokio::test]
+async fn a_driver_entry_whose_calls_fail_in_turn_breaks_no_rule_of_the_verifiers() {
+    comes_back_with_the_failure_and_nothing_kept(2, true).await;
 }
