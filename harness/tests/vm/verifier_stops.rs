@@ -47,13 +47,18 @@ const STOPS: &[Stop] = &[
     ("verifier-resource-in-pool", 0xC4, [is(0xD2), ANY, ANY, is(0x68)]),
     ("verifier-resource-twice", 0xC4, [is(0xD0), ANY, ANY, ANY]),
     ("verifier-resource-deleted-twice", 0xC4, [is(0xD1), ANY, ANY, ANY]),
+    ("verifier-pageable-code", 0xD1, [ANY, is(2), is(8), ANY]),
+    ("verifier-pageable-isr", 0xD1, [ANY, ANY, is(8), ANY]),
+    ("verifier-paged-pool-at-dispatch", 0xD1, [ANY, is(2), is(0), ANY]),
+    ("verifier-kernel-touches-paged-pool", 0xA, [ANY, is(2), is(0), ANY]),
+    ("verifier-kernel-touches-pageable-section", 0xD3, [ANY, is(2), is(0), ANY]),
     ("plain-work-item-queued-twice", 0xE4, [is(1), ANY, is(1), is(0)]),
     ("plain-work-item-freed", 0xE4, [is(2), ANY, ANY, is(0)]),
     ("plain-free-twice", 0xC2, [is(7), ANY, ANY, ANY]),
 ];
 
 /// Stops that a fault makes which real Windows has without its Verifier too.
-const PLAIN_FAULTS: [u32; 4] = [0xA, 0xCE, 0xD1, 0xD4];
+const PLAIN_FAULTS: [u32; 5] = [0xA, 0xCE, 0xD1, 0xD3, 0xD4];
 
 async fn stop(bench: &Bench, processors: u8, (word, code, parameters): Stop) -> Result<(), String> {
     let run = RunDir::create(&bench.runs(), 1).unwrap();

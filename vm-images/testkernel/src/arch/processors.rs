@@ -92,6 +92,8 @@ pub fn start_others(wanted: usize) -> Result<(), usize> {
 /// Called by `boot.s` on each newcomer.
 #[unsafe(no_mangle)]
 extern "C" fn processor_entry(number: usize) -> ! {
+    // Until it has a record of its own, its locks must find nothing to note in one.
+    irql::set(irql::Irql::DISPATCH);
     become_processor(number);
     ARRIVED.store(number, Ordering::Release);
     idle()

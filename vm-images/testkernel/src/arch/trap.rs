@@ -3,10 +3,12 @@
 use core::arch::global_asm;
 
 use x86_64::VirtAddr;
+use x86_64::registers::control::Cr2;
 use x86_64::structures::idt::InterruptDescriptorTable;
 
 use super::descriptors::{DOUBLE_FAULT_STACK, NMI_STACK};
 use crate::ke::{bugcheck, interrupt};
+use crate::vf::page_fault;
 
 global_asm!(include_str!("trap.s"), options(att_syntax));
 
@@ -86,10 +88,15 @@ pub fn fill(table: &mut InterruptDescriptorTable) {
     }
 }
 
-/// Called by `trap.s` for exceptions: none is resolved, so each ends in a bug check (but see NMI).
+/// Called by `trap.s` for exceptions, with interrupts off. Returns where a page is there again that was out of reach;
+/// everything else ends in a bug check (but see NMI).
 #[unsafe(no_mangle)]
-extern "C" fn exception_entry(frame: &TrapFrame) -> ! {
-    bugcheck::exception(frame)
+extern "C" fn exception_entry(frame: &TrapFrame) {
+    let resolved = frame.vector == u64::from(exception::PAGE_FAULT)
+        && page_fault::resolve(Cr2::read_raw(), frame.error, frame.rip);
+    if !resolved {
+        bugcheck::exception(frame);
+    }
 }
 
 /// Called by `trap.s` for interrupts, with interrupts off.

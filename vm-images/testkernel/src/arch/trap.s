@@ -48,9 +48,10 @@ exception_tail:
     save_registers
     mov  %rsp, %rdi
     mov  %rsp, %rbp
+    mov  %rsp, %r12
     and  $-16, %rsp
-    call exception_entry
-    ud2                         # an exception never returns
+    call exception_entry        # comes back only from a page fault that was resolved
+    jmp  return_from_trap
 
 .balign 16
 interrupt_tail:
@@ -64,6 +65,7 @@ interrupt_tail:
     mov  %rsp, %rbx
     call interrupt_entry
     fxrstor64 (%rbx)
+return_from_trap:
     mov  %r12, %rsp
     pop  %r15
     pop  %r14

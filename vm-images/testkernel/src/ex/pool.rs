@@ -28,7 +28,7 @@ use crate::nt::{
     STATUS_INSUFFICIENT_RESOURCES,
 };
 use crate::selftest::{check, kernel_test};
-use crate::vf::{freed_memory, special_pool};
+use crate::vf::{force_irql, freed_memory, special_pool};
 
 const BAD_POOL_CALLER: u32 = 0xC2;
 /// Where system addresses begin.
@@ -109,6 +109,10 @@ pub fn free(address: usize, tag: u32) {
     }
     if let Known::Live(block) = look_up(address) {
         freed_memory::forget(&(address..address + block.size));
+        if block.paged && block.size >= PAGE_SIZE {
+            // Whoever has its pages next finds them there.
+            force_irql::restore(&(address as u64..(address + block.size) as u64));
+        }
     }
     if special_pool::holds(address) {
         special_pool::free(address);

@@ -16,6 +16,7 @@ use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::irql::{self, InterruptsOff, Irql};
+use super::processor;
 
 /// The bare lock word: taken or not.
 struct LockWord(AtomicBool);
@@ -67,6 +68,9 @@ impl<T: ?Sized> SpinLock<T> {
     pub fn lock(&self) -> SpinLockGuard<'_, T> {
         let old = irql::require_dispatch((&raw const *self).addr());
         irql::set(Irql::DISPATCH);
+        if old < Irql::DISPATCH {
+            processor::kernel_raised(true);
+        }
         self.word.acquire();
         SpinLockGuard { lock: self, old }
     }
@@ -111,6 +115,9 @@ impl<T: ?Sized> DerefMut for SpinLockGuard<'_, T> {
 impl<T: ?Sized> Drop for SpinLockGuard<'_, T> {
     fn drop(&mut self) {
         self.lock.word.release();
+        if self.old < Irql::DISPATCH {
+            processor::kernel_raised(false);
+        }
         irql::lower(self.old);
     }
 }

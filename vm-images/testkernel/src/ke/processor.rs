@@ -6,7 +6,7 @@
 use core::cell::Cell;
 use core::mem::offset_of;
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use alloc::boxed::Box;
 
@@ -91,6 +91,8 @@ pub struct Processor {
     pub sleep: Sleep,
     /// Interrupts that nobody was connected for.
     pub unclaimed: AtomicU64,
+    /// The kernel itself raised to DISPATCH_LEVEL, for a lock of its own: see [`kernel_raised`].
+    kernel_raised: AtomicBool,
 }
 
 // SAFETY: what is not atomic or locked is `next` and `timers`, which are only touched under the dispatcher's
@@ -129,6 +131,7 @@ pub fn create(number: usize, apic_id: u32) -> &'static Processor {
         next_tick: AtomicU64::new(u64::MAX),
         sleep: Sleep::awake(),
         unclaimed: AtomicU64::new(0),
+        kernel_raised: AtomicBool::new(false),
     }));
     processor.kpcr.self_address = &raw const *processor;
     processor.kpcr.current_prcb = (&raw const processor.kpcr.mxcsr).cast();
@@ -179,6 +182,22 @@ pub fn current() -> &'static Processor {
 /// The number of the processor that runs this, also before [`enter`]: 0 then. For the bug check.
 pub fn current_number() -> usize {
     if x86_64::registers::model_specific::GsBase::read().is_null() { 0 } else { current().number() }
+}
+
+/// Notes that the kernel raised this processor's IRQL from below DISPATCH_LEVEL for a lock of its own, or is about to lower it
+/// again. Pageable memory may be touched meanwhile: the driver that called could have, and Windows' locks of that kind
+/// would not have raised.
+#[inline]
+pub fn kernel_raised(raised: bool) {
+    // Before the first processor has entered, nobody asks.
+    if COUNT.load(Ordering::Relaxed) > 0 {
+        current().kernel_raised.store(raised, Ordering::Relaxed);
+    }
+}
+
+/// Whether it was the kernel that raised this processor's IRQL.
+pub fn is_kernel_raised() -> bool {
+    current().kernel_raised.load(Ordering::Relaxed)
 }
 
 impl Processor {

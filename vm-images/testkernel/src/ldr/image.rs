@@ -71,6 +71,9 @@ impl Image {
             }
         };
         protect(&layout, &region);
+        if let Some(driver) = driver {
+            unload::image_is_ready(driver, &range, pageable(&layout, region.base()));
+        }
         modules::loaded(name, region.base(), u64::from(layout.size));
         Ok(Self { region, layout, name: name.to_string(), _stubs: stubs })
     }
@@ -139,6 +142,14 @@ fn bind(
     } else {
         Err(LoadError::MissingImports(missing))
     }
+}
+
+/// The sections that may be paged: those that are called so, as for Windows' loader.
+fn pageable(layout: &Layout, base: u64) -> impl Iterator<Item = Range<u64>> {
+    layout.sections.iter().filter(|section| section.name.starts_with("PAGE")).map(move |section| {
+        let start = base + u64::from(section.rva);
+        start..start + u64::from(section.size)
+    })
 }
 
 fn protect(layout: &Layout, region: &ImageRegion) {

@@ -8,6 +8,7 @@
 //! Whoever takes something away has to make every processor forget it before the frame is used again: see
 //! [`crate::ke::rendezvous`].
 
+use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use x86_64::structures::paging::PageTableFlags as Flags;
@@ -100,12 +101,12 @@ unsafe extern "C" {
 }
 
 /// The kernel's own code.
-pub fn kernel_text() -> core::ops::Range<u64> {
+pub fn kernel_text() -> Range<u64> {
     (&raw const __text_start).addr() as u64..(&raw const __text_end).addr() as u64
 }
 
 /// The kernel's whole image.
-pub fn kernel_image() -> core::ops::Range<u64> {
+pub fn kernel_image() -> Range<u64> {
     (&raw const __text_start).addr() as u64..(&raw const __data_end).addr() as u64
 }
 
@@ -149,13 +150,24 @@ pub fn physical(address: u64) -> Option<u64> {
         return Some(address - DIRECT_MAP_BASE);
     }
     let entry = entry(address);
-    (entry & 1 != 0).then_some((entry & ADDRESS_MASK) + address % PAGE_SIZE as u64)
+    let is_there = entry & 1 != 0 || absent(entry) == Some(Absent::Trimmed);
+    is_there.then_some((entry & ADDRESS_MASK) + address % PAGE_SIZE as u64)
 }
 
 /// The frame behind a page that was hidden.
 pub fn hidden_frame(address: u64) -> Option<Frame> {
     let entry = entry(address);
     (entry & 1 == 0 && entry & ADDRESS_MASK != 0).then(|| Frame::containing(entry & ADDRESS_MASK))
+}
+
+/// Makes a page reachable that is kept behind its entry as `absent`. Takes no lock; false where it is something else by now.
+pub fn restore(address: u64, absent: Absent) -> bool {
+    let Some(place) = find(address) else { return false };
+    let old = place.load(Ordering::Acquire);
+    let kept = old & !absent.bits() | Flags::PRESENT.bits();
+    old & 1 == 0
+        && self::absent(old) == Some(absent)
+        && place.compare_exchange(old, kept, Ordering::AcqRel, Ordering::Acquire).is_ok()
 }
 
 /// Takes the right to change the page tables.
@@ -205,12 +217,12 @@ impl Tables {
         Ok(())
     }
 
-    /// Takes `count` pages from `address` out of reach, with what is behind them and what may be done with them kept in
-    /// their entries. No processor remembers them when this returns.
-    pub fn hide(&mut self, address: u64, count: usize, absent: Absent) {
+    /// Takes the pages in these ranges out of reach, with what is behind them and what may be done with them kept in their
+    /// entries. No processor remembers them when this returns.
+    pub fn hide(&mut self, ranges: &[Range<u64>], absent: Absent) {
         rendezvous::with_others_parked(|| {
-            for page in 0..count {
-                if let Some(entry) = find(address + (page * PAGE_SIZE) as u64) {
+            for page in ranges.iter().flat_map(|range| range.clone().step_by(PAGE_SIZE)) {
+                if let Some(entry) = find(page) {
                     let old = entry.load(Ordering::Acquire);
                     if old & 1 != 0 {
                         entry.store(old & !Flags::PRESENT.bits() | absent.bits(), Ordering::Release);
@@ -270,11 +282,7 @@ impl Tables {
     }
 }
 
-fn map_kernel(
-    tables: &mut Tables,
-    section: core::ops::Range<u64>,
-    protection: Protection,
-) -> Result<(), OutOfMemory> {
+fn map_kernel(tables: &mut Tables, section: Range<u64>, protection: Protection) -> Result<(), OutOfMemory> {
     const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
     for address in section.step_by(PAGE_SIZE) {
         tables.map_physical(address, address - KERNEL_BASE, protection)?;

@@ -1,7 +1,7 @@
 //! Sections that may be paged, and routines found by name.
 //!
-//! Every section of a driver is resident from load to unload. To lock one is therefore to be right already, and
-//! what is left of these routines is to tell an address in a driver from one that is not.
+//! Every section of a driver is resident from load to unload, unless the Verifier forces IRQL checking: then what is locked
+//! here stays, and the rest comes and goes ([`force_irql`]).
 
 use squall_testkernel_pure::bugcheck::MEMORY_MANAGEMENT;
 
@@ -11,41 +11,50 @@ use crate::ldr::export::{self, Module, export};
 use crate::nt::{BOOLEAN, FALSE, PVOID, UNICODE_STRING};
 use crate::selftest::{check, kernel_test};
 
-use alloc::string::String;
+use crate::vf::force_irql;
 
-/// The base of the loaded image that holds `address`; anything else is a bug check.
-fn image_of(address: PVOID) -> PVOID {
+use alloc::string::String;
+use core::ops::Range;
+
+/// The loaded image that holds `address`; anything else is a bug check.
+fn image_of(address: PVOID) -> Range<u64> {
     match modules::lookup(address.addr() as u64) {
-        Some((module, _)) if !module.unloaded => core::ptr::with_exposed_provenance_mut(module.base as usize),
+        Some((module, _)) if !module.unloaded => module.base..module.base + module.size,
         _ => bugcheck(MEMORY_MANAGEMENT, [0x1234, address.addr() as u64, 0, 0]),
     }
 }
 
 export! {
-    /// *MmLockPagableDataSection function (wdm.h)*: the section's handle. It is resident anyway. For an address
-    /// in no image the system stops with 0x1A.
+    /// *MmLockPagableDataSection function (wdm.h)*: the section's handle: the address again. For one in no image the
+    /// system stops with 0x1A.
     pub unsafe extern "win64" fn MmLockPagableDataSection(address: PVOID) -> PVOID {
-        image_of(address)
+        image_of(address);
+        force_irql::lock_section(address.addr() as u64, true);
+        address
     }
 
     /// *MmLockPagableSectionByHandle function (ntddk.h)*.
     pub unsafe extern "win64" fn MmLockPagableSectionByHandle(handle: PVOID) {
         image_of(handle);
+        force_irql::lock_section(handle.addr() as u64, true);
     }
 
     /// *MmUnlockPagableImageSection function (wdm.h)*.
     pub unsafe extern "win64" fn MmUnlockPagableImageSection(handle: PVOID) {
         image_of(handle);
+        force_irql::lock_section(handle.addr() as u64, false);
     }
 
-    /// *MmPageEntireDriver function (wdm.h)*: the image's base. It may be paged from now on, and is not.
+    /// *MmPageEntireDriver function (wdm.h)*: the image's base. All of it may be paged from now on.
     pub unsafe extern "win64" fn MmPageEntireDriver(address: PVOID) -> PVOID {
-        image_of(address)
+        let image = image_of(address);
+        force_irql::page_entire(image.clone(), true);
+        core::ptr::with_exposed_provenance_mut(image.start as usize)
     }
 
-    /// *MmResetDriverPaging function (wdm.h)*: as its sections say again; they stay resident.
+    /// *MmResetDriverPaging function (wdm.h)*: as its sections say again.
     pub unsafe extern "win64" fn MmResetDriverPaging(address: PVOID) {
-        image_of(address);
+        force_irql::page_entire(image_of(address), false);
     }
 
     /// *MmGetSystemRoutineAddress function (wdm.h)*: of the kernel or the HAL; null where neither has it.

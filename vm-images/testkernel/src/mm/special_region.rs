@@ -48,7 +48,7 @@ pub fn take() -> Option<u64> {
 pub fn give_back(page: u64) {
     let frame = {
         let mut tables = paging::tables();
-        tables.hide(page, 1, Absent::Freed);
+        tables.hide(core::slice::from_ref(&(page..page + PAGE_SIZE as u64)), Absent::Freed);
         let frame = paging::hidden_frame(page);
         // Its tables exist: it was mapped.
         let _ = tables.mark(page, Absent::Freed);

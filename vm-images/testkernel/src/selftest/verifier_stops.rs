@@ -176,6 +176,39 @@ pub const STOPS: &[(&str, fn())] = &[
         victim.call("ExDeleteResourceLite", &[victim.data()]);
         victim.call("ExDeleteResourceLite", &[victim.data()]);
     }),
+    ("verifier-pageable-code", || {
+        let victim = victim(FORCE_IRQL);
+        victim.call("KeRaiseIrqlToDpcLevel", &[]);
+        victim.call_pageable();
+    }),
+    ("verifier-pageable-isr", || {
+        let victim = victim(FORCE_IRQL);
+        victim.call_pageable();
+        let vector = crate::hal::interrupt::vector_of_isa_line(10).unwrap_or(0);
+        let (level, routine) = (usize::from(vector >> 4), victim.pageable() as usize);
+        // IoConnectInterrupt(object, routine, context, lock, vector, irql, synchronize, mode, ...), latched.
+        let place = victim.data();
+        victim.call("IoConnectInterrupt", &[place, routine, 0, 0, vector.into(), level, level, 1, 0, 1, 0]);
+        crate::hal::apic::interrupt_self(vector);
+    }),
+    ("verifier-paged-pool-at-dispatch", || {
+        let victim = victim(FORCE_IRQL);
+        let block = victim.call("ExAllocatePoolWithTag", &[1, 64, 7]);
+        victim.write(block, 5);
+        victim.call("KfRaiseIrql", &[2]);
+        victim.read(block);
+    }),
+    ("verifier-kernel-touches-paged-pool", || {
+        let victim = victim(FORCE_IRQL);
+        let block = victim.call("ExAllocatePoolWithTag", &[1, 64, 7]);
+        victim.call("KfRaiseIrql", &[2]);
+        victim.call("RtlCompareMemory", &[block, victim.data(), 8]);
+    }),
+    ("verifier-kernel-touches-pageable-section", || {
+        let victim = victim(FORCE_IRQL);
+        victim.call("KfRaiseIrql", &[2]);
+        victim.call("RtlCompareMemory", &[victim.pageable() as usize, victim.data(), 1]);
+    }),
     ("plain-work-item-queued-twice", || {
         let victim = victim(0);
         occupy_workers();
@@ -199,6 +232,7 @@ pub const STOPS: &[(&str, fn())] = &[
     }),
 ];
 
+const FORCE_IRQL: u32 = Class::ForceIrql as u32;
 const MISCELLANEOUS: u32 = Class::Miscellaneous as u32;
 /// As `LARGE_INTEGER`: relative.
 const SECOND_FROM_NOW: usize = -10_000_000_i64 as usize;

@@ -14,30 +14,37 @@ use crate::vf::unload;
 use crate::vf::verified::{self, Verified};
 
 const NAME: &str = "victim.sys";
-/// One page each: headers, code, data, pageable code.
+/// One page each: headers, code, data, code in a pageable section.
 const SIZE: usize = 0x4000;
 const CODE: usize = 0x1000;
 const DATA: usize = 0x2000;
 const PAGEABLE: usize = 0x3000;
 /// Bytes from one routine to the next.
-const STRIDE: usize = 64;
+const STRIDE: usize = 128;
 
-/// `extern "win64" fn(routine, a, b, c, d, e, f)`: calls it with the six arguments.
+/// `extern "win64" fn(routine, *arguments)`: calls it with [`ARGUMENTS`] words from there.
 const CALL: &[u8] = &[
-    0x48, 0x83, 0xEC, 0x38, // sub rsp, 56
-    0x48, 0x8B, 0x84, 0x24, 0x68, 0, 0, 0, // mov rax, [rsp + 0x68]
-    0x48, 0x89, 0x44, 0x24, 0x20, // mov [rsp + 0x20], rax
-    0x48, 0x8B, 0x84, 0x24, 0x70, 0, 0, 0, // mov rax, [rsp + 0x70]
-    0x48, 0x89, 0x44, 0x24, 0x28, // mov [rsp + 0x28], rax
+    0x56, // push rsi
+    0x57, // push rdi
+    0x48, 0x83, 0xEC, 0x68, // sub rsp, 104
     0x48, 0x89, 0xC8, // mov rax, rcx
-    0x48, 0x89, 0xD1, // mov rcx, rdx
-    0x4C, 0x89, 0xC2, // mov rdx, r8
-    0x4D, 0x89, 0xC8, // mov r8, r9
-    0x4C, 0x8B, 0x4C, 0x24, 0x60, // mov r9, [rsp + 0x60]
+    0x49, 0x89, 0xD2, // mov r10, rdx
+    0x48, 0x8D, 0x72, 0x20, // lea rsi, [rdx + 32]: the fifth and on
+    0x48, 0x8D, 0x7C, 0x24, 0x20, // lea rdi, [rsp + 32]
+    0xB9, 0x07, 0, 0, 0, // mov ecx, 7
+    0xF3, 0x48, 0xA5, // rep movsq
+    0x49, 0x8B, 0x0A, // mov rcx, [r10]
+    0x49, 0x8B, 0x52, 0x08, // mov rdx, [r10 + 8]
+    0x4D, 0x8B, 0x42, 0x10, // mov r8, [r10 + 16]
+    0x4D, 0x8B, 0x4A, 0x18, // mov r9, [r10 + 24]
     0xFF, 0xD0, // call rax
-    0x48, 0x83, 0xC4, 0x38, // add rsp, 56
+    0x48, 0x83, 0xC4, 0x68, // add rsp, 104
+    0x5F, // pop rdi
+    0x5E, // pop rsi
     0xC3, // ret
 ];
+/// The most that [`CALL`] passes on.
+const ARGUMENTS: usize = 11;
 /// `extern "win64" fn(address) -> u8`: reads a byte.
 const READ: &[u8] = &[0x8A, 0x01, 0xC3];
 /// `extern "win64" fn(address, u8)`: writes a byte.
@@ -45,7 +52,7 @@ const WRITE: &[u8] = &[0x88, 0x11, 0xC3];
 /// A routine that returns at once, as a DPC's or a work item's may.
 const NOTHING: &[u8] = &[0xC3];
 
-type Call = unsafe extern "win64" fn(usize, usize, usize, usize, usize, usize, usize) -> usize;
+type Call = unsafe extern "win64" fn(usize, *const usize) -> usize;
 
 /// The driver, loaded.
 pub struct Victim {
@@ -74,6 +81,10 @@ impl Victim {
         }
         image.protect(CODE, 1, Protection::ReadExecute);
         image.protect(PAGEABLE, 1, Protection::ReadExecute);
+        if let Some(driver) = driver {
+            let start = range.start + PAGEABLE as u64;
+            unload::image_is_ready(driver, &range, core::iter::once(start..range.end));
+        }
         modules::loaded(NAME, range.start, SIZE as u64);
         Self { image, driver }
     }
@@ -92,12 +103,23 @@ impl Victim {
         self.routine(3)
     }
 
+    /// A routine that does nothing, alone in a pageable section.
+    pub fn pageable(&self) -> u64 {
+        self.image.base() + PAGEABLE as u64
+    }
+
+    /// Calls [`Self::pageable`].
+    pub fn call_pageable(&self) {
+        // SAFETY: the routine is in the image; whether it is in memory is the test's affair.
+        unsafe { core::mem::transmute::<u64, unsafe extern "win64" fn()>(self.pageable())() }
+    }
+
     /// A page of its own, for global data.
     pub fn data(&self) -> usize {
         self.image.base() as usize + DATA
     }
 
-    /// Calls the export `name` as its import does, with up to six arguments.
+    /// Calls the export `name` as its import does, with up to [`ARGUMENTS`] arguments, and as many zeros as are missing.
     pub fn call(&self, name: &str, arguments: &[usize]) -> usize {
         let Some(export) =
             export::lookup(Module::Ntoskrnl, name).map(|export| export.address().expose_provenance())
@@ -105,12 +127,12 @@ impl Victim {
             kernel_fault(format_args!("no export {name}"), line!())
         };
         let target = self.driver.map_or(export, |driver| driver.bound(name, export));
-        let word = |index: usize| arguments.get(index).copied().unwrap_or(0);
-        // SAFETY: the routine is in the image, and passes the arguments on to an export that takes no more.
-        unsafe {
-            let call = core::mem::transmute::<u64, Call>(self.routine(0));
-            call(target, word(0), word(1), word(2), word(3), word(4), word(5))
+        let mut words = [0; ARGUMENTS];
+        for (word, argument) in words.iter_mut().zip(arguments) {
+            *word = *argument;
         }
+        // SAFETY: the routine is in the image, and passes the arguments on to an export that takes no more.
+        unsafe { core::mem::transmute::<u64, Call>(self.routine(0))(target, words.as_ptr()) }
     }
 
     /// Reads a byte.

@@ -86,6 +86,7 @@ pub const ORDER: [Class; 13] = [
 #[rustfmt::skip]
 pub const SUPPORTED: &[Class] = &[
     Class::SpecialPool,
+    Class::ForceIrql,
     Class::PoolTracking,
     Class::Io,
     Class::Miscellaneous,

@@ -19,6 +19,7 @@
 //! | `common-buffer-left` | a common buffer of a DMA adapter |
 //! | `map-registers-left`, `scatter-gather-list-left` | a DMA transfer that was not ended |
 //! | `dma-adapter-left` | a DMA adapter |
+//! | `deleted-device-touched` | nothing: a deleted device's object or extension was read or written |
 //! | `resource-claim-left` | ports, memory or lines that IoReportResourceForDetection claimed |
 //!
 //! Windows without its Verifier notices none of them by itself, and says so of the pool only with it; each finding is
@@ -37,8 +38,9 @@ use crate::ex::pool;
 use crate::io::driver::Loaded;
 use crate::io::{device, dma, file, resource, unload};
 use crate::ke::{interrupt, timer};
-use crate::nt::{DRIVER_OBJECT, FILE_OBJECT};
+use crate::nt::{DEVICE_OBJECT, DRIVER_OBJECT, FILE_OBJECT};
 use crate::ob::names;
+use crate::vf::deleted_devices::{self, Access};
 
 /// The most findings of one kind; a driver that leaks a thousand blocks needs no thousand lines.
 const MAX_OF_A_KIND: usize = 32;
@@ -77,6 +79,7 @@ pub fn left_behind(driver: &Loaded) -> Vec<Finding> {
         found(held.kind, Vec::from([(held.object, held.detail)]));
     }
     found("resource-claim-left", claims(driver));
+    found("deleted-device-touched", deleted(driver));
     findings
 }
 
@@ -147,6 +150,21 @@ fn allocations(driver: &Loaded, kind: Kind) -> Vec<(String, String)> {
         (format!("0x{:x}", block.address), detail)
     };
     pool::allocated_by(&driver.range).iter().filter(|block| block.kind == kind).map(describe).collect()
+}
+
+fn deleted(driver: &Loaded) -> Vec<(String, String)> {
+    let describe = |access: Access| {
+        let extension = (size_of::<DEVICE_OBJECT>() as u64..).contains(&access.offset);
+        let part = if extension { "extension" } else { "object" };
+        let by = match access.by.checked_sub(driver.range.start) {
+            Some(offset) if driver.range.contains(&access.by) => format!("{}+0x{offset:x}", driver.name),
+            _ => format!("0x{:x}", access.by),
+        };
+        let detail =
+            format!("its {part} was touched, at offset 0x{:x}, by {by} after IoDeleteDevice", access.offset);
+        (format!("device 0x{:x}", access.device), detail)
+    };
+    deleted_devices::accesses(&driver.range).into_iter().map(describe).collect()
 }
 
 fn claims(driver: &Loaded) -> Vec<(String, String)> {

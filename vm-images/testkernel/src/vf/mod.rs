@@ -17,18 +17,24 @@
 //! - [`irql_rules`]: at which IRQLs routines may be called;
 //! - [`rehearsal`]: drivers that the kernel's own tests play;
 //! - [`census`] and [`freed_memory`]: what is still active in memory that goes;
+//! - [`force_irql`]: pageable memory is not there at raised IRQL;
+//! - [`deleted_devices`]: device objects that were deleted, and who still touches them;
+//! - [`page_fault`]: page faults that the Verifier resolves;
 //! - [`unload`]: the hooks on an image's way in and out;
 //! - [`findings`]: what was left behind that real Windows would not have noticed, for every driver, verified or not.
 
 pub mod census;
 pub mod classes;
+pub mod deleted_devices;
 pub mod dispatch;
 pub mod findings;
+pub mod force_irql;
 pub mod freed_memory;
 mod io_rules;
 mod io_selftest;
 mod irql_checks;
 mod irql_rules;
+pub mod page_fault;
 mod pool_rules;
 mod pool_tracking;
 mod rehearsal;

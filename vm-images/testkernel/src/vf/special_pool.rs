@@ -21,7 +21,7 @@ use squall_testkernel_pure::special_page::{self, Corruption, PAGE};
 
 use super::classes::Class;
 use super::stops::stop;
-use super::verified;
+use super::{force_irql, verified};
 use crate::ex::pool::Known;
 use crate::ke::lock::SpinLock;
 use crate::mm::special_region;
@@ -48,8 +48,13 @@ pub fn holds(address: usize) -> bool {
 
 /// Allocates a block for a driver that is verified for this; none where it is not, or does not fit.
 pub fn allocate(terms: Terms) -> Option<NonNull<u8>> {
-    let covered = verified::at(terms.caller).is_some_and(|driver| driver.is_for(Class::SpecialPool));
-    if !covered || terms.size >= PAGE {
+    let driver = verified::at(terms.caller)?;
+    if terms.paged {
+        force_irql::paged_in();
+    }
+    // Paged pool is to be taken away block by block where that is forced.
+    let paged = terms.paged && driver.is_for(Class::ForceIrql);
+    if !(paged || driver.is_for(Class::SpecialPool)) || terms.size >= PAGE {
         return None;
     }
     let taken = take(terms);

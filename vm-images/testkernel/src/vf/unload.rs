@@ -1,7 +1,8 @@
 //! The hooks on an image's way in and out, for what no call can tell the Verifier.
 
 use super::classes::Class;
-use super::{freed_memory, pool_tracking, verified};
+use super::verified::{self, Verified};
+use super::{force_irql, freed_memory, pool_tracking};
 use crate::io::driver::Loaded;
 use squall_testkernel_pure::agent::answers::Finding;
 
@@ -28,7 +29,13 @@ pub fn before_image_goes(range: &Range<u64>) {
 /// The image in `range` is gone.
 pub fn image_is_gone(range: &Range<u64>) {
     verified::end_load(range.start);
+    force_irql::image_is_gone(range.start);
     freed_memory::forget_image(range);
+}
+
+/// The image of a verified driver is laid out; these of its sections may be paged.
+pub fn image_is_ready(driver: &Verified, range: &Range<u64>, pageable: impl Iterator<Item = Range<u64>>) {
+    force_irql::image_is_ready(driver, range.start, pageable);
 }
 
 /// A device, extension and all, is about to go; its driver's image begins at `image`.

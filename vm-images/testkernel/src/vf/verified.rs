@@ -137,6 +137,14 @@ impl Verified {
         })
     }
 
+    /// Where its images are.
+    pub fn images(&self) -> impl Iterator<Item = Range<u64>> {
+        self.images.iter().filter_map(|(start, end)| {
+            let start = start.load(Ordering::Acquire);
+            (start != 0).then(|| start..end.load(Ordering::Acquire))
+        })
+    }
+
     /// What its imports of the routine `name` lead to, which is at `address`.
     pub fn bound(&self, name: &str, address: usize) -> usize {
         self.thunks.first(name, self.flags.load(Ordering::Acquire)).unwrap_or(address)
