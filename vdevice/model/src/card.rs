@@ -38,6 +38,9 @@ pub struct Card {
     outstanding: bool,
     #[serde(skip)]
     line_change: Option<LineChange>,
+    // When something is due next, as the last call left it: `u64::MAX` for never; `None` where it must be worked out.
+    #[serde(skip)]
+    due: Option<u64>,
 
     // The bench's side, which a reset leaves alone.
     #[serde(deserialize_with = "saved::storm")]
@@ -64,6 +67,7 @@ impl Card {
             line: false,
             outstanding: false,
             line_change: None,
+            due: None,
             storm: [const { None }; MAX_SCHEDULES],
             faults: Faults::default(),
             statistics: Statistics::default(),
@@ -82,7 +86,7 @@ impl Card {
         journal: Journal<'_>,
     ) -> Result<(u32, Effects), Refused> {
         let access = self.admit(offset, size, 0, journal)?;
-        self.reach(now, journal);
+        self.catch_up(now, journal);
         self.statistics.reads += 1;
         if self.faults.removed {
             let value = access.extract(u32::MAX);
@@ -104,12 +108,20 @@ impl Card {
             self.statistics.misbehaviour.stale_reads += 1;
             self.tell(Kind::Stale, u64::from(held), journal);
         }
-        if self.faults.posted.as_ref().is_some_and(|posted| posted.spec.read_flushes) {
+        let flushes = self.faults.posted.as_ref().is_some_and(|posted| posted.spec.read_flushes);
+        if flushes {
             self.disable_late(journal);
         }
-        self.observe(Direction::Read, access, value, now);
-        self.reach(now, journal);
-        Ok((value, self.effects(now)))
+        let triggers = self.observe(Direction::Read, access, value, now);
+        // Most reads change nothing that is due.
+        if let Some(due) = self.due
+            && !flushes
+            && !triggers
+        {
+            self.follow(now);
+            return Ok((value, Effects { line: self.line_change.take(), deadline: known(due) }));
+        }
+        Ok((value, self.settle(now, journal)))
     }
 
     /// A processor writes the low `size` bytes of `value` at `offset`.
@@ -125,7 +137,7 @@ impl Card {
         journal: Journal<'_>,
     ) -> Result<Effects, Refused> {
         let access = self.admit(offset, size, value, journal)?;
-        self.reach(now, journal);
+        self.catch_up(now, journal);
         let value = access.extract(access.place(value as u32));
         self.statistics.writes += 1;
         self.tell_access(Kind::Write, access, value, journal);
@@ -139,8 +151,7 @@ impl Card {
             _ => {}
         }
         self.observe(Direction::Write, access, value, now);
-        self.reach(now, journal);
-        Ok(self.effects(now))
+        Ok(self.settle(now, journal))
     }
 
     /// Virtual time has reached `now`. Called too early, it changes nothing.
@@ -225,11 +236,13 @@ impl Card {
         self.tell(Kind::Vanished, 0, journal);
     }
 
-    /// The storm sees an access.
-    fn observe(&mut self, direction: Direction, access: Access, value: u32, now: u64) {
+    /// The storm sees an access. Whether one of its schedules has waited for it.
+    fn observe(&mut self, direction: Direction, access: Access, value: u32, now: u64) -> bool {
+        let mut triggers = false;
         for running in self.storm.iter_mut().flatten() {
-            running.accessed(direction, access, value, now);
+            triggers |= running.accessed(direction, access, value, now);
         }
+        triggers
     }
 
     fn write_control(&mut self, access: Access, value: u32, now: u64, journal: Journal<'_>) {
@@ -365,8 +378,28 @@ impl Card {
 
     /// The end of every call: what the emulator is to do.
     fn effects(&mut self, now: u64) -> Effects {
+        let deadline = self.deadline();
+        self.ending(deadline, now)
+    }
+
+    /// Does what the call has made due, and ends it.
+    fn settle(&mut self, now: u64, journal: Journal<'_>) -> Effects {
+        let deadline = self.reach(now, journal);
+        self.ending(deadline, now)
+    }
+
+    fn ending(&mut self, deadline: Option<u64>, now: u64) -> Effects {
         self.follow(now);
-        Effects { line: self.line_change.take(), deadline: self.deadline() }
+        self.due = Some(deadline.unwrap_or(u64::MAX));
+        Effects { line: self.line_change.take(), deadline }
+    }
+
+    /// Does what has become due since the last call, at the beginning of the next.
+    fn catch_up(&mut self, now: u64, journal: Journal<'_>) {
+        if self.due.is_none_or(|due| due <= now) {
+            self.due = None;
+            self.reach(now, journal);
+        }
     }
 
     /// The register that answers late may have changed, at `now`.
@@ -386,6 +419,10 @@ impl Card {
         let (offset, size) = (u32::from(access.offset()), access.size());
         journal(Event { kind, offset, size, value: u64::from(value), level: self.line });
     }
+}
+
+fn known(due: u64) -> Option<u64> {
+    (due != u64::MAX).then_some(due)
 }
 
 #[cfg(test)]

@@ -107,13 +107,15 @@ impl Running {
         }
     }
 
-    /// The guest has accessed a register.
-    pub(crate) fn accessed(&mut self, direction: Direction, access: Access, value: u32, now: u64) {
+    /// The guest has accessed a register. Whether that was what the schedule waits for.
+    pub(crate) fn accessed(&mut self, direction: Direction, access: Access, value: u32, now: u64) -> bool {
         if let (Wait::Access, Pace::Access { trigger, delay_ns }) = (self.wait, self.schedule.pace)
             && trigger.matches(direction, access, value)
         {
             self.wait = self.burst_at(now.saturating_add(delay_ns));
+            return true;
         }
+        false
     }
 
     /// Interrupts pass again. A sample that was suppressed has asserted the line just now, and will be

@@ -131,13 +131,15 @@ impl Card {
         self.effects(now)
     }
 
-    /// Does what has become due by `now`, in the order of its time.
-    pub(super) fn reach(&mut self, now: u64, journal: Journal<'_>) {
+    /// Does what has become due by `now`, in the order of its time. Returns when something is due next.
+    pub(super) fn reach(&mut self, now: u64, journal: Journal<'_>) -> Option<u64> {
         // The end of time is where what does not come is put.
         let now = now.min(u64::MAX - 1);
-        while let Some((due, alarm)) = self.next_alarm()
-            && due <= now
-        {
+        loop {
+            let (due, alarm) = self.next_alarm()?;
+            if due > now {
+                return Some(due);
+            }
             match alarm {
                 Alarm::Disable => self.disable_late(journal),
                 Alarm::Pulse => self.pulse(now, journal),
@@ -154,12 +156,24 @@ impl Card {
     /// What is due next, and when. Of what is due at once, the clearing of `IRQ_ENABLE` comes first, then the
     /// spurious interrupt, then the schedules in their order.
     fn next_alarm(&self) -> Option<(u64, Alarm)> {
-        let disable = self.faults.disable_due().map(|due| (due, Alarm::Disable));
-        let pulse = self.faults.pulses.as_ref().map(|pulses| (pulses.due(), Alarm::Pulse));
-        let schedules = self.storm.iter().enumerate();
-        let samples =
-            schedules.filter_map(|(number, running)| Some((running.as_ref()?.due()?, Alarm::Sample(number))));
-        disable.into_iter().chain(pulse).chain(samples).min_by_key(|(due, _)| *due)
+        // Written out, as every access of the guest's asks.
+        let mut next = self.faults.disable_due().map(|due| (due, Alarm::Disable));
+        let mut offer = |due: Option<u64>, alarm: Alarm| {
+            if let Some(due) = due
+                && next.is_none_or(|(earliest, _)| due < earliest)
+            {
+                next = Some((due, alarm));
+            }
+        };
+        if let Some(pulses) = &self.faults.pulses {
+            offer(Some(pulses.due()), Alarm::Pulse);
+        }
+        for (number, running) in self.storm.iter().enumerate() {
+            if let Some(running) = running {
+                offer(running.due(), Alarm::Sample(number));
+            }
+        }
+        next
     }
 
     fn pulse(&mut self, now: u64, journal: Journal<'_>) {
