@@ -73,9 +73,83 @@ pub fn translate_line(line: u32) -> Option<(u8, u8)> {
     Some((irql_of_vector(vector), vector))
 }
 
+/// What a device would take: a range somewhere, or one of several lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// Ports.
+    Ports(Span),
+    /// Memory.
+    Memory(Span),
+    /// A line from the first to the second.
+    Line(u32, u32),
+}
+
+/// A range of `length` at a multiple of `align`, from `first` to `last`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// How many.
+    pub length: u32,
+    /// 0 and 1: anywhere.
+    pub align: u32,
+    /// The lowest address that may be in it.
+    pub first: u64,
+    /// The highest.
+    pub last: u64,
+}
+
+/// The most places that are tried for one wish.
+const MAX_TRIES: usize = 1 << 16;
+
+impl Wish {
+    /// The first place for it that is free.
+    pub fn place(&self, shared: bool, is_free: impl Fn(&Claim) -> bool) -> Option<Claim> {
+        let claim = |resource| Claim { resource, shared };
+        let spans = |span: Span| {
+            let align = u64::from(span.align.max(1));
+            let first = span.first.checked_next_multiple_of(align);
+            let starts = core::iter::successors(first, move |start| start.checked_add(align));
+            let last = span.last;
+            let length = u64::from(span.length);
+            starts
+                .take_while(move |start| {
+                    length > 0 && start.checked_add(length - 1).is_some_and(|end| end <= last)
+                })
+                .take(MAX_TRIES)
+        };
+        match *self {
+            Self::Ports(span) => {
+                spans(span).map(|start| claim(Resource::Ports { start, length: span.length })).find(is_free)
+            }
+            Self::Memory(span) => {
+                spans(span).map(|start| claim(Resource::Memory { start, length: span.length })).find(is_free)
+            }
+            Self::Line(first, last) => {
+                (first..=last).take(MAX_TRIES).map(|line| claim(Resource::Line(line))).find(is_free)
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wish_gets_the_first_place_that_is_free() {
+        let span = Span { length: 16, align: 16, first: 0x2F8, last: 0x33F };
+        let taken = ports(0x300, 1);
+        let is_free = |claim: &Claim| !claim.conflicts_with(&taken);
+        let placed = Wish::Ports(span).place(false, is_free).map(|claim| claim.resource);
+        assert_eq!(placed, Some(Resource::Ports { start: 0x310, length: 16 }));
+        assert_eq!(Wish::Ports(Span { last: 0x31E, ..span }).place(false, is_free), None);
+        assert_eq!(Wish::Ports(Span { length: 0, ..span }).place(false, is_free), None);
+        let whole = Span { length: u32::MAX, align: 0, first: 1, last: u64::MAX };
+        assert!(Wish::Memory(whole).place(false, |_| true).is_some());
+        assert_eq!(Wish::Memory(whole).place(false, |_| false), None, "and it ends");
+        let line = Wish::Line(3, 7).place(true, |claim| claim.resource == Resource::Line(5));
+        assert_eq!(line, Some(Claim { resource: Resource::Line(5), shared: true }));
+        assert_eq!(Wish::Line(7, 3).place(true, |_| true), None);
+    }
 
     #[test]
     fn overlapping_ranges_conflict() {

@@ -125,15 +125,16 @@ fn compatible_ids(function: &Function) -> [alloc::string::String; 3] {
     ]
 }
 
-/// Adds a function to the tree; gives its physical device object.
-fn add(function: &Function, at_best: Interrupts) -> Result<*mut DEVICE_OBJECT, NTSTATUS> {
+/// Adds a function to the tree; gives its physical device object. Only one that is claimed keeps others from its
+/// resources: any other is there for a driver that asks with HalAssignSlotResources.
+fn add(function: &Function, wanted: Option<Interrupts>) -> Result<*mut DEVICE_OBJECT, NTSTATUS> {
     let mut resources = Resources::default();
     for bar in function.bars.iter().flatten() {
         if let Some(start) = bar.start {
             resources.range(bar.space, start, bar.length);
         }
     }
-    resources.interrupts(function, at_best);
+    resources.interrupts(function, wanted.unwrap_or(Interrupts::Line));
     let Resources { raw, translated, claims } = resources;
     let description = Description {
         bus_type: INTERFACE_TYPE_PCI_BUS,
@@ -148,7 +149,7 @@ fn add(function: &Function, at_best: Interrupts) -> Result<*mut DEVICE_OBJECT, N
     let pdo = pnp::add(DRIVER, Vec::new(), claims.clone(), description)?;
     // SAFETY: the device was just made, and its driver is never unloaded.
     let driver = unsafe { (*pdo).DriverObject };
-    if !resource::claim(driver.addr(), pdo.addr(), claims) {
+    if wanted.is_some() && !resource::claim(driver.addr(), pdo.addr(), claims, None) {
         println!("pci: {:?} has resources that the system uses", function.address);
     }
     Ok(pdo)
@@ -162,7 +163,7 @@ pub fn enumerate(
     let mut claimed = Vec::new();
     for function in pci::functions() {
         let at_best = wanted(function);
-        let pdo = add(function, at_best.unwrap_or(Interrupts::Line))?;
+        let pdo = add(function, at_best)?;
         claimed.extend(at_best.map(|_| (function, pdo)));
     }
     Ok(claimed)

@@ -133,7 +133,7 @@ fn report(
     if let Some(pdo) = known(&name, &claims) {
         return Ok(core::ptr::with_exposed_provenance_mut(pdo));
     }
-    if !already_claimed && !resource::claim(driver.addr(), 0, claims.clone()) {
+    if !already_claimed && !resource::claim(driver.addr(), 0, claims.clone(), None) {
         return Err(STATUS_CONFLICTING_ADDRESSES);
     }
     let description = Description {
@@ -151,7 +151,7 @@ fn report(
 const ROOT: &str = "PnpManager";
 
 /// What the processor sees of an ISA device's resource.
-fn translated(listed: &Listed) -> CM_PARTIAL_RESOURCE_DESCRIPTOR {
+pub fn translated(listed: &Listed) -> CM_PARTIAL_RESOURCE_DESCRIPTOR {
     let CM_PARTIAL_RESOURCE_DESCRIPTOR { ShareDisposition: share, Flags: flags, .. } = listed.raw;
     match listed.claim.resource {
         Resource::Line(line) => match translate_line(line) {
