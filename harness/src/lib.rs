@@ -36,6 +36,7 @@ pub mod series;
 pub mod session;
 pub mod snapshot;
 pub mod storm;
+pub mod stress;
 pub mod symbols;
 pub mod toolbox;
 pub mod trace;

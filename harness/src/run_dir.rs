@@ -5,7 +5,7 @@
 
 use std::{
     fs,
-    io::{self, Write},
+    io::{self, Read, Seek, Write},
     path::{Path, PathBuf},
 };
 
@@ -22,6 +22,8 @@ pub const QEMU_ARGS: &str = "qemu.args";
 pub const QEMU_LOG: &str = "qemu.log";
 /// The guest's crash records.
 pub const CRASH: &str = "crash.jsonl";
+/// What the guest and its drivers print.
+pub const CONSOLE: &str = "console.log";
 /// The device's recorder.
 pub const FLIGHT: &str = "flight.bin";
 /// The guest's memory after a crash or a hang, where it was asked for.
@@ -98,6 +100,16 @@ impl RunDir {
     /// Where a file of it is.
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
+    }
+
+    /// The last bytes of a file of it, at most so many.
+    pub(crate) fn tail(&self, name: &str, most: u64) -> io::Result<Vec<u8>> {
+        let mut file = fs::File::open(self.file(name))?;
+        let length = file.metadata()?.len();
+        file.seek(io::SeekFrom::Start(length.saturating_sub(most)))?;
+        let mut bytes = Vec::new();
+        file.take(most).read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 
     /// Writes a document whole.

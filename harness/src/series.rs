@@ -24,6 +24,7 @@ use std::{
 };
 
 use crate::{
+    agent::Memory,
     evidence::{Event, Recorder},
     image::DriverImage,
     profile::GuestProfile,
@@ -260,6 +261,18 @@ impl Series {
         } else {
             self.standing = Some(standing);
         }
+    }
+
+    /// What is in use in the guest between two runs; nothing where there is no guest that can be asked.
+    pub async fn memory(&mut self) -> Option<Memory> {
+        let standing = self.standing.as_mut().filter(|standing| standing.well)?;
+        standing.session.qmp.cont().await.ok()?;
+        let memory =
+            tokio::time::timeout(self.base.deadlines.answer(), standing.session.agent.memory()).await;
+        standing.session.qmp.stop().await.ok()?;
+        let memory = memory.ok().and_then(Result::ok);
+        standing.well = memory.is_some();
+        memory
     }
 
     /// Ends the machine; gives where the evidence is.

@@ -111,7 +111,7 @@ pub struct Outcomes {
     pub evidence: Option<PathBuf>,
 }
 
-fn display<S: Serializer>(value: &Bus, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn display<S: Serializer>(value: &Bus, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
 }
 
@@ -119,7 +119,7 @@ fn displays<S: Serializer>(values: &[Expectation], serializer: S) -> Result<S::O
     serializer.collect_seq(values.iter().map(Expectation::to_string))
 }
 
-fn milliseconds<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn milliseconds<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u128(value.as_millis())
 }
 

@@ -249,6 +249,9 @@ pub struct Subject {
     pub name: String,
     /// The defect that it was asked to show.
     pub defect: Option<String>,
+    /// The interrupts that it served as it says itself, where it says so.
+    #[serde(default)]
+    pub interrupts: Option<u64>,
     /// Where its image lay in the guest, where that was seen.
     #[serde(default)]
     pub base: Option<Hex>,

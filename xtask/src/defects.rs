@@ -78,15 +78,12 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     let (qemu, device_library) = (builder.qemu(args.qemu.as_deref())?, builder.device_library()?);
     let kernel = builder.kernel()?;
     let runs = args.runs.clone().unwrap_or_else(|| builder.root.join(RUNS));
+    let parts = Parts { qemu, kernel, device_library, symbols: None, runs };
     let subject = |image| {
         let Driver { image, symbols } = builder.driver(image)?;
         let mut scenario = scenario.clone();
         (scenario.driver.image, scenario.driver.device) = (image, Some(BUILT_DEVICE.to_owned()));
-        let (qemu, kernel, device_library) = (qemu.clone(), kernel.clone(), device_library.clone());
-        Ok::<_, Failure>((
-            scenario,
-            Parts { qemu, kernel, device_library, symbols: Some(symbols), runs: runs.clone() },
-        ))
+        Ok::<_, Failure>((scenario, Parts { symbols: Some(symbols), ..parts.clone() }))
     };
     let budget = Budget { defect: args.iterations, right: args.right };
     let machines = args.machines.unwrap_or_else(host_processors);
@@ -141,7 +138,8 @@ impl Args {
     }
 }
 
-fn host_processors() -> usize {
+/// The host's processors.
+pub(crate) fn host_processors() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 

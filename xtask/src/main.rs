@@ -11,6 +11,7 @@ mod e2e;
 mod failure;
 mod progress;
 mod setup;
+mod stress;
 mod test;
 mod trace;
 
@@ -28,6 +29,8 @@ enum Verb {
     E2e(Box<e2e::Args>),
     /// Tries every wrong Unload of the catalogue, and the right one
     Defects(defects::Args),
+    /// Loads, storms and unloads the driver over and over
+    Stress(stress::Args),
     /// Runs every check of the repository, on the host and in guests
     Test(test::Args),
     /// Fetches everything that is needed and not here
@@ -43,13 +46,14 @@ enum Verb {
 }
 
 /// Verbs that the design names and nobody has built yet.
-const PLANNED: [&str; 5] = ["sweep", "replay", "stress", "image", "report"];
+const PLANNED: [&str; 4] = ["sweep", "replay", "image", "report"];
 
 impl Verb {
     fn run(self) -> Result<ExitCode, Failure> {
         match self {
             Self::E2e(args) => e2e::run(*args),
             Self::Defects(args) => defects::run(args),
+            Self::Stress(args) => stress::run(args),
             Self::Test(args) => test::run(&args),
             Self::Setup(args) => Ok(setup::run(args)?),
             Self::Doctor(args) => Ok(doctor::run(args)?),
@@ -59,7 +63,7 @@ impl Verb {
                 let verb = words.first().map_or("", String::as_str);
                 let what = if PLANNED.contains(&verb) { "is not built yet" } else { "is no verb" };
                 Err(Failure::usage(format!(
-                    "{verb:?} {what}; this build has e2e, defects, test, trace, bench, setup and doctor"
+                    "{verb:?} {what}; this build has e2e, defects, stress, test, trace, bench, setup and doctor"
                 )))
             }
         }

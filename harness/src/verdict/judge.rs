@@ -13,9 +13,12 @@ use crate::{
     hex::{Hex, Status},
     profile::GuestProfile,
     qmp::MachineEnd,
-    run_dir::RunDir,
+    run_dir::{CONSOLE, RunDir},
     scenario::Scenario,
 };
+
+/// How much of a guest's console is looked through for a driver's last words.
+const LAST_WORDS: u64 = 64 << 10;
 
 /// Everything that a verdict is computed from.
 pub(super) struct Case<'a> {
@@ -71,6 +74,7 @@ impl Case<'_> {
                 image: self.scenario.driver.image.clone(),
                 name: name.unwrap_or_default(),
                 defect: self.scenario.driver.defect.clone(),
+                interrupts: self.served(),
                 base: place.map(|(base, _)| base),
                 size: place.map(|(_, size)| size),
             },
@@ -82,6 +86,14 @@ impl Case<'_> {
             boot_ms,
             run_dir: run_dir.unwrap_or_default(),
         }
+    }
+
+    /// What the driver itself says at the end: the count in its console line `... unloading after N interrupts ...`.
+    fn served(&self) -> Option<u64> {
+        let console = self.run.tail(CONSOLE, LAST_WORDS).ok()?;
+        let text = String::from_utf8_lossy(&console);
+        let (_, count) = text.lines().rev().find_map(|line| line.split_once(": unloading after "))?;
+        count.split_once(" interrupts")?.0.parse().ok()
     }
 
     /// Where the driver's image lay: as the guest said when it had loaded it, or as it says in its crash record, where that

@@ -4,7 +4,7 @@ use crate::{
     device::Stats,
     evidence::{Event, Recorder},
     qmp::MachineEnd,
-    run_dir::DRIVER,
+    run_dir::{CONSOLE, DRIVER},
 };
 
 const BASE: u64 = 0xffff_9000_0001_0000;
@@ -90,6 +90,8 @@ fn judge(events: impl IntoIterator<Item = Event>, crash: &str) -> Verdict {
     run.write(SCENARIO, scenario.to_toml().unwrap().as_bytes()).unwrap();
     run.write(CRASH, crash.as_bytes()).unwrap();
     run.write(DRIVER, &image()).unwrap();
+    let console = "guest: hello\nsquall: unloading after 1 interrupts\nsquall: unloading after 1099 interrupts, 3 lost\n";
+    run.write(CONSOLE, console.as_bytes()).unwrap();
     let recorder = Recorder::create(&run).unwrap();
     let first = Event::RunStarted { run_dir: "/r".into(), driver: "squall.sys".into(), squall: "0".into() };
     for event in [first].into_iter().chain(events) {
@@ -125,6 +127,7 @@ fn a_driver_that_leaves_nothing_is_clean() {
     assert_eq!((verdict.device.asserted, verdict.device.unload.before_silence), (1100, 2));
     assert_eq!((verdict.seed, verdict.run_dir.to_str().unwrap()), (9, "/r"));
     assert!(verdict.notes.is_empty());
+    assert_eq!(verdict.driver.interrupts, Some(1099));
 }
 
 #[test]
