@@ -1,15 +1,19 @@
 //! `cargo xtask bench`: how fast the card is, against limits that hold on any machine.
 //!
 //! A measurement is a program of the device's crate (`vdevice/qemu/benches`), which prints its table and whether each
-//! limit holds. Here it is built and given a QEMU.
+//! limit holds. Here it is built and given each QEMU that is tested in.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    fmt::Display,
+    path::PathBuf,
+    process::{Command, ExitCode},
+};
 
 use serde_json::{Value, json};
-use squall_harness::run_dir::write_json;
+use squall_harness::{run_dir::write_json, toolbox::Toolbox};
 
 use crate::{
-    build::{Builder, one_program},
+    build::{Builder, DEVICE_LIBRARY, QEMU_COMMAND, one_program},
     failure::Failure,
     progress::Stages,
 };
@@ -20,7 +24,7 @@ pub(crate) struct Args {
     /// What is measured
     #[arg(value_enum)]
     what: Measurement,
-    /// The QEMU to use instead of one that is found or fetched
+    /// The QEMU to use instead of those that the card is tested in
     #[arg(long, value_name = "PROGRAM")]
     qemu: Option<PathBuf>,
     /// Writes the figures to a file, schema squall.bench/1
@@ -43,36 +47,41 @@ impl Measurement {
     }
 }
 
-/// Exit code 0 if every limit holds, else 1.
+/// Exit code 0 if every limit holds in every QEMU, else 1.
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let stages = Stages::new();
     let builder = Builder::new(&stages)?;
     let name = args.what.program();
-    let qemu = builder.qemu(args.qemu.as_deref())?;
     let library = builder.device_library()?;
     let program = builder.measurement(name)?;
     stages.end();
     let folder = builder.root.join("target/squall/bench");
     let figures = folder.join(format!("{name}.json"));
-    let mut command = std::process::Command::new(&program);
-    command
-        .arg("--json")
-        .arg(&figures)
-        .env("SQUALL_QEMU_COMMAND", one_program(&folder, &qemu)?)
-        .env("SQUALL_DEVICE_LIBRARY", library);
-    let status = command
-        .status()
-        .map_err(|error| Failure::infrastructure(format!("cannot run {}: {error}", program.display())))?;
-    let code = match status.code() {
-        Some(code @ (0 | 1)) => code,
-        _ => return Err(Failure::infrastructure(format!("the measurement {name} broke off: {status}"))),
-    };
-    if let Some(path) = &args.json {
-        let text = std::fs::read(&figures).map_err(|error| {
-            Failure::infrastructure(format!("cannot read {}: {error}", figures.display()))
-        })?;
-        let figures: Value = serde_json::from_slice(&text).map_err(Failure::infrastructure)?;
-        write_json(path, &json!({ "schema": "squall.bench/1", "holds": code == 0, "runs": [figures] }))?;
+    let mut runs = Vec::new();
+    let mut holds = true;
+    for series in Toolbox::qemus_to_test(args.qemu.as_deref()) {
+        let qemu = builder.toolbox.qemu_to_test(series, args.qemu.as_deref())?;
+        let mut command = Command::new(&program);
+        command
+            .arg("--json")
+            .arg(&figures)
+            .env(QEMU_COMMAND, one_program(&folder, &qemu)?)
+            .env(DEVICE_LIBRARY, &library);
+        let status = command
+            .status()
+            .map_err(|error| Failure::infrastructure(format!("cannot run {}: {error}", program.display())))?;
+        holds &= match status.code() {
+            Some(code @ (0 | 1)) => code == 0,
+            _ => return Err(Failure::infrastructure(format!("the measurement {name} broke off: {status}"))),
+        };
+        let unreadable =
+            |error: &dyn Display| Failure::infrastructure(format!("{}: {error}", figures.display()));
+        let text = std::fs::read(&figures).map_err(|error| unreadable(&error))?;
+        runs.push(serde_json::from_slice::<Value>(&text).map_err(|error| unreadable(&error))?);
+        println!();
     }
-    Ok(ExitCode::from(u8::from(code != 0)))
+    if let Some(path) = &args.json {
+        write_json(path, &json!({ "schema": "squall.bench/1", "holds": holds, "runs": runs }))?;
+    }
+    Ok(ExitCode::from(u8::from(!holds)))
 }

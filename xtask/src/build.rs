@@ -15,6 +15,11 @@ use squall_harness::{
 
 use crate::{failure::Failure, progress::Stages};
 
+/// What tests and measurements in QEMU are told: a program that is a QEMU.
+pub(crate) const QEMU_COMMAND: &str = "SQUALL_QEMU_COMMAND";
+/// And the device's library.
+pub(crate) const DEVICE_LIBRARY: &str = "SQUALL_DEVICE_LIBRARY";
+
 /// The target of the embedded guest's kernel.
 const GUEST_TARGET: &str = "x86_64-unknown-none";
 

@@ -39,7 +39,7 @@ pub(crate) struct Args {
 
 /// One row of the table.
 struct Row {
-    name: &'static str,
+    name: String,
     outcome: Outcome,
     seconds: f64,
 }
@@ -67,7 +67,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         if let Some(why) = outcome.failure() {
             eprintln!("{} FAILED: {why}", check.name);
         }
-        rows.push(Row { name: check.name, outcome, seconds });
+        rows.push(Row { name: check.name.clone(), outcome, seconds });
     }
     report(&rows, began.elapsed().as_secs_f64(), args.json.as_deref())
 }
@@ -80,7 +80,7 @@ fn report(rows: &[Row], seconds: f64, json: Option<&Path>) -> Result<ExitCode, F
             None => ("ok", ""),
             Some(why) => ("FAILED", why),
         };
-        table.add_row([*name, word, format!("{seconds:.1}").as_str(), why]);
+        table.add_row([name.as_str(), word, format!("{seconds:.1}").as_str(), why]);
     }
     println!("\n{}\n", table.trim_fmt());
     for Row { name, outcome, .. } in rows {

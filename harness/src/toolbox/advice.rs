@@ -8,6 +8,8 @@ use super::host::{Distribution, Host};
 pub(super) enum Tool {
     /// A QEMU for x86-64 guests.
     Qemu,
+    /// One of the QEMU releases that the device is tested in.
+    TestedQemu,
     /// libclang.
     Libclang,
     /// mingw-w64's headers and import libraries.
@@ -88,7 +90,7 @@ const LINKER: Packages = Packages {
 /// The command on a distribution, where there is one.
 pub(super) fn command(tool: &Tool, distribution: Distribution) -> Option<String> {
     let packages = match tool {
-        Tool::Qemu => QEMU,
+        Tool::Qemu | Tool::TestedQemu => QEMU,
         Tool::Libclang => LIBCLANG,
         Tool::Mingw => MINGW,
         Tool::MingwGcc => MINGW_GCC,
@@ -115,6 +117,10 @@ pub(super) fn command_here(tool: &Tool, host: &Host) -> Option<String> {
         (Tool::Qemu, Distribution::Debian, Some("bookworm")) => {
             Some(format!("sudo apt-get install -t bookworm-backports {}", QEMU.apt))
         }
+        // A release's own package manager has one version, which is not it.
+        (Tool::TestedQemu, Distribution::Debian | Distribution::Ubuntu, _) => {
+            Some("cargo xtask setup".into())
+        }
         _ => command(tool, host.distribution),
     }
 }
@@ -122,7 +128,9 @@ pub(super) fn command_here(tool: &Tool, host: &Host) -> Option<String> {
 /// What it is called on a distribution that no command is known for.
 fn by_name(tool: &Tool) -> &'static str {
     match tool {
-        Tool::Qemu => "install QEMU's x86-64 system emulator, built with plugins and modules",
+        Tool::Qemu | Tool::TestedQemu => {
+            "install QEMU's x86-64 system emulator, built with plugins and modules"
+        }
         Tool::Libclang => "install libclang",
         Tool::Mingw => "install the mingw-w64 headers and import libraries for x86-64",
         Tool::MingwGcc => "install the mingw-w64 C compiler for x86-64",
@@ -147,6 +155,7 @@ mod tests {
     fn every_known_distribution_has_one_command_for_every_tool() {
         let tools = [
             Tool::Qemu,
+            Tool::TestedQemu,
             Tool::Libclang,
             Tool::Mingw,
             Tool::MingwGcc,

@@ -32,6 +32,7 @@ mod progress;
 mod qemu;
 mod rust;
 mod survey;
+mod tested;
 mod version;
 
 use std::path::{Path, PathBuf};
@@ -46,6 +47,7 @@ pub use mingw::Mingw;
 pub use progress::Progress;
 pub use qemu::{OLDEST_QEMU, QEMU_VARIABLE, Qemu};
 pub use survey::{Need, Survey, Verdict};
+pub use tested::{Series, TESTED_QEMUS};
 pub use version::{Version, VersionError};
 
 use apt::{Apt, Installed};

@@ -23,18 +23,19 @@ use super::host::on_path;
 use super::libraries;
 use super::probe;
 use super::progress::Task;
+use super::tested::TESTED_QEMUS;
 use super::version::Version;
 use super::{Found, Origin, Toolbox};
 
-/// The oldest QEMU that the device was tested in.
-pub const OLDEST_QEMU: Version = Version::new(10, 0, 0);
+/// The oldest QEMU that the device is tested in.
+pub const OLDEST_QEMU: Version = TESTED_QEMUS[0].first();
 
 /// The environment variable that names a QEMU to use, as `--qemu` does.
 pub const QEMU_VARIABLE: &str = "SQUALL_QEMU";
 
-const PROGRAM: &str = "qemu-system-x86_64";
+pub(super) const PROGRAM: &str = "qemu-system-x86_64";
 const THING: &str = "qemu";
-const PACKAGE: &str = "qemu-system-x86";
+pub(super) const PACKAGE: &str = "qemu-system-x86";
 
 /// A QEMU that was probed and found good.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,13 +89,13 @@ pub(super) struct Candidate {
 
 impl Candidate {
     /// A program as it stands.
-    fn plain(program: PathBuf, origin: Origin) -> Self {
+    pub(super) fn plain(program: PathBuf, origin: Origin) -> Self {
         Self { program, prefix_args: Vec::new(), binary: None, origin }
     }
 
     /// The QEMU in a tree of unpacked packages: through the tree's own dynamic linker, because its C library may be newer
     /// than the machine's, and with its firmware, because it would look in `/usr/share`.
-    fn in_tree(root: &Path) -> Result<Self, String> {
+    pub(super) fn in_tree(root: &Path) -> Result<Self, String> {
         let binary = root.join("usr/bin").join(PROGRAM);
         let linker = libraries::dynamic_linker(root, &binary)?;
         let mut prefix_args: Vec<OsString> = vec!["--library-path".into(), libraries::search_path(root)?];
@@ -116,18 +117,14 @@ impl Toolbox {
     /// A good QEMU: the one named by `--qemu` (`chosen`) or by `SQUALL_QEMU`, the machine's, or one fetched now.
     pub fn qemu(&self, chosen: Option<&Path>) -> Result<Qemu, Error> {
         let found = self.find_qemu(chosen)?;
-        found.good.map_or_else(|| self.fetch_qemu(&found.refused), Ok)
+        let tool = format!("QEMU {OLDEST_QEMU} or newer");
+        let wanted = |version| version >= OLDEST_QEMU;
+        found.good.map_or_else(|| self.fetch_qemu(&tool, &recipe(), &wanted, &found.refused), Ok)
     }
 
     /// A good QEMU that is already here, and why each other one here is not good.
     pub fn find_qemu(&self, chosen: Option<&Path>) -> Result<Found<Qemu>, Error> {
-        let variable = env::var_os(QEMU_VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let chosen = match (chosen, variable) {
-            (Some(path), _) => Some(("--qemu", path.to_owned())),
-            (None, Some(path)) => Some((QEMU_VARIABLE, path)),
-            (None, None) => None,
-        };
-        if let Some((origin, path)) = chosen {
+        if let Some((origin, path)) = self::chosen(chosen) {
             return match self.probe_chosen(&path) {
                 Ok(qemu) => Ok(Found { good: Some(qemu), refused: Vec::new() }),
                 Err(problem) => Err(Error::Override {
@@ -176,22 +173,28 @@ impl Toolbox {
         probe::cached(&self.cache, &Candidate::in_tree(&entry.root)?)
     }
 
-    /// Fetches one, whatever is on the machine.
-    fn fetch_qemu(&self, refused: &[String]) -> Result<Qemu, Error> {
+    /// Fetches one whose version is wanted, whatever is on the machine.
+    pub(super) fn fetch_qemu(
+        &self,
+        tool: &str,
+        recipe: &Recipe,
+        wanted: &dyn Fn(Version) -> bool,
+        refused: &[String],
+    ) -> Result<Qemu, Error> {
         let unavailable = |problem: String| {
             let problem =
                 if refused.is_empty() { problem } else { format!("{}; {problem}", refused.join("; ")) };
             Error::Unavailable {
-                tool: format!("QEMU {OLDEST_QEMU} or newer"),
+                tool: tool.to_owned(),
                 problem,
                 advice: format!("{}, or name one with --qemu", advice::sentence(&Tool::Qemu, &self.host)),
             }
         };
         let areas = apt::areas(&self.host).map_err(unavailable)?;
-        let entry = self.build("QEMU", &recipe(), |content, task| {
+        let entry = self.build(tool, recipe, |content, task| {
             let mut problems = Vec::new();
             for area in &areas {
-                match self.fetch_qemu_from(area, content, task) {
+                match self.fetch_qemu_from(area, wanted, content, task) {
                     Ok(version) => return Ok(version),
                     Err(error @ Error::File { .. }) => return Err(error),
                     Err(error) => {
@@ -205,16 +208,22 @@ impl Toolbox {
         self.probe_entry(&entry).map_err(unavailable)
     }
 
-    /// From the first suite of an area that has a QEMU in the tested range which also passes the probe.
-    fn fetch_qemu_from(&self, area: &Area, content: &Path, task: &mut Task) -> Result<String, Error> {
+    /// From the first suite of an area that has a QEMU of a wanted version which also passes the probe.
+    fn fetch_qemu_from(
+        &self,
+        area: &Area,
+        wanted: &dyn Fn(Version) -> bool,
+        content: &Path,
+        task: &mut Task,
+    ) -> Result<String, Error> {
         let apt = Apt::open(&self.cache, area, task)?;
         apt.update(task)?;
         let mut problem = "it has no QEMU".to_owned();
         for suite in &area.targets {
             let Ok(packages) = apt.resolve(suite, Installed::Nothing, &[PACKAGE]) else { continue };
             let Some(offered) = packages.iter().find(|package| package.name == PACKAGE) else { continue };
-            if Version::of_debian(&offered.version).is_none_or(|version| version < OLDEST_QEMU) {
-                problem = format!("its QEMU {} is older than {OLDEST_QEMU}", offered.version);
+            if !Version::of_debian(&offered.version).is_some_and(wanted) {
+                problem = format!("its QEMU is {}", offered.version);
                 continue;
             }
             let packages = apt.fetch(suite, Installed::Nothing, &[PACKAGE], content, task)?;
@@ -235,7 +244,16 @@ impl Toolbox {
     }
 }
 
-fn recipe() -> Recipe {
+/// The QEMU that the user has chosen, and by what: an argument before the environment.
+pub(super) fn chosen(argument: Option<&Path>) -> Option<(&'static str, PathBuf)> {
+    let variable = || env::var_os(QEMU_VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
+    match argument {
+        Some(path) => Some(("--qemu", path.to_owned())),
+        None => variable().map(|path| (QEMU_VARIABLE, path)),
+    }
+}
+
+pub(super) fn recipe() -> Recipe {
     Recipe { thing: THING.into(), ingredients: vec![PACKAGE.into(), "tree 1".into()] }
 }
 

@@ -15,8 +15,8 @@ use super::gcc::OLDEST_GCC;
 use super::host::{Distribution, Host, on_path};
 use super::libclang::{OLDEST_LIBCLANG, wheel_possible};
 use super::mingw::OLDEST_MINGW;
-use super::qemu::OLDEST_QEMU;
 use super::rust::{self, DRIVER_TARGET, GUEST_TARGET};
+use super::tested::{Series, TESTED_QEMUS};
 use super::version::Version;
 use super::{Found, Origin, Toolbox, apt};
 
@@ -118,7 +118,7 @@ enum Release {
 impl Toolbox {
     /// Looks at all that is needed. Fetches nothing.
     pub fn survey(&self, qemu: Option<&Path>) -> Survey {
-        let needs = vec![
+        let mut needs = vec![
             survey_rust(),
             survey_linker(),
             self.survey_qemu(qemu),
@@ -130,12 +130,14 @@ impl Toolbox {
             self.survey_component("rustfmt"),
             self.survey_component("clippy"),
         ];
+        let tested = Self::qemus_to_test(qemu).into_iter().flatten();
+        needs.extend(tested.map(|series| self.survey_tested_qemu(series)));
         Survey { schema: "squall.doctor/1", host: self.host.clone(), needs }
     }
 
     /// Fetches all that is needed, can be fetched and is not there. What could not be had, and why.
     pub fn fetch_all(&self, qemu: Option<&Path>) -> Vec<Error> {
-        let outcomes = [
+        let tools = [
             self.qemu(qemu).map(drop),
             self.libclang().map(drop),
             self.mingw().map(drop),
@@ -145,7 +147,9 @@ impl Toolbox {
             self.rust_component("rustfmt").map(drop),
             self.rust_component("clippy").map(drop),
         ];
-        outcomes.into_iter().filter_map(Result::err).collect()
+        let tested = Self::qemus_to_test(qemu).into_iter().flatten();
+        let tested = tested.map(|series| self.tested_qemu(series).map(drop));
+        tools.into_iter().chain(tested).filter_map(Result::err).collect()
     }
 
     fn survey_qemu(&self, chosen: Option<&Path>) -> Need {
@@ -156,8 +160,19 @@ impl Toolbox {
             Ok(Found { good: None, refused }) => (self.by_apt(Release::Any), refused),
             Err(error) => (missing(error.to_string()), Vec::new()),
         };
-        let name = format!("QEMU {}.{}+", OLDEST_QEMU.major, OLDEST_QEMU.minor);
+        let [oldest, .., newest] = TESTED_QEMUS;
+        let name = format!("QEMU {oldest}+, tested to {newest}");
         Need::new(name, "running guests", Tool::Qemu, verdict).refusing(refused)
+    }
+
+    /// One of the releases that the device is tested in.
+    fn survey_tested_qemu(&self, series: Series) -> Need {
+        let Found { good, refused } = self.find_tested_qemu(series);
+        let verdict = match good {
+            Some(qemu) => ready(Some(qemu.version), qemu.binary, qemu.origin),
+            None => self.by_apt(Release::Any),
+        };
+        Need::new(format!("QEMU {series}"), "cargo xtask test", Tool::TestedQemu, verdict).refusing(refused)
     }
 
     fn survey_libclang(&self) -> Need {

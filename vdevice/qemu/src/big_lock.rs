@@ -23,7 +23,7 @@ impl<T> BigLocked<T> {
     /// The value, for as long as the big lock is held. Nothing that may come back to the device is called meanwhile.
     ///
     /// Taking it without the big lock, or twice, is a mistake of this library's, and ends QEMU: the first where debug
-    /// assertions are on, which the tests have them.
+    /// assertions are on.
     pub(crate) fn take(&self) -> RefMut<'_, T> {
         // SAFETY: looks at a variable of this thread's.
         debug_assert!(unsafe { (qemu().bql_locked)() }, "without the big lock");

@@ -40,7 +40,7 @@ impl Outcome {
 /// Something that is checked.
 pub(super) struct Check {
     /// Its name in the table.
-    pub(super) name: &'static str,
+    pub(super) name: String,
     work: Work,
 }
 
@@ -55,21 +55,21 @@ enum Work {
 
 impl Check {
     /// Commands that must all succeed.
-    pub(super) fn commands(name: &'static str, commands: impl IntoIterator<Item = Command>) -> Self {
-        Self { name, work: Work::Commands(commands.into_iter().collect()) }
+    pub(super) fn commands(name: impl Into<String>, commands: impl IntoIterator<Item = Command>) -> Self {
+        Self { name: name.into(), work: Work::Commands(commands.into_iter().collect()) }
     }
 
     /// A command that runs tests; what it needs may turn out to be missing.
     pub(super) fn tests(
-        name: &'static str,
+        name: impl Into<String>,
         command: impl FnMut() -> Result<Command, String> + 'static,
     ) -> Self {
-        Self { name, work: Work::Tests(Box::new(command)) }
+        Self { name: name.into(), work: Work::Tests(Box::new(command)) }
     }
 
     /// Work of ours.
-    pub(super) fn own(name: &'static str, work: impl FnMut() -> Result<(), Failure> + 'static) -> Self {
-        Self { name, work: Work::Own(Box::new(work)) }
+    pub(super) fn own(name: impl Into<String>, work: impl FnMut() -> Result<(), Failure> + 'static) -> Self {
+        Self { name: name.into(), work: Work::Own(Box::new(work)) }
     }
 
     /// Does it; its output goes into a log of its name.

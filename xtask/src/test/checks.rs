@@ -10,16 +10,22 @@ use std::{
 use squall_harness::{
     artifacts::{Artifacts, VARIABLE},
     run_dir::write_json,
-    toolbox::Toolbox,
+    toolbox::{Series, Toolbox},
     wdk::{DriverBuild, Image},
 };
 
 use super::check::Check;
 use crate::{
-    build::{Builder, cargo, one_program},
+    build::{Builder, DEVICE_LIBRARY, QEMU_COMMAND, cargo, one_program},
     failure::Failure,
     progress::Stages,
 };
+
+/// Why tests were not run.
+const NOT_BUILT: &str = "not run: what they need was not built";
+
+/// All tests but the card's in QEMU, in nextest's own language.
+const REST: &str = "not (package(squall-vdevice) & binary(vm))";
 
 /// Every check, in the order in which a newcomer wants to hear of its failure.
 pub(super) fn all(root: &Path, logs: &Path, qemu: Option<&Path>) -> Vec<Check> {
@@ -39,11 +45,29 @@ pub(super) fn all(root: &Path, logs: &Path, qemu: Option<&Path>) -> Vec<Check> {
         }
     };
     let workspace = {
-        let root = root.to_owned();
+        let (root, built) = (root.to_owned(), built.clone());
+        // The card's tests in QEMU are checks of their own, one for each QEMU.
+        let arguments: &[&str] = if nextest { &["--workspace", "-E", REST] } else { &["--workspace"] };
         move || match &*built.borrow() {
-            Some(built) => Ok(built.environment(tests(&root, nextest, &["--workspace"]))),
-            None => Err("not run: what they need was not built".to_owned()),
+            Some(built) => Ok(built.environment(tests(&root, nextest, arguments))),
+            None => Err(NOT_BUILT.to_owned()),
         }
+    };
+    let in_qemu = |series: Option<Series>| {
+        let name =
+            series.map_or("tests: card in QEMU".to_owned(), |series| format!("tests: card in QEMU {series}"));
+        let (root, logs, built) = (root.to_owned(), logs.to_owned(), built.clone());
+        let chosen = qemu.map(Path::to_owned);
+        Check::tests(name, move || {
+            let built = built.borrow();
+            let built = built.as_ref().ok_or(NOT_BUILT)?;
+            let toolbox = Toolbox::open().map_err(|error| error.to_string())?;
+            let qemu = toolbox.qemu_to_test(series, chosen.as_deref()).map_err(|error| error.to_string())?;
+            let script = one_program(&logs, &qemu).map_err(|failure| failure.message())?;
+            let mut command = tests(&root, nextest, &["-p", "squall-vdevice", "--test", "vm"]);
+            command.env(QEMU_COMMAND, script).env(DEVICE_LIBRARY, &built.device_library);
+            Ok(command)
+        })
     };
     let guest_tests = {
         let guest = guest.clone();
@@ -61,7 +85,7 @@ pub(super) fn all(root: &Path, logs: &Path, qemu: Option<&Path>) -> Vec<Check> {
             if errors.is_empty() { Ok(()) } else { Err(Failure::infrastructure(errors.join("; "))) }
         }
     };
-    vec![
+    let mut checks = vec![
         // First, because the checks that are plain cargo calls need the targets and components that it adds.
         Check::own("tools", tools),
         Check::commands(
@@ -96,7 +120,9 @@ pub(super) fn all(root: &Path, logs: &Path, qemu: Option<&Path>) -> Vec<Check> {
         Check::tests("tests: driver's logic", driver_tests),
         Check::commands("examples in documentation", [host(&["test", "--workspace", "--doc", "--quiet"])]),
         Check::tests("tests", workspace),
-    ]
+    ];
+    checks.extend(Toolbox::qemus_to_test(qemu).into_iter().map(in_qemu));
+    checks
 }
 
 fn command(folder: &Path, arguments: &[&str]) -> Command {
@@ -160,8 +186,8 @@ impl Built {
     fn environment(&self, mut command: Command) -> Command {
         command
             .env(VARIABLE, &self.list)
-            .env("SQUALL_QEMU_COMMAND", &self.qemu)
-            .env("SQUALL_DEVICE_LIBRARY", &self.device_library);
+            .env(QEMU_COMMAND, &self.qemu)
+            .env(DEVICE_LIBRARY, &self.device_library);
         command
     }
 }
