@@ -118,6 +118,21 @@ impl Registry {
         self.key(key).into_iter().flat_map(|key| key.values.values())
     }
 
+    /// The values of `key` and of every key below it, each with its key's path from `key` on, in upper case.
+    pub fn values_below(&self, key: KeyId) -> Vec<(Vec<u16>, &Value)> {
+        let mut found = Vec::new();
+        let mut keys = alloc::vec![(Vec::new(), key)];
+        while let Some((path, id)) = keys.pop() {
+            let Ok(key) = self.key(id) else { continue };
+            found.extend(key.values.values().map(|value| (path.clone(), value)));
+            keys.extend(key.subkeys.iter().map(|(name, id)| {
+                let separator: &[u16] = if path.is_empty() { &[] } else { &[b'\\' as u16] };
+                ([&path, separator, name].concat(), *id)
+            }));
+        }
+        found
+    }
+
     /// Sets a value; the name may be empty (the key's unnamed value).
     pub fn set_value(
         &mut self,
@@ -174,6 +189,23 @@ mod tests {
     use crate::utf16::encode;
 
     const SERVICE: &str = r"\Registry\Machine\System\CurrentControlSet\Services\squall";
+
+    #[test]
+    fn values_are_listed_with_the_keys_below() {
+        let mut registry = Registry::new();
+        let (map, _) =
+            registry.create(None, &utf16::encode(r"\Registry\Machine\Hardware\DeviceMap")).unwrap();
+        let (ports, _) = registry.create(Some(map), &utf16::encode(r"Lab\Ports")).unwrap();
+        registry.set_value(map, &utf16::encode("a"), 1, b"x").unwrap();
+        registry.set_value(ports, &utf16::encode("b"), 1, b"y").unwrap();
+        let mut listed: Vec<_> = registry
+            .values_below(map)
+            .iter()
+            .map(|(path, value)| (utf16::display(path), value.data[0]))
+            .collect();
+        listed.sort();
+        assert_eq!(listed, [(alloc::string::String::new(), b'x'), (r"LAB\PORTS".into(), b'y')]);
+    }
 
     #[test]
     fn keys_and_values_are_found_whatever_their_case() {

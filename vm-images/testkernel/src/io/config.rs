@@ -24,6 +24,22 @@ static CONFIGURATION: Shared = Shared(UnsafeCell::new(CONFIGURATION_INFORMATION 
     MediumChangerCount: 0,
 }));
 
+/// The counts as they are: a name of each, and how many.
+pub fn counts() -> [(&'static str, u32); 8] {
+    // SAFETY: a copy of words that drivers may be changing; each is read whole.
+    let now = unsafe { CONFIGURATION.0.get().read_volatile() };
+    [
+        ("DiskCount", now.DiskCount),
+        ("FloppyCount", now.FloppyCount),
+        ("CdRomCount", now.CdRomCount),
+        ("TapeCount", now.TapeCount),
+        ("ScsiPortCount", now.ScsiPortCount),
+        ("SerialCount", now.SerialCount),
+        ("ParallelCount", now.ParallelCount),
+        ("MediumChangerCount", now.MediumChangerCount),
+    ]
+}
+
 export! {
     /// *IoGetConfigurationInformation function (ntddk.h)*: the caller changes the counts in place.
     pub unsafe extern "win64" fn IoGetConfigurationInformation() -> *mut CONFIGURATION_INFORMATION {

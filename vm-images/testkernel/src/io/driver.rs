@@ -185,10 +185,12 @@ pub fn load(
         UNICODE_STRING { Length: bytes, MaximumLength: bytes + 2, Buffer: path.as_mut_ptr() };
     // SAFETY: the driver's entry point, with what its documentation promises.
     let mut enter = || unsafe { entry(driver, &raw mut path_string) };
+    let books = vf::entries::Snapshot::take();
     let status = match watch {
         Some(watch) => watch.over(&mut enter),
         None => enter(),
     };
+    vf::entries::entry_returned(driver.addr(), &books);
     call::returned(entry as usize, driver.addr());
     let mut loaded = Loaded { object: driver.addr(), name, range, entry: entry_address, unload: None };
     if !status.is_success() {

@@ -37,6 +37,7 @@ pub fn begin(driver: &Loaded) -> Result<DriverUnload, String> {
 /// Runs Unload, collects what it left, and gives the driver object up. On a system thread at PASSIVE_LEVEL.
 pub fn run(driver: &Loaded, routine: DriverUnload) -> Vec<Finding> {
     let object = core::ptr::with_exposed_provenance_mut::<DRIVER_OBJECT>(driver.object);
+    vf::entries::unload_begins(driver.object);
     // SAFETY: the routine is the one that the driver set, and the image is mapped as long as the object lives.
     unsafe { call::unload(routine, object) };
     call::returned(routine as usize, driver.object);

@@ -2,13 +2,16 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::arch::naked_asm;
 
 use super::frame::{self, Frame, PAGE_SIZE};
 use super::{io, paging};
 use crate::ke::lock::SpinLock;
+use crate::ldr::caller::{Call, with_caller};
 use crate::ldr::export::export;
 use crate::nt::{BOOLEAN, PHYSICAL_ADDRESS, PVOID};
 use crate::selftest::{check, kernel_test};
+use crate::vf::census::Census;
 
 /// `MEMORY_CACHING_TYPE::MmCached`.
 const CACHED: u32 = 1;
@@ -57,26 +60,76 @@ pub fn free(address: PVOID) {
     }
 }
 
+/// What drivers allocated here and did not free.
+pub static ALLOCATED: Census = Census::new();
+/// What drivers mapped with MmMapIoSpace and did not unmap.
+pub static MAPPED: Census = Census::new();
+
+/// Notes that `address`, if it is one, is the driver's whose code called from `caller`.
+fn noted(census: &Census, address: PVOID, caller: usize) -> PVOID {
+    if !address.is_null() {
+        census.enter(address.addr(), caller);
+    }
+    address
+}
+
+unsafe extern "win64" fn allocate_below(bytes: usize, highest: PHYSICAL_ADDRESS, caller: usize) -> PVOID {
+    noted(&ALLOCATED, allocate(bytes, highest.cast_unsigned().saturating_add(1)), caller)
+}
+
+/// # Safety
+/// `call` must be one of MmAllocateContiguousMemorySpecifyCache.
+unsafe extern "win64" fn allocate_between(call: &Call<5>) -> PVOID {
+    let [bytes, lowest, highest, boundary, _cache_type] = call.arguments;
+    let limit = (highest as u64).saturating_add(1);
+    noted(&ALLOCATED, allocate_within(bytes, lowest as u64, limit, boundary as u64), call.caller)
+}
+
+unsafe extern "win64" fn allocate_noncached(bytes: usize, caller: usize) -> PVOID {
+    noted(&ALLOCATED, allocate(bytes, u64::MAX), caller)
+}
+
+unsafe extern "win64" fn map(physical: PHYSICAL_ADDRESS, bytes: usize, kind: u32, caller: usize) -> PVOID {
+    noted(&MAPPED, io::map(physical.cast_unsigned(), bytes, kind == CACHED).cast(), caller)
+}
+
+unsafe extern "win64" fn map_ex(
+    physical: PHYSICAL_ADDRESS,
+    bytes: usize,
+    protect: u32,
+    caller: usize,
+) -> PVOID {
+    let cached = protect & UNCACHED_PROTECTION == 0;
+    noted(&MAPPED, io::map(physical.cast_unsigned(), bytes, cached).cast(), caller)
+}
+
+/// Gives back what a driver allocated.
+fn free_drivers(address: PVOID) {
+    ALLOCATED.leave(address.addr());
+    free(address);
+}
+
 export! {
     /// *MmAllocateContiguousMemory function (wdm.h)*: null where there is none below `highest`.
+    #[unsafe(naked)]
     pub unsafe extern "win64" fn MmAllocateContiguousMemory(
         bytes: usize,
         highest: PHYSICAL_ADDRESS,
     ) -> PVOID {
-        allocate(bytes, highest.cast_unsigned().saturating_add(1))
+        naked_asm!("mov r8, [rsp]", "jmp {}", sym allocate_below)
     }
 
     /// *MmAllocateContiguousMemorySpecifyCache function (wdm.h)*: from `lowest` up to `highest`, across no multiple
     /// of `boundary`. (An emulated machine's memory is coherent, whatever the cache type.)
+    #[unsafe(naked)]
     pub unsafe extern "win64" fn MmAllocateContiguousMemorySpecifyCache(
         bytes: usize,
         lowest: PHYSICAL_ADDRESS,
         highest: PHYSICAL_ADDRESS,
         boundary: PHYSICAL_ADDRESS,
-        _cache_type: u32,
+        cache_type: u32,
     ) -> PVOID {
-        let limit = highest.cast_unsigned().saturating_add(1);
-        allocate_within(bytes, lowest.cast_unsigned(), limit, boundary.cast_unsigned())
+        with_caller!(allocate_between)
     }
 
     /// *MmFreeContiguousMemorySpecifyCache function (wdm.h)*.
@@ -85,23 +138,24 @@ export! {
         _bytes: usize,
         _cache_type: u32,
     ) {
-        free(address);
+        free_drivers(address);
     }
 
     /// *MmFreeContiguousMemory function (wdm.h)*.
     pub unsafe extern "win64" fn MmFreeContiguousMemory(address: PVOID) {
-        free(address);
+        free_drivers(address);
     }
 
     /// *MmAllocateNonCachedMemory function (wdm.h)*: whole pages. (An emulated machine's memory is coherent:
     /// the pages are ordinary ones.)
+    #[unsafe(naked)]
     pub unsafe extern "win64" fn MmAllocateNonCachedMemory(bytes: usize) -> PVOID {
-        allocate(bytes, u64::MAX)
+        naked_asm!("mov rdx, [rsp]", "jmp {}", sym allocate_noncached)
     }
 
     /// *MmFreeNonCachedMemory function (wdm.h)*.
     pub unsafe extern "win64" fn MmFreeNonCachedMemory(address: PVOID, _bytes: usize) {
-        free(address);
+        free_drivers(address);
     }
 
     /// *MmGetPhysicalAddress function (wdm.h)*: 0 for an address without memory.
@@ -115,27 +169,30 @@ export! {
     }
 
     /// *MmMapIoSpace function (wdm.h)*: null where it cannot.
+    #[unsafe(naked)]
     pub unsafe extern "win64" fn MmMapIoSpace(
         physical: PHYSICAL_ADDRESS,
         bytes: usize,
         cache_type: u32,
     ) -> PVOID {
-        io::map(physical.cast_unsigned(), bytes, cache_type == CACHED).cast()
+        naked_asm!("mov r9, [rsp]", "jmp {}", sym map)
     }
 
     /// *MmMapIoSpaceEx function (wdm.h)*: with a page protection instead of a cache type.
+    #[unsafe(naked)]
     pub unsafe extern "win64" fn MmMapIoSpaceEx(
         physical: PHYSICAL_ADDRESS,
         bytes: usize,
         protect: u32,
     ) -> PVOID {
-        io::map(physical.cast_unsigned(), bytes, protect & UNCACHED_PROTECTION == 0).cast()
+        naked_asm!("mov r9, [rsp]", "jmp {}", sym map_ex)
     }
 
     /// *MmUnmapIoSpace function (wdm.h)*: any access faults afterwards. Of an address that is not mapped, NT
     /// stops with 0xDA (inferred).
     pub unsafe extern "win64" fn MmUnmapIoSpace(address: PVOID, bytes: usize) {
         use squall_testkernel_pure::bugcheck::SYSTEM_PTE_MISUSE;
+        MAPPED.leave(address.addr());
         if !io::unmap(address.cast()) {
             crate::ke::bugcheck::bugcheck(SYSTEM_PTE_MISUSE, [0x300, address.addr() as u64, bytes as u64, 0]);
         }

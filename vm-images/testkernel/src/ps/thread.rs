@@ -13,6 +13,7 @@ use crate::nt::{
 };
 use crate::ob;
 use crate::ob::handle::{self, Target};
+use crate::vf::census::Census;
 
 /// `KSTART_ROUTINE`.
 pub type StartRoutine = unsafe extern "win64" fn(context: PVOID);
@@ -50,6 +51,9 @@ fn delete(address: usize) {
     }
 }
 
+/// Threads of drivers that run, each with the address of its routine.
+pub static RUNNING: Census = Census::new();
+
 struct Start {
     routine: StartRoutine,
     context: PVOID,
@@ -84,7 +88,11 @@ export! {
         let module = modules::lookup(routine as usize as u64);
         let name = module.as_ref().map_or("driver's thread", |(module, _)| module.name());
         let start = Start { routine, context };
-        let Ok(prepared) = thread::prepare(name, NORMAL_PRIORITY, move || start.run()) else {
+        let run = move || {
+            start.run();
+            RUNNING.leave(thread::current().as_ptr().addr());
+        };
+        let Ok(prepared) = thread::prepare(name, NORMAL_PRIORITY, run) else {
             return STATUS_INSUFFICIENT_RESOURCES;
         };
         // SAFETY: what was prepared keeps the record alive.
@@ -107,12 +115,14 @@ export! {
                 client_id.write(CLIENT_ID { process, thread: id });
             }
         }
+        RUNNING.enter(prepared.pointer().addr(), routine as usize);
         drop(prepared.start());
         STATUS_SUCCESS
     }
 
     /// *PsTerminateSystemThread function (wdm.h)*: ends the calling thread.
     pub unsafe extern "win64" fn PsTerminateSystemThread(status: NTSTATUS) -> NTSTATUS {
+        RUNNING.leave(thread::current().as_ptr().addr());
         thread::exit(status.bits())
     }
 

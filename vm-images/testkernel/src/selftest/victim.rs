@@ -49,6 +49,13 @@ const ARGUMENTS: usize = 11;
 const READ: &[u8] = &[0x8A, 0x01, 0xC3];
 /// `extern "win64" fn(address, u8)`: writes a byte.
 const WRITE: &[u8] = &[0x88, 0x11, 0xC3];
+/// `extern "win64" fn(address)`: returns when the byte there is not 0 any more. For a thread.
+const WAIT: &[u8] = &[
+    0x80, 0x39, 0x00, // cmp byte ptr [rcx], 0
+    0xF3, 0x90, // pause
+    0x74, 0xF9, // je to the comparison
+    0xC3, // ret
+];
 /// A routine that returns at once, as a DPC's or a work item's may.
 const NOTHING: &[u8] = &[0xC3];
 
@@ -65,8 +72,8 @@ impl Victim {
     pub fn load(flags: u32) -> Self {
         let Some(image) = image::map(SIZE) else { kernel_fault(format_args!("no memory"), line!()) };
         let base = image.pointer().as_ptr();
-        for (index, routine) in [CALL, READ, WRITE, NOTHING].into_iter().enumerate() {
-            // SAFETY: the image is mapped, writable, and large enough for four routines in its second page.
+        for (index, routine) in [CALL, READ, WRITE, NOTHING, WAIT].into_iter().enumerate() {
+            // SAFETY: the image is mapped, writable, and large enough for these routines in its second page.
             unsafe {
                 base.add(CODE + index * STRIDE).copy_from_nonoverlapping(routine.as_ptr(), routine.len());
             }
@@ -101,6 +108,11 @@ impl Victim {
     /// A routine of its own that does nothing.
     pub fn nothing(&self) -> u64 {
         self.routine(3)
+    }
+
+    /// A routine of its own that waits for a byte not to be 0.
+    pub fn wait(&self) -> u64 {
+        self.routine(4)
     }
 
     /// A routine that does nothing, alone in a pageable section.

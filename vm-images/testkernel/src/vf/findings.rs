@@ -7,6 +7,13 @@
 //! |---|---|
 //! | `interrupt-left-connected` | an interrupt object: its ISR's code is about to go |
 //! | `timer-left-running` | a timer whose DPC's routine is about to go |
+//! | `dpc-left-queued` | a DPC whose routine is about to go |
+//! | `system-thread-left` | a thread that has not ended |
+//! | `lookaside-list-left`, `eresource-left` | a list or resource that was not deleted |
+//! | `mapping-left` | device memory that is still mapped |
+//! | `contiguous-memory-left` | contiguous or non-cached memory |
+//! | `device-map-name-left` | a value that DriverEntry wrote under the registry's DeviceMap |
+//! | `configuration-count-kept` | a count of IoGetConfigurationInformation that DriverEntry raised |
 //! | `device-object-left` | a device object: the driver stays as a zombie |
 //! | `symbolic-link-left` | a link that leads nowhere now |
 //! | `file-reference-left` | a device opened with IoGetDeviceObjectPointer and never given up |
@@ -34,13 +41,16 @@ use squall_testkernel_pure::pool::{Block, Kind};
 use squall_testkernel_pure::resources::Resource;
 use squall_testkernel_pure::utf16;
 
-use crate::ex::pool;
+use crate::ex::{lookaside, pool, resource as resource_lock};
 use crate::io::driver::Loaded;
 use crate::io::{device, dma, file, resource, unload};
-use crate::ke::{interrupt, timer};
+use crate::ke::{dpc, interrupt, timer};
+use crate::mm::contiguous;
 use crate::nt::{DEVICE_OBJECT, DRIVER_OBJECT, FILE_OBJECT};
 use crate::ob::names;
+use crate::ps;
 use crate::vf::deleted_devices::{self, Access};
+use crate::vf::entries;
 
 /// The most findings of one kind; a driver that leaks a thousand blocks needs no thousand lines.
 const MAX_OF_A_KIND: usize = 32;
@@ -69,6 +79,8 @@ pub fn left_behind(driver: &Loaded) -> Vec<Finding> {
     };
     found("interrupt-left-connected", interrupts(driver));
     found("timer-left-running", timers(driver));
+    found("dpc-left-queued", dpcs(driver));
+    found("system-thread-left", threads(driver));
     found("device-object-left", devices(driver));
     found("symbolic-link-left", links(driver));
     found("file-reference-left", files(driver));
@@ -78,6 +90,19 @@ pub fn left_behind(driver: &Loaded) -> Vec<Finding> {
     for held in dma::held_by(&driver.range) {
         found(held.kind, Vec::from([(held.object, held.detail)]));
     }
+    let inits = [
+        ("lookaside-list-left", &lookaside::LISTS, "it was not deleted, and what it keeps is lost"),
+        ("eresource-left", &resource_lock::RESOURCES, "ExDeleteResourceLite was not called"),
+        ("mapping-left", &contiguous::MAPPED, "device memory is still mapped: MmUnmapIoSpace was not called"),
+        ("contiguous-memory-left", &contiguous::ALLOCATED, "contiguous or non-cached memory was not freed"),
+    ];
+    for (kind, census, detail) in inits {
+        let describe = |object: usize| (format!("0x{object:x}"), String::from(detail));
+        found(kind, census.of(&driver.range).into_iter().map(describe).collect());
+    }
+    let (names, counts) = entries::left(driver.object);
+    found("device-map-name-left", names.into_iter().map(|name| (name, in_device_map())).collect());
+    found("configuration-count-kept", counts.into_iter().map(count).collect());
     found("resource-claim-left", claims(driver));
     found("deleted-device-touched", deleted(driver));
     findings
@@ -97,6 +122,30 @@ fn timers(driver: &Loaded) -> Vec<(String, String)> {
         (format!("timer 0x{timer:x}"), detail)
     };
     timer::leading_into(&driver.range).into_iter().map(describe).collect()
+}
+
+fn dpcs(driver: &Loaded) -> Vec<(String, String)> {
+    let describe = |(dpc, routine): (usize, u64)| {
+        let offset = routine - driver.range.start;
+        let detail = format!("queued, and its routine at {}+0x{offset:x} is about to go", driver.name);
+        (format!("DPC 0x{dpc:x}"), detail)
+    };
+    dpc::queued_leading_into(&driver.range).into_iter().map(describe).collect()
+}
+
+fn threads(driver: &Loaded) -> Vec<(String, String)> {
+    let detail =
+        "it has not ended, and the code that it returns to is about to go: Unload did not wait for it";
+    let left = ps::thread::RUNNING.of(&driver.range);
+    left.into_iter().map(|thread| (format!("thread 0x{thread:x}"), detail.into())).collect()
+}
+
+fn in_device_map() -> String {
+    "DriverEntry wrote it to the registry's DeviceMap, and it is still there".into()
+}
+
+fn count((name, left): (&'static str, i64)) -> (String, String) {
+    (name.into(), format!("DriverEntry raised it, and it is still {left} too high"))
 }
 
 fn devices(driver: &Loaded) -> Vec<(String, String)> {

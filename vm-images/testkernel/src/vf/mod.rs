@@ -19,6 +19,7 @@
 //! - [`census`] and [`freed_memory`]: what is still active in memory that goes;
 //! - [`force_irql`]: pageable memory is not there at raised IRQL;
 //! - [`deleted_devices`]: device objects that were deleted, and who still touches them;
+//! - [`entries`]: what a driver enters into the system's books;
 //! - [`page_fault`]: page faults that the Verifier resolves;
 //! - [`unload`]: the hooks on an image's way in and out;
 //! - [`findings`]: what was left behind that real Windows would not have noticed, for every driver, verified or not.
@@ -27,7 +28,9 @@ pub mod census;
 pub mod classes;
 pub mod deleted_devices;
 pub mod dispatch;
+pub mod entries;
 pub mod findings;
+mod findings_selftest;
 pub mod force_irql;
 pub mod freed_memory;
 mod io_rules;

@@ -4,6 +4,8 @@ use super::classes::Class;
 use super::verified::{self, Verified};
 use super::{force_irql, freed_memory, pool_tracking};
 use crate::io::driver::Loaded;
+use crate::mm::contiguous;
+use crate::ps;
 use squall_testkernel_pure::agent::answers::Finding;
 
 use alloc::vec::Vec;
@@ -31,6 +33,9 @@ pub fn image_is_gone(range: &Range<u64>) {
     verified::end_load(range.start);
     force_irql::image_is_gone(range.start);
     freed_memory::forget_image(range);
+    for census in [&contiguous::ALLOCATED, &contiguous::MAPPED, &ps::thread::RUNNING] {
+        census.forget_owner(range);
+    }
 }
 
 /// The image of a verified driver is laid out; these of its sections may be paged.
