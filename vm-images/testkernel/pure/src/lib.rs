@@ -16,6 +16,7 @@ pub mod crash_dump;
 pub mod crash_record;
 pub mod dma;
 pub mod frames;
+pub mod lock_order;
 pub mod namespace;
 pub mod pci;
 pub mod pe;

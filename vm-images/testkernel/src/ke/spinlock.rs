@@ -57,6 +57,16 @@ pub struct KLOCK_QUEUE_HANDLE {
 
 const _: () = assert!(size_of::<KLOCK_QUEUE_HANDLE>() == 0x18);
 
+/// Which lock a handle holds, and the level before.
+///
+/// # Safety
+/// `handle` was filled in when the lock was taken.
+pub unsafe fn queued(handle: *const KLOCK_QUEUE_HANDLE) -> (*mut KSPIN_LOCK, Irql) {
+    // SAFETY: the caller's.
+    let KLOCK_QUEUE_HANDLE { lock, old_irql, .. } = unsafe { handle.read() };
+    (lock, Irql(old_irql))
+}
+
 export! {
     /// *KeInitializeSpinLock function (wdm.h)*: the lock is free.
     pub unsafe extern "win64" fn KeInitializeSpinLock(lock: *mut KSPIN_LOCK) {

@@ -394,6 +394,16 @@ pub fn current() -> NonNull<Thread> {
     }
 }
 
+/// Whether an address lies on the calling thread's stack.
+pub fn is_on_stack(address: usize) -> bool {
+    // SAFETY: the thread that runs is alive, and its stack stays its own until it has ended.
+    let stack = unsafe { (*current().as_ref().stack.get()).as_ref() };
+    stack.is_some_and(|stack| {
+        let base = stack.base() as usize;
+        (base..base + stack.bytes()).contains(&address)
+    })
+}
+
 /// Sleeps for at least `ns`. At PASSIVE_LEVEL or APC_LEVEL.
 pub fn sleep_ns(ns: u64) {
     wait::delay(wait::Deadline::after_ns(ns));

@@ -89,6 +89,7 @@ pub const SUPPORTED: &[Class] = &[
     Class::ForceIrql,
     Class::PoolTracking,
     Class::Io,
+    Class::Deadlock,
     Class::Miscellaneous,
     Class::Ddi,
 ];

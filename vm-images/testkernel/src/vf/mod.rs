@@ -12,6 +12,7 @@
 //! - [`pool_rules`]: the rules of allocating and freeing pool;
 //! - [`pool_tracking`]: pool that is left when the driver goes;
 //! - [`special_pool`]: each allocation on a page of its own;
+//! - [`deadlock`]: the order in which locks are taken;
 //! - [`dispatch`] and [`io_rules`]: I/O verification, from both sides;
 //! - [`irql_checks`]: IRQLs of locks, waits and memory, for every verified driver;
 //! - [`irql_rules`]: at which IRQLs routines may be called;
@@ -26,6 +27,7 @@
 
 pub mod census;
 pub mod classes;
+pub mod deadlock;
 pub mod deleted_devices;
 pub mod dispatch;
 pub mod entries;

@@ -2,7 +2,7 @@
 
 use super::classes::Class;
 use super::verified::{self, Verified};
-use super::{force_irql, freed_memory, pool_tracking};
+use super::{deadlock, force_irql, freed_memory, pool_tracking};
 use crate::io::driver::Loaded;
 use crate::mm::contiguous;
 use crate::ps;
@@ -22,6 +22,9 @@ pub fn before_image_goes(range: &Range<u64>) {
     let Some(driver) = verified::at(range.start as usize) else { return };
     if driver.is_for(Class::Miscellaneous) {
         freed_memory::judge_image(range);
+    }
+    if driver.is_for(Class::Deadlock) {
+        deadlock::memory_goes(range.start as usize..range.end as usize, true);
     }
     if driver.is_for(Class::PoolTracking) {
         pool_tracking::before_image_goes(driver, range);
@@ -45,7 +48,11 @@ pub fn image_is_ready(driver: &Verified, range: &Range<u64>, pageable: impl Iter
 
 /// A device, extension and all, is about to go; its driver's image begins at `image`.
 pub fn before_device_goes(device: Range<usize>, image: usize) {
-    if verified::at(image).is_some_and(|driver| driver.is_for(Class::Miscellaneous)) {
+    let driver = verified::at(image);
+    if driver.is_some_and(|driver| driver.is_for(Class::Deadlock)) {
+        deadlock::memory_goes(device.clone(), true);
+    }
+    if driver.is_some_and(|driver| driver.is_for(Class::Miscellaneous)) {
         freed_memory::judge_memory(&device);
     }
     freed_memory::forget(&device);
