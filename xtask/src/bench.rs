@@ -37,12 +37,15 @@ pub(crate) struct Args {
 enum Measurement {
     /// Register accesses and interrupts, beside QEMU's own edu device in the same guest
     Device,
+    /// A thousand loads of a snapshot in the middle of a storm
+    Snapshots,
 }
 
 impl Measurement {
     const fn program(self) -> &'static str {
         match self {
             Self::Device => "device",
+            Self::Snapshots => "snapshots",
         }
     }
 }

@@ -273,6 +273,29 @@ impl Machine {
         self.qmp("job-dismiss", json!({ "id": "job" })).expect("the job is over");
     }
 
+    /// Adds a disk for snapshots, a new one or one that holds some.
+    pub(crate) fn add_disk(&mut self, path: &std::path::Path, new: bool) {
+        let path = path.to_str().expect("a path in text");
+        if new {
+            let file = json!({ "driver": "file", "filename": path, "size": 0 });
+            self.job("blockdev-create", json!({ "options": file }));
+        }
+        let file = json!({ "driver": "file", "node-name": "file", "filename": path });
+        self.qmp("blockdev-add", file).expect("a file");
+        if new {
+            let format = json!({ "driver": "qcow2", "file": "file", "size": 1 << 26 });
+            self.job("blockdev-create", json!({ "options": format }));
+        }
+        let format = json!({ "driver": "qcow2", "node-name": "disk", "file": "file" });
+        self.qmp("blockdev-add", format).expect("a disk");
+    }
+
+    /// Runs a command of the human monitor, which says nothing if it worked.
+    pub(crate) fn monitor(&mut self, command: &str) {
+        let said = self.qmp("human-monitor-command", json!({ "command-line": command }));
+        assert_eq!(said, Ok(json!("")), "{command}");
+    }
+
     /// The flight recorder's bytes, as they are now.
     pub(crate) fn trace(&self) -> Vec<u8> {
         std::fs::read(self.dir.path().join("flight.bin")).expect("a trace")

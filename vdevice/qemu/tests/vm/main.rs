@@ -12,6 +12,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic)]
 
 mod bus;
+mod cycles;
 mod delivery;
 mod guest;
 mod hotplug;
