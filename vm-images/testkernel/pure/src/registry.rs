@@ -1,8 +1,8 @@
 //! The configuration manager's tree: keys that hold values and further keys.
 //!
 //! Drivers know it from one path, `\Registry\Machine\System\CurrentControlSet\Services\NAME`, and its subkey
-//! `Parameters`. Names keep the case they were made with and are found whatever the case. Keys are never deleted, so
-//! a [`KeyId`] stays good; the tree lives in memory only and is bounded, as a driver may write to it.
+//! `Parameters`. Names keep the case they were made with and are found whatever the case. A [`KeyId`] of a key that was
+//! deleted stays known as such; the tree lives in memory only and is bounded, as a driver may write to it.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -32,11 +32,23 @@ pub enum RegistryError {
     /// A bound was reached.
     #[error("the registry is full")]
     Full,
+    /// The key was deleted.
+    #[error("the key was deleted")]
+    Deleted,
+    /// The root, or a key with subkeys, cannot be deleted.
+    #[error("the key cannot be deleted")]
+    Undeletable,
 }
 
 /// A key of a [`Registry`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeyId(usize);
+pub struct KeyId {
+    slot: usize,
+    /// How many keys the slot had before.
+    generation: u32,
+}
+
+const ROOT: KeyId = KeyId { slot: 0, generation: 0 };
 
 /// A value: its type (`REG_*`) and its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,13 +63,43 @@ pub struct Value {
 
 #[derive(Default)]
 struct Key {
+    /// As it was made.
+    name: Vec<u16>,
+    parent: Option<KeyId>,
     subkeys: BTreeMap<Vec<u16>, KeyId>,
     values: BTreeMap<Vec<u16>, Value>,
 }
 
+#[derive(Default)]
+struct Slot {
+    generation: u32,
+    /// None where the key was deleted.
+    key: Option<Key>,
+}
+
+/// What is told of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// Its own name.
+    pub name: Vec<u16>,
+    /// The path from the root, with a backslash before each name.
+    pub path: Vec<u16>,
+    /// How many keys lie in it.
+    pub subkeys: usize,
+    /// Code units of the longest subkey's name.
+    pub longest_subkey: usize,
+    /// How many values it has.
+    pub values: usize,
+    /// Code units of the longest value's name.
+    pub longest_value_name: usize,
+    /// Bytes of the longest value.
+    pub longest_value: usize,
+}
+
 /// The tree.
 pub struct Registry {
-    keys: Vec<Key>,
+    slots: Vec<Slot>,
+    free: Vec<usize>,
 }
 
 impl Default for Registry {
@@ -69,7 +111,8 @@ impl Default for Registry {
 impl Registry {
     /// A tree with nothing but its root.
     pub fn new() -> Self {
-        Self { keys: alloc::vec![Key::default()] }
+        let root = Slot { generation: 0, key: Some(Key::default()) };
+        Self { slots: alloc::vec![root], free: Vec::new() }
     }
 
     /// The key at `path`, which is absolute without a `root` and relative with one.
@@ -92,20 +135,70 @@ impl Registry {
             created = existing.is_none();
             key = match existing {
                 Some(existing) => existing,
-                None => self.add(key, name)?,
+                None => self.add(key, component)?,
             };
         }
         Ok((key, created))
     }
 
-    fn add(&mut self, parent: KeyId, name: Vec<u16>) -> Result<KeyId, RegistryError> {
-        if self.keys.len() == MAX_KEYS {
-            return Err(RegistryError::Full);
-        }
-        let id = KeyId(self.keys.len());
-        self.key_mut(parent)?.subkeys.insert(name, id);
-        self.keys.push(Key::default());
+    fn add(&mut self, parent: KeyId, name: &[u16]) -> Result<KeyId, RegistryError> {
+        self.key(parent)?;
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None if self.slots.len() == MAX_KEYS => return Err(RegistryError::Full),
+            None => {
+                self.slots.push(Slot::default());
+                self.slots.len() - 1
+            }
+        };
+        let id = KeyId { slot, generation: self.slots[slot].generation };
+        self.slots[slot].key = Some(Key { name: name.to_vec(), parent: Some(parent), ..Key::default() });
+        self.key_mut(parent)?.subkeys.insert(utf16::upcased(name), id);
         Ok(id)
+    }
+
+    /// Deletes a key without subkeys.
+    pub fn delete(&mut self, id: KeyId) -> Result<(), RegistryError> {
+        let key = self.key(id)?;
+        let parent = key.parent.filter(|_| key.subkeys.is_empty()).ok_or(RegistryError::Undeletable)?;
+        let name = utf16::upcased(&key.name);
+        self.key_mut(parent)?.subkeys.remove(&name);
+        if let Some(slot) = self.slots.get_mut(id.slot) {
+            slot.key = None;
+            slot.generation = slot.generation.wrapping_add(1);
+            self.free.push(id.slot);
+        }
+        Ok(())
+    }
+
+    /// The keys in `key`, in the order of their names.
+    pub fn subkeys(&self, key: KeyId) -> Result<impl Iterator<Item = KeyId>, RegistryError> {
+        Ok(self.key(key)?.subkeys.values().copied())
+    }
+
+    /// What there is to tell of `key`.
+    pub fn describe(&self, id: KeyId) -> Result<Description, RegistryError> {
+        let key = self.key(id)?;
+        let name_of = |id: &KeyId| self.key(*id).map_or(0, |key| key.name.len());
+        let mut names = alloc::vec![key.name.clone()];
+        let mut parent = key.parent;
+        while let Some(above) = parent {
+            let above = self.key(above)?;
+            names.push(above.name.clone());
+            parent = above.parent;
+        }
+        // The root has no name.
+        names.pop();
+        let path = names.iter().rev().flat_map(|name| [BACKSLASH].into_iter().chain(name.iter().copied()));
+        Ok(Description {
+            name: key.name.clone(),
+            path: path.collect(),
+            subkeys: key.subkeys.len(),
+            longest_subkey: key.subkeys.values().map(name_of).max().unwrap_or(0),
+            values: key.values.len(),
+            longest_value_name: key.values.values().map(|value| value.name.len()).max().unwrap_or(0),
+            longest_value: key.values.values().map(|value| value.data.len()).max().unwrap_or(0),
+        })
     }
 
     /// The value `name` of `key`.
@@ -159,18 +252,20 @@ impl Registry {
     }
 
     fn key(&self, id: KeyId) -> Result<&Key, RegistryError> {
-        self.keys.get(id.0).ok_or(RegistryError::NotFound)
+        let slot = self.slots.get(id.slot).filter(|slot| slot.generation == id.generation);
+        slot.and_then(|slot| slot.key.as_ref()).ok_or(RegistryError::Deleted)
     }
 
     fn key_mut(&mut self, id: KeyId) -> Result<&mut Key, RegistryError> {
-        self.keys.get_mut(id.0).ok_or(RegistryError::NotFound)
+        let slot = self.slots.get_mut(id.slot).filter(|slot| slot.generation == id.generation);
+        slot.and_then(|slot| slot.key.as_mut()).ok_or(RegistryError::Deleted)
     }
 }
 
 /// Where a walk begins, and the components that it takes.
 fn start(root: Option<KeyId>, path: &[u16]) -> Result<(KeyId, impl Iterator<Item = &[u16]>), RegistryError> {
     let (key, path) = match (root, path.strip_prefix(&[BACKSLASH])) {
-        (None, Some(rest)) => (KeyId(0), rest),
+        (None, Some(rest)) => (ROOT, rest),
         (Some(root), None) => (root, path),
         _ => return Err(RegistryError::Malformed),
     };
@@ -249,6 +344,42 @@ mod tests {
         assert!(registry.delete_value(key, &encode("once")));
         assert!(!registry.delete_value(key, &encode("once")));
         assert_eq!(registry.values(key).count(), 0);
+    }
+
+    #[test]
+    fn a_deleted_key_is_gone_and_its_number_is_not_taken_for_the_next() {
+        let mut registry = Registry::new();
+        let (parent, _) = registry.create(None, &encode(r"\a")).unwrap();
+        let (key, _) = registry.create(Some(parent), &encode("Old")).unwrap();
+        assert_eq!(registry.delete(parent), Err(RegistryError::Undeletable));
+        assert_eq!(registry.delete(key), Ok(()));
+        assert_eq!(registry.delete(key), Err(RegistryError::Deleted));
+        let (next, created) = registry.create(Some(parent), &encode("old")).unwrap();
+        assert!(created && next != key);
+        assert_eq!(registry.set_value(key, &[], 1, &[]), Err(RegistryError::Deleted));
+        assert_eq!(registry.delete(ROOT), Err(RegistryError::Undeletable));
+        for _ in 0..2 * MAX_KEYS {
+            let (key, _) = registry.create(None, &encode(r"\a\b")).unwrap();
+            registry.delete(key).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_key_is_described() {
+        let mut registry = Registry::new();
+        let (key, _) = registry.create(None, &encode(r"\One\Two")).unwrap();
+        for name in ["b", "Long"] {
+            registry.create(Some(key), &encode(name)).unwrap();
+        }
+        registry.set_value(key, &encode("value"), 3, &[1, 2, 3]).unwrap();
+        let description = registry.describe(key).unwrap();
+        assert_eq!((description.name, description.path), (encode("Two"), encode(r"\One\Two")));
+        assert_eq!((description.subkeys, description.longest_subkey), (2, 4));
+        let values = (description.values, description.longest_value_name, description.longest_value);
+        assert_eq!(values, (1, 5, 3));
+        let names: Vec<_> =
+            registry.subkeys(key).unwrap().map(|key| registry.describe(key).unwrap().name).collect();
+        assert_eq!(names, [encode("b"), encode("Long")]);
     }
 
     #[test]

@@ -42,7 +42,7 @@ unsafe fn path<'a>(attributes: *const OBJECT_ATTRIBUTES) -> Result<(Option<KeyId
 }
 
 /// A value in the form that an information class asks for: a fixed part and what follows it.
-struct Information {
+pub(super) struct Information {
     /// Words of the fixed part.
     header: [u32; 5],
     /// Bytes of the fixed part.
@@ -56,7 +56,8 @@ struct Information {
 }
 
 impl Information {
-    fn new(class: u32, value: &Value) -> Option<Self> {
+    /// `value` for `class`; none where there is no such class.
+    pub(super) fn new(class: u32, value: &Value) -> Option<Self> {
         let (name, data) = (value.name.len() * 2, value.data.len());
         let (kind, data_length, name_length) = (value.kind, data as u32, name as u32);
         Some(match class {
@@ -89,6 +90,28 @@ impl Information {
             },
             _ => return None,
         })
+    }
+
+    /// Hands the value over, as much as fits, and says what it takes.
+    ///
+    /// # Safety
+    /// `to` must lead to `length` bytes, `result_length` to a number.
+    pub(super) unsafe fn answer(
+        &self,
+        value: &Value,
+        to: PVOID,
+        length: u32,
+        result_length: *mut u32,
+    ) -> NTSTATUS {
+        // SAFETY: the caller's.
+        unsafe { result_length.write(self.total as u32) };
+        let room = length as usize;
+        if room < self.fixed {
+            return STATUS_BUFFER_TOO_SMALL;
+        }
+        // SAFETY: the caller's.
+        unsafe { self.write(value, to.cast(), room) };
+        if room < self.total { STATUS_BUFFER_OVERFLOW } else { STATUS_SUCCESS }
     }
 
     /// Writes as much as `room` bytes at `to` hold.
@@ -182,16 +205,9 @@ export! {
         let Some(value) = with(|registry| registry.value(id, name).cloned()) else {
             return STATUS_OBJECT_NAME_NOT_FOUND;
         };
-        let Some(answer) = Information::new(class, &value) else { return STATUS_INVALID_PARAMETER };
-        // SAFETY: the caller gives storage for the length.
-        unsafe { result_length.write(answer.total as u32) };
-        let room = length as usize;
-        if room < answer.fixed {
-            return STATUS_BUFFER_TOO_SMALL;
-        }
-        // SAFETY: the caller gives a buffer of that length.
-        unsafe { answer.write(&value, information.cast(), room) };
-        if room < answer.total { STATUS_BUFFER_OVERFLOW } else { STATUS_SUCCESS }
+        let Some(form) = Information::new(class, &value) else { return STATUS_INVALID_PARAMETER };
+        // SAFETY: the caller gives a buffer of that length, and storage for the length.
+        unsafe { form.answer(&value, information, length, result_length) }
     }
 
     /// *ZwSetValueKey function (wdm.h)*.

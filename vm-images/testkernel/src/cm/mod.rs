@@ -1,8 +1,9 @@
 //! The configuration manager: one registry, in memory.
 //!
 //! The agent writes a service's key before the driver is loaded; the driver reads it through the `Zw` routines
-//! ([`key`]) or by table (`rtl::registry`).
+//! ([`key`], [`enumerate`]) or by table (`rtl::registry`).
 
+pub mod enumerate;
 pub mod key;
 
 use alloc::string::String;
@@ -13,7 +14,8 @@ use squall_testkernel_pure::utf16;
 
 use crate::ke::lock::SpinLock;
 use crate::nt::{
-    NTSTATUS, STATUS_INSUFFICIENT_RESOURCES, STATUS_OBJECT_NAME_INVALID, STATUS_OBJECT_NAME_NOT_FOUND,
+    NTSTATUS, STATUS_CANNOT_DELETE, STATUS_INSUFFICIENT_RESOURCES, STATUS_KEY_DELETED,
+    STATUS_OBJECT_NAME_INVALID, STATUS_OBJECT_NAME_NOT_FOUND,
 };
 
 /// Where services have their keys.
@@ -46,5 +48,7 @@ pub fn status_of(error: RegistryError) -> NTSTATUS {
         RegistryError::Malformed => STATUS_OBJECT_NAME_INVALID,
         RegistryError::NotFound => STATUS_OBJECT_NAME_NOT_FOUND,
         RegistryError::Full => STATUS_INSUFFICIENT_RESOURCES,
+        RegistryError::Deleted => STATUS_KEY_DELETED,
+        RegistryError::Undeletable => STATUS_CANNOT_DELETE,
     }
 }

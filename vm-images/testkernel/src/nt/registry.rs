@@ -81,6 +81,14 @@ pub struct RTL_QUERY_REGISTRY_TABLE {
 layout!(RTL_QUERY_REGISTRY_TABLE, size 0x38, Flags @ 0x8, Name @ 0x10, EntryContext @ 0x18, DefaultType @ 0x20,
     DefaultData @ 0x28, DefaultLength @ 0x30);
 
+/// `KeyBasicInformation`: a key's name.
+pub const KEY_BASIC_INFORMATION_CLASS: u32 = 0;
+/// `KeyNodeInformation`: and its class.
+pub const KEY_NODE_INFORMATION_CLASS: u32 = 1;
+/// `KeyFullInformation`: how much is in it.
+pub const KEY_FULL_INFORMATION_CLASS: u32 = 2;
+/// `KeyNameInformation`: its path.
+pub const KEY_NAME_INFORMATION_CLASS: u32 = 3;
 /// `KeyValueBasicInformation`: type and name.
 pub const KEY_VALUE_BASIC_INFORMATION_CLASS: u32 = 0;
 /// `KeyValueFullInformation`: type, name and data.
