@@ -110,6 +110,12 @@ export! {
         )
     }
 
+    /// *DbgPrintReturnControlC*: DbgPrint for a debugger that may interrupt it; there is none.
+    #[unsafe(naked)]
+    pub unsafe extern "win64" fn DbgPrintReturnControlC(format: *const u8) -> NTSTATUS {
+        naked_asm!("jmp {}", sym DbgPrint)
+    }
+
     /// *vDbgPrintEx function (wdm.h)*: the arguments as a list.
     pub unsafe extern "win64" fn vDbgPrintEx(
         _component: u32,

@@ -19,6 +19,7 @@ mod cm;
 mod console;
 mod crash;
 mod dbg;
+mod etw;
 mod ex;
 mod hal;
 mod io;

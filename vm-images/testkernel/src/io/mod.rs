@@ -23,6 +23,7 @@ pub mod remove_lock;
 pub mod request;
 pub mod resource;
 pub mod selftest;
+pub mod share_access;
 pub mod start_io;
 pub mod timer;
 pub mod unload;

@@ -155,6 +155,33 @@ export! {
         unsafe { release((*handle).lock) };
     }
 
+    /// *KeAcquireSpinLockForDpc function (wdm.h)*: for a DPC routine, whether threaded or not; returns the IRQL before.
+    pub unsafe extern "win64" fn KeAcquireSpinLockForDpc(lock: *mut KSPIN_LOCK) -> KIRQL {
+        // SAFETY: the caller's lock.
+        unsafe { KeAcquireSpinLockRaiseToDpc(lock) }
+    }
+
+    /// *KeReleaseSpinLockForDpc function (wdm.h)*: releases the lock, then restores the IRQL.
+    pub unsafe extern "win64" fn KeReleaseSpinLockForDpc(lock: *mut KSPIN_LOCK, old: KIRQL) {
+        // SAFETY: the caller's lock.
+        unsafe { KeReleaseSpinLock(lock, old) };
+    }
+
+    /// *KeAcquireInStackQueuedSpinLockForDpc function (wdm.h)*: for a DPC routine, whether threaded or not.
+    pub unsafe extern "win64" fn KeAcquireInStackQueuedSpinLockForDpc(
+        lock: *mut KSPIN_LOCK,
+        handle: *mut KLOCK_QUEUE_HANDLE,
+    ) {
+        // SAFETY: the caller's lock and handle.
+        unsafe { KeAcquireInStackQueuedSpinLock(lock, handle) };
+    }
+
+    /// *KeReleaseInStackQueuedSpinLockForDpc function (wdm.h)*: releases the lock, then restores the IRQL.
+    pub unsafe extern "win64" fn KeReleaseInStackQueuedSpinLockForDpc(handle: *mut KLOCK_QUEUE_HANDLE) {
+        // SAFETY: the caller's handle.
+        unsafe { KeReleaseInStackQueuedSpinLock(handle) };
+    }
+
     /// *KeRaiseIrqlToDpcLevel function (wdm.h)*: returns the IRQL before.
     pub unsafe extern "win64" fn KeRaiseIrqlToDpcLevel() -> KIRQL {
         irql::raise(Irql::DISPATCH).0

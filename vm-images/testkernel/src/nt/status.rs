@@ -109,6 +109,10 @@ statuses! {
     STATUS_DEVICE_NOT_READY = 0xC000_00A3;
     /// The device takes one opener only.
     STATUS_SHARING_VIOLATION = 0xC000_0043;
+    /// A structure of a revision that is not known.
+    STATUS_UNKNOWN_REVISION = 0xC000_0058;
+    /// A security descriptor of the wrong form.
+    STATUS_INVALID_SECURITY_DESCR = 0xC000_0079;
     /// The request took too long.
     STATUS_IO_TIMEOUT = 0xC000_00B5;
     /// The routine or this form of it is not supported.

@@ -7,6 +7,7 @@
 
 pub mod handle;
 pub mod names;
+pub mod tagged;
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -92,14 +93,32 @@ pub fn dereference(address: usize) -> Option<usize> {
         if irql::current() == Irql::PASSIVE {
             delete(address);
         } else {
-            DOOMED.lock().push((address, delete));
-            let wake = *WAKE.lock();
-            if let Some(wake) = wake {
-                wake.set();
-            }
+            doom(address, delete);
         }
     }
     Some(left)
+}
+
+/// Leaves the deletion to the thread that is there for it.
+fn doom(address: usize, delete: Delete) {
+    DOOMED.lock().push((address, delete));
+    let wake = *WAKE.lock();
+    if let Some(wake) = wake {
+        wake.set();
+    }
+}
+
+/// One reference less; if it was the last, the object is not deleted by the caller but a moment later.
+fn dereference_later(address: usize) {
+    let doomed = {
+        let mut objects = OBJECTS.lock();
+        let Some(entry) = objects.get_mut(&address) else { no_such_object(address) };
+        entry.references -= 1;
+        if entry.references > 0 { None } else { objects.remove(&address) }
+    };
+    if let Some(entry) = doomed {
+        doom(address, entry.delete);
+    }
 }
 
 /// What Windows does with a reference count that cannot be.

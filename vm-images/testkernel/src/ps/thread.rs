@@ -4,6 +4,7 @@ use core::ffi::c_void;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::AtomicPtr;
 
+use crate::ke::clock;
 use crate::ke::thread::{self, NORMAL_PRIORITY, Thread, ThreadRef};
 use crate::ldr::export::{export, export_data};
 use crate::mm::modules;
@@ -156,6 +157,21 @@ export! {
     /// *PsGetCurrentProcess*, what *IoGetCurrentProcess (wdm.h)* is: something opaque that is not null.
     pub unsafe extern "win64" fn PsGetCurrentProcess() -> PVOID {
         (&raw const OPAQUE).cast_mut().cast()
+    }
+
+    /// *PsGetProcessId function (ntddk.h)*: there is one process.
+    pub unsafe extern "win64" fn PsGetProcessId(_process: PVOID) -> HANDLE {
+        ptr::without_provenance_mut(SYSTEM_PROCESS_ID)
+    }
+
+    /// *PsGetThreadProcessId function (ntddk.h)*: there is one process.
+    pub unsafe extern "win64" fn PsGetThreadProcessId(_thread: *const Thread) -> HANDLE {
+        ptr::without_provenance_mut(SYSTEM_PROCESS_ID)
+    }
+
+    /// *PsGetProcessCreateTimeQuadPart function (ntddk.h)*: the system process began when the system did.
+    pub unsafe extern "win64" fn PsGetProcessCreateTimeQuadPart(_process: PVOID) -> i64 {
+        clock::system_time_at_boot().cast_signed()
     }
 
     /// *PsIsSystemThread function (ntifs.h)*: there are no others.

@@ -7,6 +7,8 @@ pub mod format;
 pub mod memory;
 pub mod names;
 pub mod registry;
+pub mod run_once;
+pub mod security;
 pub mod string;
 pub mod time;
 pub mod version;

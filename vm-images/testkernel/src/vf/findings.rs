@@ -27,6 +27,7 @@
 //! | `map-registers-left`, `scatter-gather-list-left` | a DMA transfer that was not ended |
 //! | `dma-adapter-left` | a DMA adapter |
 //! | `deleted-device-touched` | nothing: a deleted device's object or extension was read or written |
+//! | `event-provider-left` | a registration with EtwRegister, whose callback is about to go |
 //! | `resource-claim-left` | ports, memory or lines that IoReportResourceForDetection claimed |
 //!
 //! Windows without its Verifier notices none of them by itself, and says so of the pool only with it; each finding is
@@ -41,6 +42,7 @@ use squall_testkernel_pure::pool::{Block, Kind};
 use squall_testkernel_pure::resources::Resource;
 use squall_testkernel_pure::utf16;
 
+use crate::etw;
 use crate::ex::{lookaside, pool, resource as resource_lock};
 use crate::io::driver::Loaded;
 use crate::io::{device, dma, file, resource, unload};
@@ -104,8 +106,17 @@ pub fn left_behind(driver: &Loaded) -> Vec<Finding> {
     found("device-map-name-left", names.into_iter().map(|name| (name, in_device_map())).collect());
     found("configuration-count-kept", counts.into_iter().map(count).collect());
     found("resource-claim-left", claims(driver));
+    found("event-provider-left", providers(driver));
     found("deleted-device-touched", deleted(driver));
     findings
+}
+
+fn providers(driver: &Loaded) -> Vec<(String, String)> {
+    let detail = "EtwUnregister was not called";
+    let left = etw::registered_by(&driver.range).into_iter();
+    let left = left.map(|handle| (format!("event provider {handle}"), detail.into())).collect();
+    etw::forget(&driver.range);
+    left
 }
 
 fn interrupts(driver: &Loaded) -> Vec<(String, String)> {
