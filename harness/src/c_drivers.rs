@@ -21,7 +21,7 @@ use thiserror::Error;
 use crate::toolbox::{Error as ToolboxError, MingwGcc, Toolbox};
 
 /// What every driver is built with. A warning is an error: these drivers are read as models.
-const FLAGS: [&str; 14] = [
+const FLAGS: [&str; 16] = [
     "-std=gnu11",
     "-O2",
     "-g",
@@ -31,6 +31,10 @@ const FLAGS: [&str; 14] = [
     // The driver kit's headers have parameters that they do not use and macros of no effect.
     "-Wno-unused-parameter",
     "-Wno-unknown-pragmas",
+    // Pool tags.
+    "-Wno-multichar",
+    // gs:0 and its like are address 0 to gcc 12, which takes them for null pointers.
+    "-Wno-array-bounds",
     // Without a C runtime there is nobody to ask how far the stack reaches.
     "-mno-stack-arg-probe",
     "-fno-stack-protector",

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use crate::hal::clock;
 use crate::ke::bugcheck;
 use crate::ldr::export::export;
-use crate::nt::{KERNEL_MODE, KPROCESSOR_MODE, NTSTATUS, STATUS_SUCCESS};
+use crate::nt::{BOOLEAN, KERNEL_MODE, KPROCESSOR_MODE, NTSTATUS, STATUS_SUCCESS};
 use crate::selftest::{check, kernel_test};
 
 /// `STATUS_ACCESS_VIOLATION`.
@@ -23,7 +23,36 @@ fn mixed() -> u64 {
     value ^ value >> 31
 }
 
+/// `PF_*`: feature number, leaf of CPUID, register (c or d), bit.
+const FEATURES: [(u32, u32, char, u32); 13] = [
+    (2, 1, 'd', 8),             // PF_COMPARE_EXCHANGE_DOUBLE
+    (3, 1, 'd', 23),            // PF_MMX_INSTRUCTIONS_AVAILABLE
+    (6, 1, 'd', 25),            // PF_XMMI_INSTRUCTIONS_AVAILABLE
+    (8, 1, 'd', 4),             // PF_RDTSC_INSTRUCTION_AVAILABLE
+    (9, 1, 'd', 6),             // PF_PAE_ENABLED
+    (10, 1, 'd', 26),           // PF_XMMI64_INSTRUCTIONS_AVAILABLE
+    (12, 0x8000_0001, 'd', 20), // PF_NX_ENABLED
+    (13, 1, 'c', 0),            // PF_SSE3_INSTRUCTIONS_AVAILABLE
+    (14, 1, 'c', 13),           // PF_COMPARE_EXCHANGE128
+    (28, 1, 'c', 30),           // PF_RDRAND_INSTRUCTION_AVAILABLE
+    (36, 1, 'c', 9),            // PF_SSSE3_INSTRUCTIONS_AVAILABLE
+    (37, 1, 'c', 19),           // PF_SSE4_1_INSTRUCTIONS_AVAILABLE
+    (38, 1, 'c', 20),           // PF_SSE4_2_INSTRUCTIONS_AVAILABLE
+];
+
 export! {
+    /// *ExIsProcessorFeaturePresent function (ntddk.h)*: by the processor's own account; AVX is not, since nobody saves it.
+    pub unsafe extern "win64" fn ExIsProcessorFeaturePresent(feature: u32) -> BOOLEAN {
+        let known = FEATURES.iter().find(|(number, ..)| *number == feature);
+        known
+            .is_some_and(|&(_, leaf, register, bit)| {
+                let answer = core::arch::x86_64::__cpuid(leaf);
+                let word = if register == 'c' { answer.ecx } else { answer.edx };
+                word >> bit & 1 != 0
+            })
+            .into()
+    }
+
     /// *ExGetPreviousMode function (wdm.h)*: KernelMode; there is no other.
     pub unsafe extern "win64" fn ExGetPreviousMode() -> KPROCESSOR_MODE {
         KERNEL_MODE

@@ -10,7 +10,10 @@ use squall_testkernel_pure::pool::Kind;
 use crate::ex::pool;
 use crate::ldr::caller::{Call, with_caller};
 use crate::ldr::export::export;
-use crate::nt::{BOOLEAN, IRP, MDL, MDL_ALLOCATED_FIXED_SIZE, MDL_SOURCE_IS_NONPAGED_POOL, PVOID};
+use crate::nt::{
+    BOOLEAN, IRP, MDL, MDL_ALLOCATED_FIXED_SIZE, MDL_MAPPED_TO_SYSTEM_VA, MDL_PARTIAL,
+    MDL_SOURCE_IS_NONPAGED_POOL, PVOID,
+};
 use crate::selftest::{check, kernel_test};
 
 const PAGE: usize = 4096;
@@ -93,6 +96,33 @@ export! {
         irp: *mut IRP,
     ) -> *mut MDL {
         with_caller!(allocate_mdl)
+    }
+
+    /// *IoBuildPartialMdl function (wdm.h)*: a part of the source's buffer, whose pages and system address it shares;
+    /// length 0 means up to the source's end.
+    pub unsafe extern "win64" fn IoBuildPartialMdl(source: *mut MDL, target: *mut MDL, address: PVOID, length: u32) {
+        // SAFETY: the caller gives a complete list and one that was allocated for such a part of its buffer.
+        unsafe {
+            let start = (*source).StartVa.addr() + (*source).ByteOffset as usize;
+            let skipped = address.addr() - start;
+            let length = if length == 0 { (*source).ByteCount - skipped as u32 } else { length };
+            let offset = address.addr() % PAGE;
+            let pages = (offset + length as usize).div_ceil(PAGE);
+            let first = (address.addr() - (*source).StartVa.addr()) / PAGE;
+            let from = source.add(1).cast::<u64>().add(first);
+            from.copy_to_nonoverlapping(target.add(1).cast(), pages);
+            let valid = MDL_SOURCE_IS_NONPAGED_POOL | MDL_MAPPED_TO_SYSTEM_VA;
+            // The mapping stays the source's: whoever is done with the part does not undo it.
+            if (*source).MdlFlags & valid != 0 {
+                (*target).MdlFlags |= MDL_SOURCE_IS_NONPAGED_POOL;
+            }
+            (*target).MdlFlags |= MDL_PARTIAL;
+            (*target).Process = (*source).Process;
+            (*target).StartVa = core::ptr::with_exposed_provenance_mut(address.addr() - offset);
+            (*target).ByteOffset = offset as u32;
+            (*target).ByteCount = length;
+            (*target).MappedSystemVa = (*source).MappedSystemVa.wrapping_byte_add(skipped);
+        }
     }
 
     /// *IoFreeMdl function (wdm.h)*: the list, not the buffer.

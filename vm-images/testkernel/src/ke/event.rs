@@ -134,6 +134,18 @@ export! {
         unsafe { reset(event) }
     }
 
+    /// *KePulseEvent function (ntddk.h)*: lets those go who wait now, and nobody after them; returns the state before.
+    pub unsafe extern "win64" fn KePulseEvent(event: *mut KEVENT, _increment: i32, _wait: BOOLEAN) -> i32 {
+        let mut guard = dispatcher::lock();
+        // SAFETY: the caller's event, under the lock.
+        unsafe {
+            let old = core::mem::replace(&mut (*event).Header.SignalState, 1);
+            guard.signalled(&raw mut (*event).Header);
+            (*event).Header.SignalState = 0;
+            old
+        }
+    }
+
     /// *KeClearEvent function (wdm.h)*: KeResetEvent without the answer.
     pub unsafe extern "win64" fn KeClearEvent(event: *mut KEVENT) {
         // SAFETY: the caller's event.

@@ -1,6 +1,8 @@
-//! Mutexes: owned by a thread, which may acquire one again and again, and releases it as often.
+//! Mutexes: owned by a thread, which may acquire one again and again, and releases it as often. Until then it is in a critical
+//! region.
 
 use core::ptr;
+use core::sync::atomic::Ordering;
 
 use super::bugcheck::raise;
 use super::{dispatcher, list, processor};
@@ -46,6 +48,10 @@ export! {
             (*mutex).Header.SignalState = old + 1;
             if old == 0 {
                 (*mutex).OwnerThread = ptr::null_mut();
+                if (*mutex).ApcDisable != 0 {
+                    let owner = &*processor::current().thread();
+                    owner.kernel_apcs_off.fetch_sub(1, Ordering::Relaxed);
+                }
                 guard.signalled(&raw mut (*mutex).Header);
             }
             old

@@ -9,6 +9,7 @@
 
 use core::ffi::c_void;
 use core::ptr;
+use core::sync::atomic::Ordering;
 
 use squall_testkernel_pure::bugcheck::{ATTEMPTED_SWITCH_FROM_DPC, MAXIMUM_WAIT_OBJECTS_EXCEEDED};
 
@@ -121,6 +122,10 @@ unsafe fn satisfy(header: *mut DISPATCHER_HEADER, thread: *mut Thread) {
             }
             object_type::SEMAPHORE => (*header).SignalState -= 1,
             object_type::MUTANT => {
+                // Its owner is in a critical region for as long: once, however often it acquires it.
+                if (*header).SignalState == 1 && (*header.cast::<KMUTANT>()).ApcDisable != 0 {
+                    (*thread).kernel_apcs_off.fetch_add(1, Ordering::Relaxed);
+                }
                 (*header).SignalState -= 1;
                 (*header.cast::<KMUTANT>()).OwnerThread = thread.cast();
             }

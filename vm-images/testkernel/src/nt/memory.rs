@@ -38,6 +38,8 @@ pub const MDL_PAGES_LOCKED: i16 = 0x0002;
 pub const MDL_SOURCE_IS_NONPAGED_POOL: i16 = 0x0004;
 /// `MDL_ALLOCATED_FIXED_SIZE`.
 pub const MDL_ALLOCATED_FIXED_SIZE: i16 = 0x0008;
+/// `MDL_PARTIAL`: describes a part of what another describes.
+pub const MDL_PARTIAL: i16 = 0x0010;
 
 /// `POOL_FLAG_UNINITIALIZED`: do not zero.
 pub const POOL_FLAG_UNINITIALIZED: u64 = 0x0000_0000_0000_0002;

@@ -63,6 +63,13 @@ export! {
         let (left, right) = unsafe { (bytes_of(left, bytes), bytes_of(right, bytes)) };
         left.iter().zip(right).take_while(|(left, right)| left == right).count()
     }
+
+    /// *RtlCompareMemoryUlong function (ntifs.h)*: how many bytes at the beginning repeat a pattern.
+    pub unsafe extern "win64" fn RtlCompareMemoryUlong(memory: *const u32, bytes: usize, pattern: u32) -> usize {
+        // SAFETY: the caller gives that many bytes, four at a time.
+        let equal = |&index: &usize| unsafe { memory.add(index).read() } == pattern;
+        4 * (0..bytes / 4).take_while(equal).count()
+    }
 }
 
 /// # Safety
