@@ -1,6 +1,6 @@
 //! A guest that is up, with drivers going in and out of it one after another.
 
-use std::{path::PathBuf, time::Duration};
+use std::{future::Future, path::PathBuf, time::Duration};
 
 use squall_harness::{
     agent::{AgentError, LoadAnswer, UnloadAnswer},
@@ -8,6 +8,7 @@ use squall_harness::{
     evidence::Recorder,
     profile::GuestProfile,
     qemu::Machine,
+    qmp::Qmp,
     run_dir::RunDir,
     scenario::{Parameter, Scenario},
     session::Session,
@@ -80,6 +81,11 @@ impl Guest {
         }
     }
 
+    /// Something to see the guest's end with, while the guest itself is in use.
+    pub(crate) fn watch(&self) -> Watch {
+        Watch { qmp: self.session.qmp.clone(), run: RunDir::open(self.run.path()) }
+    }
+
     /// Everything that was printed.
     pub(crate) fn console(&self) -> String {
         let bytes = std::fs::read(self.run.file("console.log")).unwrap_or_default();
@@ -89,6 +95,26 @@ impl Guest {
     /// The crash record, where there was a crash.
     pub(crate) fn crash(&self) -> Option<CrashRecord> {
         CrashRecord::read(&self.run.file("crash.jsonl")).unwrap()
+    }
+}
+
+/// Sees a guest's end.
+pub(crate) struct Watch {
+    qmp: Qmp,
+    run: RunDir,
+}
+
+impl Watch {
+    /// Does the work, unless the guest stops first or it takes too long: then the test ends with the guest's last words.
+    pub(crate) async fn over<T>(&self, work: impl Future<Output = T>) -> T {
+        let why = tokio::select! {
+            done = work => return done,
+            end = self.qmp.ended() => end.to_string(),
+            () = tokio::time::sleep(2 * PATIENCE) => "it took too long".to_owned(),
+        };
+        let words = |file: &str| std::fs::read(self.run.file(file)).unwrap_or_default();
+        let (console, crash) = (words("console.log"), words("crash.jsonl"));
+        panic!("{why}\n{}\n{}", String::from_utf8_lossy(&console), String::from_utf8_lossy(&crash));
     }
 }
 

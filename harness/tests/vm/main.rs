@@ -9,6 +9,7 @@
 mod bad_input;
 mod bench;
 mod built_driver;
+mod c_drivers;
 mod conformance;
 mod crash_dump;
 mod guest;

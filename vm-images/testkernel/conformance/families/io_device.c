@@ -182,22 +182,6 @@ static void creation(void)
         PDEVICE_OBJECT found;
         EXPECT_STATUS(IoGetDeviceObjectPointer(&nobody, FILE_READ_DATA, &file, &found), STATUS_OBJECT_NAME_NOT_FOUND);
     }
-    RULE("ZwCreateFile function", "opens a device: create, then cleanup and close when the handle is closed") {
-        OBJECT_ATTRIBUTES attributes;
-        IO_STATUS_BLOCK block;
-        HANDLE handle = NULL;
-        RtlZeroMemory(&seen, sizeof(seen));
-        InitializeObjectAttributes(&attributes, &name, OBJ_KERNEL_HANDLE | OBJ_CASE_INSENSITIVE, NULL, NULL);
-        EXPECT_STATUS(ZwCreateFile(&handle, GENERIC_READ | SYNCHRONIZE, &attributes, &block, NULL, 0, 0, FILE_OPEN,
-                                   FILE_SYNCHRONOUS_IO_NONALERT, NULL, 0), STATUS_SUCCESS);
-        EXPECT_EQ(seen.creates, 1);
-        EXPECT_EQ(seen.cleanups, 0);
-        if (handle) {
-            EXPECT_STATUS(ZwClose(handle), STATUS_SUCCESS);
-            EXPECT_EQ(seen.cleanups, 1);
-            EXPECT_EQ(seen.closes, 1);
-        }
-    }
     RULE("IoDeleteSymbolicLink function", "removes the link; a second time is STATUS_OBJECT_NAME_NOT_FOUND") {
         EXPECT_STATUS(IoDeleteSymbolicLink(&link_name), STATUS_SUCCESS);
         EXPECT_STATUS(IoDeleteSymbolicLink(&link_name), STATUS_OBJECT_NAME_NOT_FOUND);
@@ -373,10 +357,6 @@ static void services(void)
         EXPECT(packet != NULL);
         IoFreeErrorLogEntry(packet);
     }
-    RULE("IoRegisterShutdownNotification function", "registers; unregistering undoes it") {
-        EXPECT_STATUS(IoRegisterShutdownNotification(device), STATUS_SUCCESS);
-        IoUnregisterShutdownNotification(device);
-    }
     RULE("IoCreateController function", "a controller object with a zeroed extension") {
         PCONTROLLER_OBJECT controller = IoCreateController(48);
         EXPECT(controller != NULL);
@@ -392,11 +372,6 @@ static void services(void)
         EXPECT(IoGetCurrentProcess() != NULL);
         EXPECT(IoGetCurrentProcess() == PsGetCurrentProcess());
         EXPECT((PVOID)IoGetCurrentProcess() == (PVOID)PsInitialSystemProcess);
-    }
-    RULE("IoRegisterDeviceInterface function", "a device that the PnP manager does not know is refused") {
-        static const GUID class = { 0x53510001, 1, 2, { 3, 4, 5, 6, 7, 8, 9, 10 } };
-        UNICODE_STRING made;
-        EXPECT_STATUS(IoRegisterDeviceInterface(device, &class, NULL, &made), STATUS_INVALID_DEVICE_REQUEST);
     }
     IoDeleteDevice(device);
 }

@@ -85,6 +85,13 @@ export! {
         top
     }
 
+    /// *IoGetLowerDeviceObject function (ntifs.h)*: what a device is attached to, with a reference for the caller; null
+    /// where it is attached to nothing.
+    pub unsafe extern "win64" fn IoGetLowerDeviceObject(device: *mut DEVICE_OBJECT) -> *mut DEVICE_OBJECT {
+        let lower = device::attached_to(device.addr()).filter(|&lower| ob::reference(lower));
+        lower.map_or(core::ptr::null_mut(), core::ptr::with_exposed_provenance_mut)
+    }
+
     /// *IoGetRelatedDeviceObject function (wdm.h)*: the top of the stack that an open file's requests go to.
     pub unsafe extern "win64" fn IoGetRelatedDeviceObject(file: *mut FILE_OBJECT) -> *mut DEVICE_OBJECT {
         // SAFETY: the caller gives an open file, which keeps its device alive.

@@ -3,7 +3,7 @@
 use core::cell::UnsafeCell;
 
 use crate::ldr::export::export;
-use crate::nt::CONFIGURATION_INFORMATION;
+use crate::nt::{BOOLEAN, CONFIGURATION_INFORMATION};
 
 struct Shared(UnsafeCell<CONFIGURATION_INFORMATION>);
 
@@ -41,6 +41,11 @@ pub fn counts() -> [(&'static str, u32); 8] {
 }
 
 export! {
+    /// *IoIsWdmVersionAvailable function (wdm.h)*: 6.0, as every Windows since Vista.
+    pub unsafe extern "win64" fn IoIsWdmVersionAvailable(major: u8, minor: u8) -> BOOLEAN {
+        ((major, minor) <= (6, 0)).into()
+    }
+
     /// *IoGetConfigurationInformation function (ntddk.h)*: the caller changes the counts in place.
     pub unsafe extern "win64" fn IoGetConfigurationInformation() -> *mut CONFIGURATION_INFORMATION {
         CONFIGURATION.0.get()

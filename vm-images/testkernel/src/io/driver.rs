@@ -13,7 +13,7 @@ use core::ops::Range;
 use squall_testkernel_pure::agent::answers::Finding;
 use squall_testkernel_pure::utf16;
 
-use super::{device, irp, reinitialize};
+use super::{device, extension, irp, reinitialize};
 use crate::cm;
 use crate::ex::pool;
 use crate::ke::lock::SpinLock;
@@ -130,6 +130,7 @@ pub fn create(service: &str, flags: u32) -> Result<*mut DRIVER_OBJECT, NTSTATUS>
 /// The last reference is gone: the image goes.
 fn delete(address: usize) {
     names::with(|names| names.remove(|object| object == address));
+    extension::forget(address);
     let image = IMAGES.lock().remove(&address);
     if let Some(image) = image {
         vf::unload::before_image_goes(&image.range());

@@ -27,6 +27,15 @@ export! {
         naked_asm!("mov r8, [rsp]", "jmp {}", sym create)
     }
 
+    /// *IoCreateUnprotectedSymbolicLink function (wdm.h)*: the same; the guest protects none.
+    #[unsafe(naked)]
+    pub unsafe extern "win64" fn IoCreateUnprotectedSymbolicLink(
+        link: *const UNICODE_STRING,
+        target: *const UNICODE_STRING,
+    ) -> NTSTATUS {
+        naked_asm!("mov r8, [rsp]", "jmp {}", sym create)
+    }
+
     /// *IoDeleteSymbolicLink function (wdm.h)*.
     pub unsafe extern "win64" fn IoDeleteSymbolicLink(link: *const UNICODE_STRING) -> NTSTATUS {
         // SAFETY: the caller gives a valid name.

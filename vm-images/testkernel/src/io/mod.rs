@@ -11,6 +11,7 @@ pub mod device;
 pub mod dma;
 pub mod driver;
 pub mod error_log;
+pub mod extension;
 pub mod file;
 pub mod interrupt;
 pub mod irp;

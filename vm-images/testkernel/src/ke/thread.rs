@@ -396,12 +396,15 @@ pub fn current() -> NonNull<Thread> {
 
 /// Whether an address lies on the calling thread's stack.
 pub fn is_on_stack(address: usize) -> bool {
-    // SAFETY: the thread that runs is alive, and its stack stays its own until it has ended.
+    let (low, high) = stack_limits();
+    (low as usize..high as usize).contains(&address)
+}
+
+/// Lowest address and end of the calling thread's own stack; zeroes for an idle thread, which has none.
+pub fn stack_limits() -> (u64, u64) {
+    // SAFETY: the thread that runs is alive, and nobody takes its stack from it before it has ended.
     let stack = unsafe { (*current().as_ref().stack.get()).as_ref() };
-    stack.is_some_and(|stack| {
-        let base = stack.base() as usize;
-        (base..base + stack.bytes()).contains(&address)
-    })
+    stack.map_or((0, 0), |stack| (stack.base(), stack.base() + stack.bytes() as u64))
 }
 
 /// Sleeps for at least `ns`. At PASSIVE_LEVEL or APC_LEVEL.

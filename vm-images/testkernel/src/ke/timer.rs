@@ -15,7 +15,7 @@ use core::ptr;
 use super::dispatcher::Guard;
 use super::processor::{self, Processor};
 use super::wait::Deadline;
-use super::{clock, dispatcher, dpc, list};
+use super::{clock, dispatcher, dpc, list, shared_data};
 use crate::ldr::export::export;
 use crate::nt::{BOOLEAN, DISPATCHER_HEADER, KDPC, KTIMER, LIST_ENTRY, object_type};
 use crate::selftest::{check, kernel_test};
@@ -234,6 +234,8 @@ pub fn first_in(range: &Range<usize>) -> Option<usize> {
 /// Fires what is due on `processor`, which runs this.
 pub fn expire(guard: &mut Guard, processor: &Processor) {
     let now = clock::interrupt_time();
+    // Whoever a timer wakes may read the time from the shared page, and must not find it before that timer's.
+    shared_data::update();
     // SAFETY: under the lock; entries are links of timers that run. If a driver freed one, this is where it
     // shows.
     unsafe {

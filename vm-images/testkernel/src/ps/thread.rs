@@ -32,8 +32,12 @@ pub struct CLIENT_ID {
 static OPAQUE: [u64; 64] = [0; 64];
 static THREAD_TYPE: AtomicPtr<c_void> = AtomicPtr::new((&raw const OPAQUE).cast_mut().cast());
 
+/// `PsInitialSystemProcess`.
+static SYSTEM_PROCESS: AtomicPtr<c_void> = AtomicPtr::new((&raw const OPAQUE).cast_mut().cast());
+
 export_data! {
     PsThreadType => THREAD_TYPE;
+    PsInitialSystemProcess => SYSTEM_PROCESS;
 }
 
 /// `PsGetProcessId` of the system process.
@@ -172,6 +176,27 @@ export! {
     /// *PsGetProcessCreateTimeQuadPart function (ntddk.h)*: the system process began when the system did.
     pub unsafe extern "win64" fn PsGetProcessCreateTimeQuadPart(_process: PVOID) -> i64 {
         clock::system_time_at_boot().cast_signed()
+    }
+
+    /// *IoGetCurrentProcess function (wdm.h)*.
+    pub unsafe extern "win64" fn IoGetCurrentProcess() -> PVOID {
+        (&raw const OPAQUE).cast_mut().cast()
+    }
+
+    /// *IoGetStackLimits function (ntddk.h)*: the lowest address of the current thread's stack, and the end of it.
+    pub unsafe extern "win64" fn IoGetStackLimits(low: *mut usize, high: *mut usize) {
+        let (start, end) = thread::stack_limits();
+        // SAFETY: the caller gives storage for both.
+        unsafe {
+            low.write(start as usize);
+            high.write(end as usize);
+        }
+    }
+
+    /// *IoGetRemainingStackSize function (ntddk.h)*, in its exported form: bytes below the caller's frame.
+    pub unsafe extern "win64" fn IoGetRemainingStackSize() -> usize {
+        let here = 0u8;
+        (&raw const here).addr().saturating_sub(thread::stack_limits().0 as usize)
     }
 
     /// *PsIsSystemThread function (ntifs.h)*: there are no others.
