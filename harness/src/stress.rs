@@ -22,8 +22,9 @@ use crate::{
     verdict::{Outcome, Verdict},
 };
 
-/// Cycles after which the guest has whatever it gets once and keeps: page tables, room in its lists.
-const WARM_UP: u64 = 8;
+/// Cycles after which the guest has whatever it gets once and keeps: page tables, room in its lists, the last of what was deleted,
+/// which it keeps out of reach for a while. Of fewer than twice as many no growth is told.
+const WARM_UP: u64 = 64;
 /// Cycles that are not clean whose evidence is kept.
 const MOST_KEPT: u64 = 10;
 
@@ -214,7 +215,7 @@ impl Stress {
         let mut cycles = Cycles::of(bus, processors);
         let began = Instant::now();
         let mut kept = 0;
-        let warm_up = WARM_UP.min(self.cycles / 2);
+        let mut going_on = 0;
         for number in 0..self.cycles {
             let seed = self.scenario.seed.wrapping_add(number);
             let keep = |verdict: &Verdict| {
@@ -226,9 +227,12 @@ impl Stress {
                 kept += 1;
                 cycles.evidence.get_or_insert_with(|| series.dir().path().to_owned());
             }
-            // After another boot, memory is compared with that boot's own.
-            if number == warm_up || (run.booted && number > warm_up) {
-                cycles.before = series.memory().await;
+            going_on = if run.booted { 0 } else { going_on + 1 };
+            // After another boot there is nothing to compare with until that guest is warm as well.
+            match going_on {
+                0 => cycles.before = None,
+                WARM_UP => cycles.before = series.memory().await,
+                _ => {}
             }
             progress(bus, processors, cycles.cycles);
             if self.limit.is_some_and(|limit| began.elapsed() >= limit) {
@@ -236,6 +240,7 @@ impl Stress {
             }
         }
         cycles.took = began.elapsed();
+        cycles.before = cycles.before.filter(|_| going_on >= 2 * WARM_UP);
         cycles.after = series.memory().await;
         series.end_and_tidy().await?;
         Ok(cycles)
