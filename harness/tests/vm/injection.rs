@@ -9,6 +9,7 @@ use squall_harness::{
     profile::GuestProfile,
     qemu::Machine,
     run_dir::RunDir,
+    scenario::{Bus, Scenario},
     session::Session,
 };
 
@@ -27,11 +28,11 @@ fn tells_by_zero(routine: &str) -> bool {
 }
 
 /// Loads the built driver with its calls failing in turn, until none is left to fail; gives the answers.
-async fn fail_in_turn(processors: u8, verified: bool) -> Vec<LoadAnswer> {
+async fn fail_in_turn(bus: Bus, processors: u8, verified: bool) -> Vec<LoadAnswer> {
     let bench = Bench::new();
     let run = RunDir::create(&bench.runs(), 1).unwrap();
     let profile = GuestProfile::named("testkernel").unwrap();
-    let scenario = bench.scenario(processors, None);
+    let scenario = Scenario { bus, ..bench.scenario(processors, None) };
     let machine = Machine {
         qemu: &bench.artifacts.qemu,
         profile: &profile,
@@ -69,8 +70,8 @@ async fn fail_in_turn(processors: u8, verified: bool) -> Vec<LoadAnswer> {
     answers
 }
 
-async fn comes_back_with_the_failure_and_nothing_kept(processors: u8, verified: bool) {
-    let mut answers = fail_in_turn(processors, verified).await;
+async fn comes_back_with_the_failure_and_nothing_kept(bus: Bus, processors: u8, verified: bool) {
+    let mut answers = fail_in_turn(bus, processors, verified).await;
     let last = answers.pop().unwrap();
     assert!(last.status.is_success() && last.driver.is_some(), "{last:#?}");
     assert!(answers.len() >= 5, "{answers:#?}");
@@ -87,16 +88,23 @@ async fn comes_back_with_the_failure_and_nothing_kept(processors: u8, verified: 
 
 #[tokio::test]
 async fn a_driver_entry_whose_calls_fail_in_turn_gives_everything_back_on_one_processor() {
-    comes_back_with_the_failure_and_nothing_kept(1, false).await;
+    comes_back_with_the_failure_and_nothing_kept(Bus::Isa, 1, false).await;
 }
 
 #[tokio::test]
 async fn a_driver_entry_whose_calls_fail_in_turn_gives_everything_back_on_four_processors() {
-    comes_back_with_the_failure_and_nothing_kept(4, false).await;
+    comes_back_with_the_failure_and_nothing_kept(Bus::Isa, 4, false).await;
 }
 
 /// Every check that the guest has is on: none of them accuses a driver that is right.
 #[tokio::test]
 async fn a_driver_entry_whose_calls_fail_in_turn_breaks_no_rule_of_the_verifiers() {
-    comes_back_with_the_failure_and_nothing_kept(2, true).await;
+    comes_back_with_the_failure_and_nothing_kept(Bus::Isa, 2, true).await;
+}
+
+#[tokio::test]
+async fn a_driver_entry_on_pci_whose_calls_fail_in_turn_gives_everything_back() {
+    for bus in [Bus::PciIntx, Bus::PciMsix] {
+        comes_back_with_the_failure_and_nothing_kept(bus, 2, true).await;
+    }
 }

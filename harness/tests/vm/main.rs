@@ -22,4 +22,5 @@ mod other_drivers;
 mod pe;
 mod selftest;
 mod series;
+mod stress;
 mod verifier_stops;
