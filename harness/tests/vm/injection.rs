@@ -22,7 +22,7 @@ const MOST: u32 = 200;
 
 /// Routines whose failure is told by a null pointer or a zero: the driver has to choose the status.
 fn tells_by_zero(routine: &str) -> bool {
-    ["Allocate", "Map", "HalGet", "IoCreateController", "IoAttachDeviceToDeviceStack"]
+    ["Allocate", "Map", "HalGet", "IoBuild", "IoCreateController", "IoAttachDeviceToDeviceStack"]
         .iter()
         .any(|part| routine.contains(part))
 }
