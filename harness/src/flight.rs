@@ -2,7 +2,8 @@
 //!
 //! The device keeps its last records in a ring in a mapped file, so the file is whole up to the last record however
 //! QEMU ended. It is read one record at a time, by number: nothing here holds more than one of them, and a slot that
-//! does not hold the number expected of it was torn by the end and is skipped.
+//! is marked as being replaced was torn by the end and is skipped. What no recorder can have written is an error with its
+//! place.
 
 use std::{
     fs::File,
@@ -18,6 +19,18 @@ const MAGIC: &[u8; 8] = b"SQFLIGHT";
 const VERSION: u32 = 1;
 const HEADER: u64 = 64;
 const RECORD: usize = 48;
+/// Where the header's used bytes end.
+const REST_OF_HEADER: usize = 32;
+/// The number of a record that is being replaced.
+const TORN: u64 = u64::MAX;
+/// The processor of a record that none has caused.
+const NO_PROCESSOR: u16 = 0xFFFF;
+/// The device tells so many processors apart.
+const MOST_PROCESSORS: u16 = 64;
+/// Kinds are numbered from 1 to far less than this.
+const MOST_KINDS: u16 = 255;
+/// Bytes of the register window.
+const WINDOW: u32 = 32;
 /// The largest ring that is believed: 2^26 records are 3 GiB.
 const MOST_RECORDS: u64 = 1 << 26;
 
@@ -206,6 +219,26 @@ pub enum FlightError {
         /// The file's length.
         size: u64,
     },
+    /// Bytes of the header that this version leaves zero.
+    #[error(
+        "flight recorder: the header has a byte {byte:#04x} at offset {offset}, where version {VERSION} has 0: the file is corrupt"
+    )]
+    Header {
+        /// Where.
+        offset: usize,
+        /// What is there.
+        byte: u8,
+    },
+    /// A record that no recorder writes.
+    #[error("flight recorder: record {number} at offset {offset}: {what}: the file is corrupt")]
+    Record {
+        /// The record's number.
+        number: u64,
+        /// Where its slot begins.
+        offset: u64,
+        /// What is wrong with it.
+        what: String,
+    },
 }
 
 /// An open recorder's file.
@@ -240,6 +273,10 @@ impl Flight {
         if !fits {
             return Err(FlightError::Capacity { capacity, size });
         }
+        let rest = header.iter().enumerate().skip(REST_OF_HEADER);
+        if let Some((offset, &byte)) = rest.into_iter().find(|(_, byte)| **byte != 0) {
+            return Err(FlightError::Header { offset, byte });
+        }
         Ok(Self { file, capacity })
     }
 
@@ -255,16 +292,33 @@ impl Flight {
         Ok(u64::from_le_bytes(bytes))
     }
 
-    /// The record of that number; `None` where the ring no longer or not yet holds it, or where it is torn.
+    /// The record of that number; `None` where its slot is being replaced, was torn by the end, or holds a later one
+    /// already.
+    ///
+    /// # Errors
+    /// [`FlightError::Record`] where the slot holds what no recorder can have left there.
     pub fn record(&self, number: u64) -> Result<Option<Record>, FlightError> {
         let mut bytes = [0; RECORD];
-        let slot = HEADER + (number & (self.capacity - 1)) * RECORD as u64;
-        match self.file.read_exact_at(&mut bytes, slot) {
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(None),
+        let offset = HEADER + (number & (self.capacity - 1)) * RECORD as u64;
+        let corrupt = |what: String| FlightError::Record { number, offset, what };
+        match self.file.read_exact_at(&mut bytes, offset) {
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                return Err(corrupt("the file ends before it".to_owned()));
+            }
             other => other?,
         }
-        let record = decode(&bytes);
-        Ok((record.sequence == number && record.kind != Kind::Unknown(0)).then_some(record))
+        let sequence = u64_at(&bytes, 0);
+        if sequence == TORN {
+            return Ok(None);
+        }
+        if sequence != number {
+            // The writer may have come round while this was read.
+            let later = sequence > number && (sequence - number).is_multiple_of(self.capacity);
+            let what = || format!("its slot says {sequence}");
+            return if later && sequence <= self.written()? { Ok(None) } else { Err(corrupt(what())) };
+        }
+        check(&bytes).map_err(corrupt)?;
+        Ok(Some(decode(&bytes)))
     }
 
     /// The records that the ring still holds, oldest first, each read when it is asked for.
@@ -287,6 +341,31 @@ impl Flight {
     }
 }
 
+/// Whether a recorder can have written a record; what is wrong if not. A time and a value may be any number.
+fn check(bytes: &[u8; RECORD]) -> Result<(), String> {
+    let (offset, kind, processor) = (u32_at(bytes, 32), u16_at(bytes, 36), u16_at(bytes, 38));
+    let (size, level) = (bytes[40], bytes[41]);
+    // A newer device of the same version may have more kinds than this reader knows, but not hundreds.
+    if !(1..=MOST_KINDS).contains(&kind) {
+        return Err(format!("its kind is {kind}"));
+    }
+    if processor >= MOST_PROCESSORS && processor != NO_PROCESSOR {
+        return Err(format!("its processor is {processor}"));
+    }
+    if matches!(Kind::from_number(kind), Kind::Read | Kind::Write)
+        && !(matches!(size, 1 | 2 | 4) && offset < WINDOW)
+    {
+        return Err(format!("it accesses {size} bytes at {offset:#x} of a window of {WINDOW:#x}"));
+    }
+    if level > 1 {
+        return Err(format!("its level is {level}"));
+    }
+    match bytes[42..].iter().find(|byte| **byte != 0) {
+        Some(byte) => Err(format!("its last bytes are not 0 but {byte:#04x}")),
+        None => Ok(()),
+    }
+}
+
 fn decode(bytes: &[u8; RECORD]) -> Record {
     let processor = u16_at(bytes, 38);
     Record {
@@ -296,7 +375,7 @@ fn decode(bytes: &[u8; RECORD]) -> Record {
         value: u64_at(bytes, 24),
         offset: u32_at(bytes, 32),
         kind: Kind::from_number(u16_at(bytes, 36)),
-        processor: (processor != 0xFFFF).then_some(processor),
+        processor: (processor != NO_PROCESSOR).then_some(processor),
         size: bytes[40],
         level: bytes[41] != 0,
     }
@@ -368,14 +447,54 @@ mod tests {
     }
 
     #[test]
-    fn torn_and_unwritten_slots_are_skipped() {
-        let mut bytes = header(4, 4);
-        bytes.extend(slot(0, 1));
-        bytes.extend(slot(77, 1));
-        bytes.extend([0; 2 * RECORD]);
+    fn torn_slots_and_those_that_were_overwritten_meanwhile_are_skipped() {
+        let mut bytes = header(4, 7);
+        for sequence in [4, TORN, 6, 3] {
+            bytes.extend(slot(sequence, 1));
+        }
         let flight = open(&bytes).unwrap();
         let numbers: Vec<_> = flight.records().unwrap().map(|record| record.unwrap().sequence).collect();
-        assert_eq!(numbers, [0]);
+        assert_eq!(numbers, [3, 4, 6]);
+        assert_eq!(flight.record(2).unwrap(), None, "6 is in its slot by now");
+    }
+
+    #[test]
+    fn a_corrupt_field_is_named_with_its_place() {
+        let mut whole = header(2, 2);
+        whole.extend(slot(0, 1));
+        whole.extend(slot(1, 2));
+        let cases: [(usize, u8, &str); 12] = [
+            (0, b'X', "no SQFLIGHT"),
+            (8, 2, "version 2"),
+            (12, 47, "records of 47 bytes"),
+            (16, 3, "capacity 3 does not fit"),
+            (19, 1, "capacity 16777218 does not fit"),
+            (24, 9, "record 7 at offset 112: its slot says 1"),
+            (40, 1, "a byte 0x01 at offset 40"),
+            (112, 5, "record 1 at offset 112: its slot says 5"),
+            (112 + 33, 9, "it accesses 4 bytes at 0x908"),
+            (112 + 36, 0, "its kind is 0"),
+            (112 + 40, 3, "it accesses 3 bytes"),
+            (112 + 41, 2, "its level is 2"),
+        ];
+        let more = [
+            (112 + 37, 9, "its kind is 2306"),
+            (112 + 39, 7, "its processor is 1793"),
+            (159, 1, "not 0 but 0x01"),
+        ];
+        for (place, byte, expected) in cases.into_iter().chain(more) {
+            let mut bytes = whole.clone();
+            bytes[place] = byte;
+            let error = open(&bytes)
+                .and_then(|flight| flight.records()?.collect::<Result<Vec<_>, _>>().map(drop))
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(expected) && !error.contains('\n'), "byte {place}: {error}");
+        }
+        assert!(open(&whole).unwrap().records().unwrap().all(|record| record.is_ok()));
+        for length in 0..whole.len() {
+            assert!(open(&whole[..length]).is_err(), "truncated to {length} bytes");
+        }
     }
 
     #[test]
@@ -393,8 +512,10 @@ mod tests {
     #[test]
     fn an_absurd_count_of_records_costs_nothing() {
         let mut bytes = header(2, u64::MAX);
-        bytes.extend(slot(u64::MAX - 2, 1));
+        bytes.extend(slot(0, 1));
         bytes.extend(slot(1, 1));
-        assert_eq!(open(&bytes).unwrap().records().unwrap().count(), 0);
+        let flight = open(&bytes).unwrap();
+        assert!(flight.records().unwrap().all(|record| record.is_err()));
+        assert_eq!(flight.records().unwrap().count(), 2);
     }
 }
