@@ -10,7 +10,7 @@ use crate::machine::{Machine, Setup};
 const COUNT: u64 = 200_000;
 
 /// Where the local APIC takes messages for processor 0.
-const LOCAL_APIC: u32 = 0xFEE0_0000;
+pub(crate) const LOCAL_APIC: u32 = 0xFEE0_0000;
 
 /// The way of an interrupt to the processor.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -22,7 +22,7 @@ enum Way {
 }
 
 /// Input 5 and those that PCI alone has interrupt the processor, and the 8259 does not.
-fn route_to_io_apic(machine: &mut Machine, level: bool) {
+pub(crate) fn route_to_io_apic(machine: &mut Machine, level: bool) {
     let trigger = u32::from(level) << 15;
     for input in [5, 16, 17, 18, 19, 20, 21, 22, 23] {
         for (index, value) in [(0x11 + 2 * input, 0), (0x10 + 2 * input, VECTOR | trigger)] {

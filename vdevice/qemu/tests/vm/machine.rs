@@ -19,7 +19,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 const CARD: &str = "/machine/peripheral/card0";
 
 /// What differs from the usual machine.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Setup {
     /// The board; empty for `pc`.
     pub(crate) board: &'static str,

@@ -2,17 +2,16 @@
 
 use serde_json::json;
 
-use crate::guest::{AT_FIRST, AT_SECOND, INTERRUPTS, ROUNDS, after_first, first, rom, second};
+use crate::bus::{Function, open_port, places, route_to_pic};
+use crate::delivery::{LOCAL_APIC, route_to_io_apic};
+use crate::guest::{AT_FIRST, AT_SECOND, INTERRUPTS, ROUNDS, VECTOR, after_first, first, rom, second};
 use crate::machine::{Machine, PATIENCE, Setup};
 use crate::recorder::records;
 
 /// A guest that has run its functions many times, so that all of them are translated.
 fn warm(arguments: &[&'static str]) -> Machine {
     let mut machine = Machine::with(Setup { rom: rom(), arguments: arguments.to_vec(), ..Setup::default() });
-    let begun = std::time::Instant::now();
-    while machine.memory(ROUNDS) < 1000 {
-        assert!(begun.elapsed() < PATIENCE, "the guest does not run");
-    }
+    wait_until_warm(&mut machine);
     machine
 }
 
@@ -24,10 +23,20 @@ fn watch(enter: u64, leave: Option<u64>, fire: bool) -> String {
     watch.to_string()
 }
 
+fn wait_until_warm(machine: &mut Machine) {
+    let begun = std::time::Instant::now();
+    while machine.memory(ROUNDS) < 1000 {
+        assert!(begun.elapsed() < PATIENCE, "the guest does not run");
+    }
+}
+
 /// Watches, lets the guest come by a few thousand times, and checks that each interrupt came at that
 /// instruction and at no other.
 fn interrupts_are_exact(arguments: &[&'static str]) {
-    let mut machine = warm(arguments);
+    are_exact(warm(arguments));
+}
+
+fn are_exact(mut machine: Machine) {
     for (enter, counted) in [(first(), AT_FIRST), (second(), AT_SECOND), (first(), AT_FIRST)] {
         let (fired, interrupts, there) =
             (machine.counter("/fired"), machine.memory(INTERRUPTS), machine.memory(counted));
@@ -45,6 +54,48 @@ fn interrupts_are_exact(arguments: &[&'static str]) {
     let stats = machine.stats();
     assert_eq!(stats["fired"], stats["serviced"], "{stats}");
     assert_eq!(stats["fired"], stats["unload"]["entered"], "{stats}");
+}
+
+/// The same with a PCI card, in each place that takes one.
+fn are_exact_everywhere(mode: &str, choose: impl Fn(&mut Machine, &Setup, Function)) {
+    for (setup, function) in places() {
+        let arguments = [&setup.arguments[..], &["-S"]].concat();
+        let mut machine = Machine::with(Setup { rom: rom(), arguments, ..setup.clone() });
+        if function.bus > 0 {
+            open_port(&mut machine);
+        }
+        function.turn_on(&mut machine);
+        choose(&mut machine, &setup, function);
+        machine.qmp("cont", json!({})).unwrap();
+        wait_until_warm(&mut machine);
+        assert_eq!(machine.stats()["interrupt"], json!(mode));
+        are_exact(machine);
+    }
+}
+
+#[test]
+fn levels_through_the_8259_are_exact() {
+    are_exact_everywhere("intx", |machine, setup, _| route_to_pic(machine, setup.board));
+}
+
+#[test]
+fn levels_through_the_io_apic_are_exact() {
+    are_exact_everywhere("intx", |machine, setup, _| {
+        route_to_pic(machine, setup.board);
+        route_to_io_apic(machine, true);
+    });
+}
+
+#[test]
+fn messages_of_one_vector_are_exact() {
+    are_exact_everywhere("msi", |machine, _, function| function.enable_msi(machine, LOCAL_APIC, VECTOR));
+}
+
+#[test]
+fn messages_of_several_vectors_are_exact() {
+    are_exact_everywhere("msix", |machine, _, function| {
+        assert_eq!(function.enable_msix(machine, |_| (LOCAL_APIC, VECTOR)), 4);
+    });
 }
 
 #[test]
