@@ -39,6 +39,7 @@ const STOPS: &[Stop] = &[
     ("verifier-timer-in-image", 0xC7, [is(0), ANY, ANY, ANY]),
     ("verifier-timer-into-image", 0xC7, [is(2), ANY, ANY, ANY]),
     ("verifier-dpc-in-pool", 0xC7, [is(1), ANY, ANY, ANY]),
+    ("verifier-timers-dpc-in-pool", 0xC7, [is(1), ANY, ANY, ANY]),
     ("verifier-work-item-in-pool", 0xE4, [is(0), ANY, ANY, ANY]),
     ("verifier-lookaside-in-pool", 0xC4, [is(0xCC), ANY, ANY, is(128)]),
     ("verifier-lookaside-in-image", 0xC4, [is(0xCC), ANY, ANY, is(0x4000)]),

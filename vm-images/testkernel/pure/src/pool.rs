@@ -32,6 +32,15 @@ pub enum Kind {
     ErrorLogEntry,
 }
 
+impl Kind {
+    /// Whether Driver Verifier counts such a block as the driver's allocation (*Special Pool*, *Pool Tracking*): its own
+    /// memory, packets and lists; not what else the I/O manager makes for it.
+    #[must_use]
+    pub fn is_verified(self) -> bool {
+        matches!(self, Self::Plain | Self::Irp | Self::Mdl)
+    }
+}
+
 /// What a block is wanted for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Terms {

@@ -231,6 +231,18 @@ pub fn first_in(range: &Range<usize>) -> Option<usize> {
     found
 }
 
+/// A DPC in `range` that a timer which runs will queue.
+pub fn first_dpc_in(range: &Range<usize>) -> Option<usize> {
+    let mut found = None;
+    look_at_running(|timer| {
+        // SAFETY: the timer runs, so it is alive; its DPC's address is only compared.
+        let dpc = unsafe { (*timer).Dpc }.addr();
+        found = range.contains(&dpc).then_some(dpc);
+        found.is_some()
+    });
+    found
+}
+
 /// Fires what is due on `processor`, which runs this.
 pub fn expire(guard: &mut Guard, processor: &Processor) {
     let now = clock::interrupt_time();

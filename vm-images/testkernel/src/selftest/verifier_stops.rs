@@ -131,6 +131,14 @@ pub const STOPS: &[(&str, fn())] = &[
         victim.call("KeInsertQueueDpc", &[dpc, 0, 0]);
         victim.call("ExFreePoolWithTag", &[dpc, 0]);
     }),
+    ("verifier-timers-dpc-in-pool", || {
+        let victim = victim(MISCELLANEOUS);
+        let dpc = victim.allocate(64);
+        victim.call("KeInitializeDpc", &[dpc, victim.nothing() as usize, 0]);
+        victim.call("KeInitializeTimer", &[victim.data()]);
+        victim.call("KeSetTimer", &[victim.data(), SECOND_FROM_NOW, dpc]);
+        victim.call("ExFreePoolWithTag", &[dpc, 0]);
+    }),
     ("verifier-work-item-in-pool", || {
         let victim = victim(MISCELLANEOUS);
         let item = victim.allocate(32);

@@ -50,7 +50,7 @@ pub fn judge_memory(range: &Range<usize>) {
     if let Some(timer) = timer::first_in(range) {
         stop(TIMER_OR_DPC_INVALID, [0, timer as u64, start, end]);
     }
-    if let Some(dpc) = dpc::first_queued_in(range) {
+    if let Some(dpc) = timer::first_dpc_in(range).or_else(|| dpc::first_queued_in(range)) {
         stop(TIMER_OR_DPC_INVALID, [1, dpc as u64, start, end]);
     }
     if let Some(item) = work::first_queued_in(range) {

@@ -4,9 +4,8 @@
 //! lies before the block, and between its end and the page's, holds a pattern that is looked at when the block is freed.
 //! A freed block's page goes at once, and its addresses rest as long as the window allows: whoever touches it faults.
 //!
-//! As on Windows it covers allocations of less than a page, what the I/O manager allocates for the driver (packets, lists,
-//! work items) included, and where it is exhausted, memory comes from the common pool. Device extensions are the I/O
-//! manager's own and not covered.
+//! As on Windows it covers allocations of less than a page, packets and memory descriptor lists included, and where it is
+//! exhausted, memory comes from the common pool. Device extensions and other objects of the I/O manager's are not covered.
 //!
 //! Source: *Special Pool* of Driver Verifier, and *Bug Check 0xC1: SPECIAL_POOL_DETECTED_MEMORY_CORRUPTION*.
 
@@ -54,7 +53,7 @@ pub fn allocate(terms: Terms) -> Option<NonNull<u8>> {
     }
     // Paged pool is to be taken away block by block where that is forced.
     let paged = terms.paged && driver.is_for(Class::ForceIrql);
-    if !(paged || driver.is_for(Class::SpecialPool)) || terms.size >= PAGE {
+    if !(paged || driver.is_for(Class::SpecialPool)) || terms.size >= PAGE || !terms.kind.is_verified() {
         return None;
     }
     let taken = take(terms);
