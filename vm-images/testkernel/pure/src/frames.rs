@@ -15,6 +15,8 @@ pub struct FrameBitmap<const WORDS: usize> {
     /// A set bit is a free frame.
     free: [u64; WORDS],
     free_count: usize,
+    /// One past the last word that ever had a free frame: no search goes further.
+    words: usize,
     /// The word where the next search begins, so that a frame just freed is not the next one given out.
     cursor: usize,
 }
@@ -26,7 +28,7 @@ impl<const WORDS: usize> FrameBitmap<WORDS> {
     /// A bitmap without a free frame.
     #[must_use]
     pub const fn new() -> Self {
-        Self { free: [0; WORDS], free_count: 0, cursor: 0 }
+        Self { free: [0; WORDS], free_count: 0, words: 0, cursor: 0 }
     }
 
     /// How many frames are free.
@@ -50,13 +52,14 @@ impl<const WORDS: usize> FrameBitmap<WORDS> {
             if !self.is_free(frame) {
                 self.free[frame / 64] |= 1 << (frame % 64);
                 self.free_count += 1;
+                self.words = self.words.max(frame / 64 + 1);
             }
         }
     }
 
     /// The next single frame is looked for from `frame` on, and only when there is none from the beginning.
     pub fn begin_at(&mut self, frame: usize) {
-        self.cursor = frame / 64 % WORDS.max(1);
+        self.cursor = frame / 64;
     }
 
     /// Takes the frames `first..end` away, those of them that are free.
@@ -70,8 +73,8 @@ impl<const WORDS: usize> FrameBitmap<WORDS> {
 
     /// One frame, or nothing where none is left.
     pub fn allocate(&mut self) -> Option<usize> {
-        for step in 0..WORDS {
-            let word = (self.cursor + step) % WORDS;
+        for step in 0..self.words {
+            let word = (self.cursor.min(self.words) + step) % self.words;
             if self.free[word] != 0 {
                 self.cursor = word;
                 let frame = word * 64 + self.free[word].trailing_zeros() as usize;
@@ -84,9 +87,20 @@ impl<const WORDS: usize> FrameBitmap<WORDS> {
 
     /// `count` neighbouring frames, the first of them a multiple of `align`, all below `limit`.
     pub fn allocate_run(&mut self, count: usize, align: usize, limit: usize) -> Option<usize> {
+        self.allocate_run_from(count, align, 0, limit)
+    }
+
+    /// The same, none of them below `from`.
+    pub fn allocate_run_from(
+        &mut self,
+        count: usize,
+        align: usize,
+        from: usize,
+        limit: usize,
+    ) -> Option<usize> {
         let align = align.max(1);
-        let limit = limit.min(Self::CAPACITY);
-        let mut first = 0_usize;
+        let limit = limit.min(self.words * 64);
+        let mut first = from.checked_next_multiple_of(align)?;
         while count > 0 && first.checked_add(count)? <= limit {
             match (first..first + count).rev().find(|&frame| !self.is_free(frame)) {
                 None => {
@@ -157,6 +171,8 @@ mod tests {
     fn a_run_skips_used_frames_and_keeps_its_alignment_and_limit() {
         let mut bitmap = with_free(0, 200);
         bitmap.reserve(9, 10);
+        assert_eq!(bitmap.allocate_run_from(2, 4, 121, 200), Some(124));
+        assert_eq!(bitmap.allocate_run_from(8, 1, 199, 200), None);
         assert_eq!(bitmap.allocate_run(8, 4, 200), Some(0));
         assert_eq!(bitmap.allocate_run(8, 4, 200), Some(12));
         assert_eq!(bitmap.allocate_run(100, 1, 64), None);

@@ -6,8 +6,12 @@
 //! interrupted thread gets the processor back, which is what makes an Unload that is interrupted at the wrong
 //! moment so dangerous.
 //!
+//! A *threaded* DPC goes through the same queue and is then handed to a thread of the processor's that runs it at
+//! PASSIVE_LEVEL, before every other thread ([`serve_threaded`]). The threads are made with the first such DPC.
+//!
 //! The queue runs through the drivers' own KDPCs: see [`super::timer`] for what that means.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ffi::c_void;
 use core::ops::Range;
@@ -15,8 +19,10 @@ use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use super::event::Event;
+use super::irql::{self, Irql};
+use super::lock::InterruptLock;
 use super::processor::{self, PROCESSOR_NUMBER, Processor};
-use super::{clock, dispatcher, timer};
+use super::{clock, dispatcher, thread, timer};
 use crate::ldr::export::export;
 use crate::nt::{BOOLEAN, DeferredRoutine, KDPC, NTSTATUS, PVOID, SINGLE_LIST_ENTRY, object_type};
 use crate::nt::{STATUS_INVALID_PARAMETER, STATUS_SUCCESS};
@@ -155,12 +161,19 @@ impl DpcQueue {
     }
 }
 
+/// Where a processor's DPCs can be.
+fn queues(processor: &Processor) -> [&InterruptLock<DpcQueue>; 2] {
+    [&processor.dpcs, &processor.threaded_dpcs]
+}
+
 /// A DPC that is queued and lies in `range`.
 pub fn first_queued_in(range: &Range<usize>) -> Option<usize> {
     processor::all().find_map(|processor| {
-        let queue = processor.dpcs.lock();
-        // SAFETY: what is queued is alive; under the queue's lock.
-        unsafe { queue.iter() }.map(<*mut KDPC>::addr).find(|dpc| range.contains(dpc))
+        queues(processor).into_iter().find_map(|queue| {
+            let queue = queue.lock();
+            // SAFETY: what is queued is alive; under the queue's lock.
+            unsafe { queue.iter() }.map(<*mut KDPC>::addr).find(|dpc| range.contains(dpc))
+        })
     })
 }
 
@@ -169,8 +182,8 @@ pub fn queued_leading_into(range: &Range<u64>) -> Vec<(usize, u64)> {
     // Copied out first: nothing may be allocated with interrupts off.
     let mut found = [None; 64];
     let mut count = 0;
-    for processor in processor::all() {
-        let queue = processor.dpcs.lock();
+    for queue in processor::all().flat_map(queues) {
+        let queue = queue.lock();
         // SAFETY: as above.
         for dpc in unsafe { queue.iter() } {
             // SAFETY: as above.
@@ -206,7 +219,7 @@ fn claim(dpc: *mut KDPC, from: *mut c_void, to: *mut c_void) -> bool {
 /// As above.
 pub unsafe fn insert(dpc: *mut KDPC, argument1: *mut c_void, argument2: *mut c_void) -> bool {
     // Until the request is made, this must stay the same processor.
-    let _off = super::irql::InterruptsOff::new();
+    let _off = irql::InterruptsOff::new();
     // SAFETY: the caller's.
     let target = unsafe { (*dpc).Number };
     let processor = match target.checked_sub(TARGET_BIAS).and_then(|number| processor::get(number.into())) {
@@ -236,13 +249,15 @@ pub unsafe fn remove(dpc: *mut KDPC) -> bool {
     // SAFETY: the caller's.
     let data: *const Processor = unsafe { (&raw const (*dpc).DpcData).read_volatile().cast() };
     let Some(processor) = processor::all().find(|&processor| ptr::eq(processor, data)) else { return false };
-    let mut queue = processor.dpcs.lock();
-    // SAFETY: the caller's.
-    let removed = unsafe { queue.remove(dpc) };
-    if removed {
-        claim(dpc, ptr::from_ref(processor).cast_mut().cast(), ptr::null_mut());
-    }
-    removed
+    queues(processor).into_iter().any(|queue| {
+        let mut queue = queue.lock();
+        // SAFETY: the caller's.
+        let removed = unsafe { queue.remove(dpc) };
+        if removed {
+            claim(dpc, ptr::from_ref(processor).cast_mut().cast(), ptr::null_mut());
+        }
+        removed
+    })
 }
 
 /// Sets where a DPC goes when it is queued.
@@ -254,25 +269,88 @@ pub unsafe fn set_target(dpc: *mut KDPC, number: u16) {
     unsafe { (*dpc).Number = TARGET_BIAS.saturating_add(number) };
 }
 
+/// Takes a queue's first DPC out of it, with what it was to do.
+fn take(processor: &Processor, queue: &mut DpcQueue) -> Option<(*mut KDPC, KDPC)> {
+    // SAFETY: what is queued is alive, or its driver freed it, and this is where it shows.
+    let dpc = unsafe { queue.pop() }?;
+    // The values are read before the DPC counts as not queued: from then on it may be queued anew, or freed.
+    // SAFETY: as above.
+    let call = unsafe { *dpc };
+    claim(dpc, ptr::from_ref(processor).cast_mut().cast(), ptr::null_mut());
+    Some((dpc, call))
+}
+
+/// # Safety
+/// The call was taken out of its queue just now.
+unsafe fn run(dpc: *mut KDPC, call: &KDPC) {
+    if let Some(routine) = call.DeferredRoutine {
+        // SAFETY: the driver gave the routine for this call. If its image is gone, the call faults: a bug check.
+        unsafe { routine(dpc, call.DeferredContext, call.SystemArgument1, call.SystemArgument2) };
+    }
+}
+
 /// Runs what this processor's queue holds, until it is empty. At DISPATCH_LEVEL, interrupts on.
 fn drain(processor: &Processor) {
     loop {
-        let (dpc, call) = {
+        let wake = processor.threaded_wake.load(Ordering::Acquire);
+        let taken = {
             let mut queue = processor.dpcs.lock();
-            // SAFETY: what is queued is alive, or its driver freed it, and this is where it shows.
-            let Some(dpc) = (unsafe { queue.pop() }) else { break };
-            // The values are read before the DPC counts as not queued: from then on it may be queued anew, or
-            // freed. SAFETY: as above.
-            let call = unsafe { *dpc };
-            claim(dpc, ptr::from_ref(processor).cast_mut().cast(), ptr::null_mut());
-            (dpc, call)
+            // SAFETY: what is queued is alive.
+            let is_threaded = |dpc: *mut KDPC| unsafe { (*dpc).Type } == object_type::THREADED_DPC;
+            if queue.is_empty() {
+                break;
+            }
+            if !wake.is_null() && is_threaded(dpc_of_link(queue.first)) {
+                // It stays queued, in the thread's queue. SAFETY: as above; it is in no queue in between.
+                if let Some(dpc) = unsafe { queue.pop() } {
+                    // SAFETY: as above.
+                    unsafe { processor.threaded_dpcs.lock().push(dpc) };
+                }
+                None
+            } else {
+                take(processor, &mut queue)
+            }
         };
-        if let Some(routine) = call.DeferredRoutine {
-            processor.dpc_active.store(1, Ordering::Relaxed);
-            // SAFETY: the driver gave the routine for this call. If its image is gone, the call faults: a bug
-            // check.
-            unsafe { routine(dpc, call.DeferredContext, call.SystemArgument1, call.SystemArgument2) };
-            processor.dpc_active.store(0, Ordering::Relaxed);
+        match taken {
+            Some((dpc, call)) => {
+                processor.dpc_active.store(1, Ordering::Relaxed);
+                // SAFETY: taken just now.
+                unsafe { run(dpc, &call) };
+                processor.dpc_active.store(0, Ordering::Relaxed);
+            }
+            // SAFETY: the event was leaked for this.
+            None => unsafe { (*wake).set() },
+        }
+    }
+}
+
+/// What the thread for threaded DPCs does on its processor.
+fn serve_threaded(processor: &'static Processor, wake: &Event) -> ! {
+    thread::set_affinity(processor.bit());
+    loop {
+        wake.wait(None);
+        loop {
+            let taken = take(processor, &mut processor.threaded_dpcs.lock());
+            let Some((dpc, call)) = taken else { break };
+            // SAFETY: taken just now.
+            unsafe { run(dpc, &call) };
+        }
+    }
+}
+
+/// Makes the threads for threaded DPCs, where there are none yet. At PASSIVE_LEVEL.
+fn start_threads() {
+    use core::sync::atomic::AtomicBool;
+    static STARTED: AtomicBool = AtomicBool::new(false);
+    if STARTED.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    for processor in processor::all() {
+        let wake: &'static Event = Box::leak(Box::new(Event::new_synchronization()));
+        if thread::spawn("threaded DPCs", thread::HIGHEST_PRIORITY, move || serve_threaded(processor, wake))
+            .is_ok()
+        {
+            processor.threaded_wake.store(ptr::from_ref(wake).cast_mut(), Ordering::Release);
         }
     }
 }
@@ -311,16 +389,21 @@ unsafe extern "win64" fn flushed(_: *mut KDPC, context: *mut c_void, _: *mut c_v
 
 /// Returns when every DPC that was queued before the call, on any processor, has run. At PASSIVE_LEVEL.
 ///
-/// Each processor gets one more DPC at the end of its queue: when that has run, those before it have.
+/// Each processor gets one more DPC at the end of each queue: when that has run, those before it have.
 pub fn flush_all() {
-    let flush = Flush { left: AtomicUsize::new(processor::count()), done: Event::new_notification() };
-    let mut dpcs = [const { core::mem::MaybeUninit::<KDPC>::uninit() }; processor::MAX_PROCESSORS];
-    for (number, dpc) in dpcs.iter_mut().enumerate().take(processor::count()) {
+    // One of either kind for each processor; a threaded one goes behind the ordinary ones before it, too.
+    let count = 2 * processor::count();
+    let flush = Flush { left: AtomicUsize::new(count), done: Event::new_notification() };
+    let mut dpcs = [const { core::mem::MaybeUninit::<KDPC>::uninit() }; 2 * processor::MAX_PROCESSORS];
+    for (number, dpc) in dpcs.iter_mut().enumerate().take(count) {
         let dpc = dpc.as_mut_ptr();
         // SAFETY: the DPCs live on this stack until all of them have run.
         unsafe {
             initialize(dpc, Some(flushed), ptr::from_ref(&flush).cast_mut().cast());
-            set_target(dpc, number as u16);
+            if number % 2 == 1 {
+                (*dpc).Type = object_type::THREADED_DPC;
+            }
+            set_target(dpc, (number / 2) as u16);
             insert(dpc, ptr::null_mut(), ptr::null_mut());
         }
     }
@@ -338,15 +421,22 @@ export! {
         unsafe { initialize(dpc, routine, context) };
     }
 
-    /// *KeInitializeThreadedDpc function (wdm.h)*: an ordinary DPC here; its documentation has drivers expect
-    /// DISPATCH_LEVEL, since threaded DPCs can be turned off.
+    /// *KeInitializeThreadedDpc function (wdm.h)*: a thread of the processor's runs it at PASSIVE_LEVEL, before every
+    /// other thread. Where the first of all is initialized above PASSIVE_LEVEL there are no such threads yet, and it runs
+    /// as an ordinary DPC, which a driver has to expect of any.
     pub unsafe extern "win64" fn KeInitializeThreadedDpc(
         dpc: *mut KDPC,
         routine: Option<DeferredRoutine>,
         context: PVOID,
     ) {
+        if irql::current() == Irql::PASSIVE {
+            start_threads();
+        }
         // SAFETY: the caller's storage.
-        unsafe { initialize(dpc, routine, context) };
+        unsafe {
+            initialize(dpc, routine, context);
+            (*dpc).Type = object_type::THREADED_DPC;
+        }
     }
 
     /// *KeInsertQueueDpc function (wdm.h)*: FALSE where it is queued already. At any IRQL.
@@ -363,6 +453,17 @@ export! {
     pub unsafe extern "win64" fn KeRemoveQueueDpc(dpc: *mut KDPC) -> BOOLEAN {
         // SAFETY: the caller's DPC.
         BOOLEAN::from(unsafe { remove(dpc) })
+    }
+
+    /// *KeRemoveQueueDpcEx function (wdm.h)*: as KeRemoveQueueDpc; on request it waits, at PASSIVE_LEVEL, until a DPC that
+    /// was not queued any more has run.
+    pub unsafe extern "win64" fn KeRemoveQueueDpcEx(dpc: *mut KDPC, wait: BOOLEAN) -> BOOLEAN {
+        // SAFETY: the caller's DPC.
+        let removed = unsafe { remove(dpc) };
+        if !removed && wait != 0 {
+            flush_all();
+        }
+        BOOLEAN::from(removed)
     }
 
     /// *KeFlushQueuedDpcs function (wdm.h)*: returns when what was queued before the call has run. At
@@ -421,7 +522,8 @@ mod recorder {
         RUNS.fetch_add(1, Ordering::Relaxed);
         IRQL.store(irql::current().0.into(), Ordering::Relaxed);
         PROCESSOR.store(processor::current().number() as u32, Ordering::Relaxed);
-        ORDER.store(ORDER.load(Ordering::Relaxed) * 10 + context.addr() as u32, Ordering::Relaxed);
+        let before = ORDER.load(Ordering::Relaxed);
+        ORDER.store(before.wrapping_mul(10).wrapping_add(context.addr() as u32), Ordering::Relaxed);
     }
 }
 
@@ -435,7 +537,6 @@ fn recording(number: usize) -> KDPC {
 
 kernel_test! {
     fn a_dpc_runs_before_the_irql_is_low_again() {
-        use super::irql::{self, Irql};
         let mut dpc = recording(1);
         recorder::RUNS.store(0, Ordering::Relaxed);
         let old = irql::raise(Irql::DISPATCH);
@@ -451,8 +552,38 @@ kernel_test! {
         check!(irql::current() == Irql::PASSIVE);
     }
 
+    /// *KeInitializeThreadedDpc function (wdm.h)*: at PASSIVE_LEVEL, on its processor, and done when it is flushed.
+    fn a_threaded_dpc_runs_at_passive_level_on_its_processor() {
+        for number in 0..processor::count() {
+            let mut dpc = UNUSED;
+            recorder::RUNS.store(0, Ordering::Relaxed);
+            // SAFETY: it has run, or was removed, before this returns.
+            unsafe {
+                KeInitializeThreadedDpc(&raw mut dpc, Some(recorder::record), 1 as PVOID);
+                set_target(&raw mut dpc, number as u16);
+                let old = irql::raise(Irql::of_vector(0x51));
+                check!(insert(&raw mut dpc, ptr::null_mut(), ptr::null_mut()));
+                irql::lower(old);
+                flush_all();
+                check!(recorder::RUNS.load(Ordering::Relaxed) == 1);
+                check!(recorder::IRQL.load(Ordering::Relaxed) == u32::from(Irql::PASSIVE.0));
+                check!(recorder::PROCESSOR.load(Ordering::Relaxed) as usize == number);
+                check!(KeRemoveQueueDpcEx(&raw mut dpc, 1) == 0);
+                // At DISPATCH_LEVEL its thread cannot run here: it is still queued, and can be removed.
+                set_target(&raw mut dpc, processor::current().number() as u16);
+                let old = irql::raise(Irql::DISPATCH);
+                set_target(&raw mut dpc, processor::current().number() as u16);
+                check!(insert(&raw mut dpc, ptr::null_mut(), ptr::null_mut()));
+                let removed = KeRemoveQueueDpcEx(&raw mut dpc, 0);
+                irql::lower(old);
+                check!(removed == 1);
+                flush_all();
+                check!(recorder::RUNS.load(Ordering::Relaxed) == 1);
+            }
+        }
+    }
+
     fn important_dpcs_go_first_and_removed_ones_not_at_all() {
-        use super::irql::{self, Irql};
         let mut dpcs = [recording(1), recording(2), recording(3), recording(4)];
         recorder::ORDER.store(0, Ordering::Relaxed);
         dpcs[2].Importance = importance::HIGH;

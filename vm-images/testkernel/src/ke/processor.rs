@@ -11,6 +11,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsiz
 use alloc::boxed::Box;
 
 use super::dpc::DpcQueue;
+use super::event::Event;
 use super::lock::InterruptLock;
 use super::rendezvous::Sleep;
 use super::thread::Thread;
@@ -81,6 +82,10 @@ pub struct Processor {
     pub timers: TimerQueue,
     /// DPCs that wait for this processor.
     pub dpcs: InterruptLock<DpcQueue>,
+    /// Threaded DPCs that wait for this processor's thread.
+    pub threaded_dpcs: InterruptLock<DpcQueue>,
+    /// What that thread waits for; null until there is one.
+    pub threaded_wake: AtomicPtr<Event>,
     /// DPC routines on the stack: 0 or 1, as they do not nest.
     pub dpc_active: AtomicU32,
     /// When the clock is set to interrupt, in ns; `u64::MAX` never.
@@ -126,6 +131,8 @@ pub fn create(number: usize, apic_id: u32) -> &'static Processor {
         next: Cell::new(ptr::null_mut()),
         timers: TimerQueue::new(),
         dpcs: InterruptLock::new(DpcQueue::new()),
+        threaded_dpcs: InterruptLock::new(DpcQueue::new()),
+        threaded_wake: AtomicPtr::new(ptr::null_mut()),
         dpc_active: AtomicU32::new(0),
         clock_armed: AtomicU64::new(u64::MAX),
         next_tick: AtomicU64::new(u64::MAX),

@@ -26,6 +26,9 @@ use crate::selftest::{check, kernel_test};
 
 /// What a system thread gets unless somebody says otherwise.
 pub const NORMAL_PRIORITY: u8 = 8;
+
+/// The priority of what goes before every other thread.
+pub const HIGHEST_PRIORITY: u8 = 31;
 /// Number of priorities.
 pub const PRIORITIES: usize = 32;
 

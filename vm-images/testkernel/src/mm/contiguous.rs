@@ -1,7 +1,6 @@
 //! Memory for devices: contiguous and non-cached memory, and the addresses that devices see.
 
 use alloc::collections::BTreeMap;
-use alloc::vec::Vec;
 use core::arch::naked_asm;
 
 use super::frame::{self, Frame, PAGE_SIZE};
@@ -35,15 +34,7 @@ pub fn allocate_within(bytes: usize, low: u64, limit: u64, boundary: u64) -> PVO
     if count == 0 || !fits {
         return core::ptr::null_mut();
     }
-    // Runs are found from the bottom up: those below `low` are kept while looking above them.
-    let mut too_low = Vec::new();
-    let found = loop {
-        match frame::allocate_run(count, align, limit) {
-            Some(first) if first.physical() < low => too_low.push(first),
-            found => break found,
-        }
-    };
-    too_low.iter().flat_map(|first| (0..count).map(|index| first.offset(index))).for_each(frame::release);
+    let found = frame::allocate_run_from(count, align, low, limit);
     let Some(first) = found else { return core::ptr::null_mut() };
     let address = first.direct();
     // SAFETY: the frames were free until now and neighbour each other in the direct map.

@@ -10,8 +10,8 @@ use crate::ke::lock::SpinLock;
 /// Bytes in a page.
 pub const PAGE_SIZE: usize = 4096;
 
-/// Memory beyond this is not used: the direct map has one page directory, and no guest of ours needs more.
-pub const MEMORY_LIMIT: u64 = 1 << 30;
+/// Memory beyond this is not used.
+pub const MEMORY_LIMIT: u64 = 8 << 30;
 
 /// Below 1 MiB lie the firmware's and the loader's things, and the page through which processors start.
 const LOW_MEMORY_END: u64 = 1 << 20;
@@ -93,8 +93,14 @@ pub fn allocate_zeroed() -> Option<Frame> {
 /// `count` neighbouring frames that begin at a multiple of `align` frames and end below the physical address
 /// `limit`.
 pub fn allocate_run(count: usize, align: usize, limit: u64) -> Option<Frame> {
+    allocate_run_from(count, align, 0, limit)
+}
+
+/// The same, none of them below the physical address `from`.
+pub fn allocate_run_from(count: usize, align: usize, from: u64, limit: u64) -> Option<Frame> {
+    let from = from.min(MEMORY_LIMIT).div_ceil(PAGE_SIZE as u64) as usize;
     let limit = limit.min(MEMORY_LIMIT) as usize / PAGE_SIZE;
-    FRAMES.lock().allocate_run(count, align, limit).map(Frame)
+    FRAMES.lock().allocate_run_from(count, align, from, limit).map(Frame)
 }
 
 /// Gives a frame back.

@@ -139,15 +139,30 @@ pub fn entry(address: u64) -> u64 {
     find(address).map_or(0, |entry| entry.load(Ordering::Acquire))
 }
 
+/// The physical address behind an address of the direct map. Takes no lock.
+fn in_direct_map(address: u64) -> Option<u64> {
+    let physical = address.checked_sub(DIRECT_MAP_BASE).filter(|&physical| physical < MEMORY_LIMIT)?;
+    let mut table = Frame::containing(ROOT.load(Ordering::Acquire));
+    for level in [3, 2] {
+        let entry = entry_at(table, index_at(address, level)).load(Ordering::Acquire);
+        if entry & 1 == 0 {
+            return None;
+        }
+        table = Frame::containing(entry & ADDRESS_MASK);
+    }
+    let entry = entry_at(table, index_at(address, 1)).load(Ordering::Acquire);
+    (entry & 1 != 0).then_some(physical)
+}
+
 /// Whether the page of `address` can be read. Takes no lock.
 pub fn is_present(address: u64) -> bool {
-    (DIRECT_MAP_BASE..DIRECT_MAP_BASE + MEMORY_LIMIT).contains(&address) || entry(address) & 1 != 0
+    in_direct_map(address).is_some() || entry(address) & 1 != 0
 }
 
 /// The physical address behind `address`. Takes no lock.
 pub fn physical(address: u64) -> Option<u64> {
-    if (DIRECT_MAP_BASE..DIRECT_MAP_BASE + MEMORY_LIMIT).contains(&address) {
-        return Some(address - DIRECT_MAP_BASE);
+    if let Some(physical) = in_direct_map(address) {
+        return Some(physical);
     }
     let entry = entry(address);
     let is_there = entry & 1 != 0 || absent(entry) == Some(Absent::Trimmed);
@@ -290,6 +305,31 @@ fn map_kernel(tables: &mut Tables, section: Range<u64>, protection: Protection) 
     Ok(())
 }
 
+/// The direct map: memory and nothing else, in large pages. (A page that is memory in part is in it whole.)
+fn map_memory(boot: &BootInfo, root: Frame) -> Result<(), OutOfMemory> {
+    let table = |at: &AtomicU64| -> Result<Frame, OutOfMemory> {
+        let entry = at.load(Ordering::Acquire);
+        if entry != 0 {
+            return Ok(Frame::containing(entry & ADDRESS_MASK));
+        }
+        let fresh = frame::allocate_zeroed().ok_or(OutOfMemory)?;
+        at.store(fresh.physical() | (Flags::PRESENT | Flags::WRITABLE).bits(), Ordering::Release);
+        Ok(fresh)
+    };
+    for range in boot.memory() {
+        let mut physical = range.start / LARGE_PAGE * LARGE_PAGE;
+        while physical < range.end.min(MEMORY_LIMIT) {
+            let address = DIRECT_MAP_BASE + physical;
+            let pointers = table(entry_at(root, index_at(address, 3)))?;
+            let directory = table(entry_at(pointers, index_at(address, 2)))?;
+            let flags = Flags::PRESENT | Flags::WRITABLE | Flags::NO_EXECUTE | Flags::HUGE_PAGE;
+            entry_at(directory, index_at(address, 1)).store(physical | flags.bits(), Ordering::Release);
+            physical += LARGE_PAGE;
+        }
+    }
+    Ok(())
+}
+
 /// Builds the kernel's own page tables and moves to them: each section of the kernel with its protection, all
 /// memory in the direct map, nothing in the lower half.
 ///
@@ -305,17 +345,7 @@ pub fn init(boot: &BootInfo) -> Result<(), OutOfMemory> {
     let data = (&raw const __data_start).addr() as u64..(&raw const __data_end).addr() as u64;
     map_kernel(tables, data, Protection::ReadWrite)?;
 
-    let directory_pointers = frame::allocate_zeroed().ok_or(OutOfMemory)?;
-    let directory = frame::allocate_zeroed().ok_or(OutOfMemory)?;
-    let table = (Flags::PRESENT | Flags::WRITABLE).bits();
-    entry_at(root, index_at(DIRECT_MAP_BASE, 3))
-        .store(directory_pointers.physical() | table, Ordering::Release);
-    entry_at(directory_pointers, 0).store(directory.physical() | table, Ordering::Release);
-    let end = boot.memory().iter().map(|range| range.end).max().unwrap_or(0).min(MEMORY_LIMIT);
-    for (index, physical) in (0..end).step_by(LARGE_PAGE as usize).enumerate() {
-        let flags = Flags::PRESENT | Flags::WRITABLE | Flags::NO_EXECUTE | Flags::HUGE_PAGE;
-        entry_at(directory, index).store(physical | flags.bits(), Ordering::Release);
-    }
+    map_memory(boot, root)?;
     // SAFETY: the new tables map the code that runs, its stack (in .bss) and everything it points at exactly
     // where the boot tables did; the identity mapping, which goes, is used by nobody any more.
     unsafe { load_root(root.physical()) };

@@ -22,6 +22,8 @@ pub mod object_type {
     pub const TIMER_SYNCHRONIZATION: u8 = 9;
     /// Not waitable: the type of an ordinary DPC.
     pub const DPC: u8 = 19;
+    /// A DPC that a thread of the system's runs.
+    pub const THREADED_DPC: u8 = 24;
 }
 
 /// The common beginning of every waitable object.
