@@ -71,7 +71,10 @@ fn adapter(address: *mut DMA_ADAPTER) -> Option<Adapter> {
     ADAPTERS.lock().get(&address.addr()).copied()
 }
 
-static OPERATIONS: DMA_OPERATIONS = DMA_OPERATIONS {
+static OPERATIONS: DMA_OPERATIONS = OPERATIONS_OF_ALL;
+
+/// The routines behind an adapter's table.
+pub const OPERATIONS_OF_ALL: DMA_OPERATIONS = DMA_OPERATIONS {
     Size: size_of::<DMA_OPERATIONS>() as u32,
     PutDmaAdapter: put,
     AllocateCommonBuffer: HalAllocateCommonBuffer,
@@ -116,27 +119,44 @@ fn create(description: &DEVICE_DESCRIPTION, owner: usize) -> Option<(*mut DMA_AD
     Some((made, registers))
 }
 
+/// An adapter for whoever called from `owner`; null where there is none for the device.
+///
 /// # Safety
 /// The description and the storage must be valid.
-unsafe fn create_for(description: usize, registers: usize, owner: usize) -> *mut DMA_ADAPTER {
+pub unsafe fn create_for(
+    description: *const DEVICE_DESCRIPTION,
+    registers: *mut u32,
+    owner: usize,
+) -> *mut DMA_ADAPTER {
     // SAFETY: the caller's contract; every version is at least as long as the first.
-    let description = unsafe { core::ptr::with_exposed_provenance::<DEVICE_DESCRIPTION>(description).read() };
+    let description = unsafe { description.read() };
     let Some((made, count)) = create(&description, owner) else { return core::ptr::null_mut() };
     // SAFETY: the caller's contract.
-    unsafe { core::ptr::with_exposed_provenance_mut::<u32>(registers).write(count) };
+    unsafe { registers.write(count) };
     made
+}
+
+/// Whether a common buffer begins at this address.
+pub fn is_common_buffer(address: usize) -> bool {
+    COMMON.lock().contains_key(&address)
 }
 
 unsafe extern "win64" fn get_dma_adapter(call: &Call<3>) -> *mut DMA_ADAPTER {
     let [_device, description, registers] = call.arguments;
     // SAFETY: a driver's call.
-    unsafe { create_for(description, registers, call.caller) }
+    unsafe {
+        let description = core::ptr::with_exposed_provenance(description);
+        create_for(description, core::ptr::with_exposed_provenance_mut(registers), call.caller)
+    }
 }
 
 unsafe extern "win64" fn get_adapter(call: &Call<2>) -> *mut DMA_ADAPTER {
     let [description, registers] = call.arguments;
     // SAFETY: a driver's call.
-    unsafe { create_for(description, registers, call.caller) }
+    unsafe {
+        let description = core::ptr::with_exposed_provenance(description);
+        create_for(description, core::ptr::with_exposed_provenance_mut(registers), call.caller)
+    }
 }
 
 /// *PPUT_DMA_ADAPTER callback function (wdm.h)*: the adapter is gone; what was allocated with it is not.

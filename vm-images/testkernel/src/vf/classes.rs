@@ -90,6 +90,7 @@ pub const SUPPORTED: &[Class] = &[
     Class::PoolTracking,
     Class::Io,
     Class::Deadlock,
+    Class::Dma,
     Class::Miscellaneous,
     Class::Ddi,
 ];

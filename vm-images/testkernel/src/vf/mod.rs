@@ -14,6 +14,7 @@
 //! - [`special_pool`]: each allocation on a page of its own;
 //! - [`deadlock`]: the order in which locks are taken;
 //! - [`dispatch`] and [`io_rules`]: I/O verification, from both sides;
+//! - [`dma`]: adapters, and what is taken of them;
 //! - [`irql_checks`]: IRQLs of locks, waits and memory, for every verified driver;
 //! - [`irql_rules`]: at which IRQLs routines may be called;
 //! - [`rehearsal`]: drivers that the kernel's own tests play;
@@ -30,6 +31,7 @@ pub mod classes;
 pub mod deadlock;
 pub mod deleted_devices;
 pub mod dispatch;
+pub mod dma;
 pub mod entries;
 pub mod findings;
 mod findings_selftest;

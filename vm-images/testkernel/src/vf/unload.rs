@@ -2,7 +2,7 @@
 
 use super::classes::Class;
 use super::verified::{self, Verified};
-use super::{deadlock, force_irql, freed_memory, pool_tracking};
+use super::{deadlock, dma, force_irql, freed_memory, pool_tracking};
 use crate::io::driver::Loaded;
 use crate::mm::contiguous;
 use crate::ps;
@@ -22,6 +22,9 @@ pub fn before_image_goes(range: &Range<u64>) {
     let Some(driver) = verified::at(range.start as usize) else { return };
     if driver.is_for(Class::Miscellaneous) {
         freed_memory::judge_image(range);
+    }
+    if driver.is_for(Class::Dma) {
+        dma::before_image_goes(range);
     }
     if driver.is_for(Class::Deadlock) {
         deadlock::memory_goes(range.start as usize..range.end as usize, true);
