@@ -189,7 +189,8 @@ kernel_test! {
             check!(ob::references(device.addr()) == Some(1) && ob::references(driver.addr()) == Some(2));
             events[1].set();
             let mut patience = 1000;
-            while ob::references(device.addr()).is_some() && patience > 0 {
+            // The device's own reference on its driver is the last that it gives up.
+            while ob::references(driver.addr()) != Some(1) && patience > 0 {
                 thread::sleep_ns(1_000_000);
                 patience -= 1;
             }
