@@ -151,3 +151,44 @@ fn the_pci_cards_survive_with_a_level() {
 fn nothing_drifts_over_many_loads() {
     no_drift(50);
 }
+
+/// Loads a snapshot whose card was written over, in a fresh process.
+fn damaged(damage: impl Fn(&mut [u8])) {
+    let mut first = Machine::with(Setup { arguments: vec!["-S"], ..Setup::default() });
+    let path = first.dir().join("disk.qcow2");
+    first.add_disk(&path, true);
+    first.set("fire", 3).unwrap();
+    first.monitor("savevm here");
+    for node in ["disk", "file"] {
+        first.qmp("blockdev-del", json!({ "node-name": node })).unwrap();
+    }
+    let mut disk = std::fs::read(&path).unwrap();
+    let card = br#"{"schema":"squall.card/"#;
+    let places: Vec<usize> = disk
+        .windows(card.len())
+        .enumerate()
+        .filter_map(|(at, bytes)| (bytes == card).then_some(at))
+        .collect();
+    let [place] = places[..] else { panic!("{places:?}: one card is in the snapshot") };
+    // Its length comes before it.
+    damage(&mut disk[place - 4..place + 512]);
+
+    let mut second = Machine::with(Setup { arguments: vec!["-S"], ..Setup::default() });
+    let path = second.dir().join("disk.qcow2");
+    std::fs::write(&path, disk).unwrap();
+    second.add_disk(&path, false);
+    second.set("fire", 1).unwrap();
+    second.monitor("loadvm here");
+    assert_eq!(second.counter("/fired"), 0, "the card was reset");
+    second.set("fire", 2).unwrap();
+    second.qmp("cont", json!({})).unwrap();
+    assert_eq!((second.counter("/fired"), second.read('l', 0x300)), (2, 0x4C4C_5153), "and works");
+}
+
+#[test]
+fn a_damaged_card_is_a_reset_card_and_qemu_lives_on() {
+    damaged(|bytes| bytes[..4].fill(0xFF));
+    damaged(|bytes| bytes[..4].fill(0));
+    damaged(|bytes| bytes[4] = b'[');
+    damaged(|bytes| bytes[40..].fill(0xC3));
+}
