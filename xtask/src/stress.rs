@@ -55,7 +55,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 100)]
     serviced: u64,
     /// The interrupts: ack and after it, by commas, gap=20us, jitter=0us, count=N
-    #[arg(long, value_name = "SPEC", default_value = "ack,gap=5us,jitter=10us")]
+    #[arg(long, value_name = "SPEC", default_value = "ack,gap=20us,jitter=20us")]
     storm: Storm,
     /// What every storm comes from
     #[arg(long, value_name = "N", default_value_t = 1)]

@@ -23,4 +23,5 @@ mod pe;
 mod selftest;
 mod series;
 mod stress;
+mod trials;
 mod verifier_stops;
