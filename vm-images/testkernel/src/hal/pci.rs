@@ -31,7 +31,7 @@ const HOST_440FX: u32 = 0x1237_8086;
 const HOST_Q35: u32 = 0x29C0_8086;
 /// Of the `pc` machine: PCI to ISA.
 const PIIX: Address = Address { bus: 0, device: 1, function: 0 };
-/// PIRQRC[A:D], where each of the four wires goes; bit 7: nowhere.
+/// `PIRQRC[A:D]`, where each of the four wires goes; bit 7: nowhere.
 const PIIX_WIRES: u8 = 0x60;
 const PIIX_NOWHERE: u32 = 0x80;
 /// Where a PC's firmware leads them.
