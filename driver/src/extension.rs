@@ -47,6 +47,8 @@ pub(crate) struct Extension {
     pub(crate) recording: SpinLock<Recording>,
     /// What the periodic timer watches over.
     pub(crate) watch: Watch,
+    /// Interrupts when the thread was last woken.
+    pub(crate) tallied: AtomicU64,
     /// Samples given to readers.
     pub(crate) delivered: AtomicU64,
     /// Reads that ended without a sample.
@@ -143,6 +145,7 @@ impl Extension {
             reads: SpinLock::new(Reads::new()),
             recording: SpinLock::new(Recording::none()),
             watch: Watch::new(),
+            tallied: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
             timed_out: AtomicU64::new(0),
             read_timeout,

@@ -50,11 +50,13 @@ impl Recording {
 pub(crate) unsafe extern "C" fn record(context: PVOID) {
     // SAFETY: begun with the device object as its context, which is not deleted before the thread has terminated.
     let extension = unsafe { device::extension(context.cast()) };
+    #[cfg(feature = "defects")]
+    let defect = extension.defect;
     while !Event::wait_for_first(&extension.stop, &extension.activity) {
         take_down(extension);
     }
     #[cfg(feature = "defects")]
-    crate::defect::dawdle(extension, crate::defect::Where::Thread);
+    crate::defect::dawdle(defect, crate::defect::Where::Thread);
     // SAFETY: this is the thread's routine, and has nothing to drop.
     unsafe { thread::terminate() };
 }

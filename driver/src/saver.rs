@@ -70,7 +70,7 @@ pub(crate) unsafe extern "C" fn write(device: PDEVICE_OBJECT, _context: PVOID) {
     // SAFETY: this driver's device, on which a queued work item holds a reference.
     let extension = unsafe { device::extension(device) };
     #[cfg(feature = "defects")]
-    crate::defect::dawdle(extension, crate::defect::Where::WorkItem);
+    crate::defect::dawdle(extension.defect, crate::defect::Where::WorkItem);
     let mut interrupts = extension.arrivals().interrupts.load(Ordering::Relaxed);
     let ServiceKey(key) = extension.set_up.get().service_key;
     // SAFETY: both names end in a zero, and the data are as long as said. The key's name is freed only after this has run.

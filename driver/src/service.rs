@@ -42,11 +42,16 @@ pub(crate) unsafe extern "C" fn dpc(_dpc: PKDPC, context: PVOID, _argument1: PVO
     read::deliver(context.cast(), unsafe { device::extension(context.cast()) });
 }
 
-/// The CustomDpc, called with the device object.
+/// The CustomDpc, called with the [`Arrivals`].
 pub(crate) unsafe extern "C" fn tally(_dpc: PKDPC, context: PVOID, _argument1: PVOID, _argument2: PVOID) {
-    // SAFETY: as in `dpc`.
-    let extension = unsafe { device::extension(context.cast()) };
+    // SAFETY: initialized with them as its context, and neither queued nor running when they go.
+    let arrivals = unsafe { &*context.cast::<Arrivals>() };
+    // SAFETY: the device outlives them.
+    let extension = unsafe { device::extension(arrivals.device) };
     #[cfg(feature = "defects")]
-    crate::defect::dawdle(extension, crate::defect::Where::Dpc);
-    extension.activity.set();
+    crate::defect::in_tally(extension);
+    let interrupts = arrivals.interrupts.load(Ordering::Relaxed);
+    if extension.tallied.swap(interrupts, Ordering::Relaxed) != interrupts {
+        extension.activity.set();
+    }
 }

@@ -1,7 +1,7 @@
 //! DriverEntry: what a legacy driver needs before its device may interrupt, in the order that needs it.
 
 use squall_driver_pure::Line;
-use wdk_sys::{DRIVER_OBJECT, PCUNICODE_STRING, PDEVICE_OBJECT, STATUS_INSUFFICIENT_RESOURCES};
+use wdk_sys::{DRIVER_OBJECT, PCUNICODE_STRING, PDEVICE_OBJECT, PVOID, STATUS_INSUFFICIENT_RESOURCES};
 
 #[cfg(feature = "defects")]
 use crate::defect::{self, Defect, Misplaced};
@@ -160,8 +160,9 @@ unsafe fn bring_up(
     // SAFETY: what it uses is there; Unload has it terminate.
     held.recorder = Some(unsafe { Thread::begin(recorder::record, context.cast()) }?);
     device.initialize_dpc(Some(service::dpc));
+    let arrivals: PVOID = core::ptr::from_ref(extension.arrivals()).cast_mut().cast();
     // SAFETY: in memory that does not move before Unload, which takes it out of the queue.
-    unsafe { extension.objects().tally.initialize(Some(service::tally), context.cast()) };
+    unsafe { extension.objects().tally.initialize(Some(service::tally), arrivals) };
     #[cfg(feature = "defects")]
     defect::importance(extension);
     // SAFETY: what it uses is there; Unload stops it.
@@ -171,15 +172,8 @@ unsafe fn bring_up(
     #[cfg(feature = "defects")]
     let isr = defect::isr(defect);
     // SAFETY: card and DPCs, all that the ISR uses, are there; Unload disconnects it.
-    let interrupts = unsafe {
-        Interrupts::connect(
-            physical,
-            lines,
-            Some(isr),
-            core::ptr::from_ref(extension.arrivals()).cast_mut().cast(),
-            &extension.isr_lock,
-        )
-    }?;
+    let interrupts =
+        unsafe { Interrupts::connect(physical, lines, Some(isr), arrivals, &extension.isr_lock) }?;
     let interrupts = held.interrupts.insert(interrupts);
 
     // From here on nothing fails.

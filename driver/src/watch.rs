@@ -50,8 +50,6 @@ pub(crate) unsafe extern "C" fn look(_dpc: PKDPC, context: PVOID, _argument1: PV
         unsafe { device::request_dpc(arrivals.device) };
     }
     let due = watch.unsaved.fetch_add(1, Ordering::Relaxed) >= SAVE_EVERY;
-    #[cfg(feature = "defects")]
-    let due = due || crate::defect::saves_all_the_time(extension);
     if due && interrupts > 0 {
         watch.unsaved.store(0, Ordering::Relaxed);
         saver::save(extension);

@@ -9,7 +9,10 @@ mod misplaced;
 mod plan;
 mod wrongly;
 
-use core::mem;
+use core::{
+    mem,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use squall_driver_pure::Order;
 use wdk_sys::{
@@ -23,13 +26,16 @@ use crate::{
     extension::{Arrivals, Extension},
     held::Held,
     nt::{registry::Key, status::Result, text::text},
-    parameters, service,
+    parameters, saver, service,
     unload::ORDER,
 };
 
 pub(crate) use misplaced::Misplaced;
 pub(crate) use plan::Defect;
 pub(crate) use wrongly::queue_elsewhere;
+
+/// Unload has done its last step.
+static UNLOADED: AtomicBool = AtomicBool::new(false);
 
 /// Where a routine may take its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +75,7 @@ impl Defect {
                 planned.step.take(&mut held);
             }
         }
+        UNLOADED.store(true, Ordering::Release);
         // What was forgotten is forgotten, not dropped.
         mem::forget(held);
     }
@@ -87,27 +94,38 @@ pub(crate) fn importance(extension: &Extension) {
 }
 
 /// A routine that takes its time: on a real machine because a disk is slow or a loop is long, here so that the mistake shows.
-pub(crate) fn dawdle(extension: &Extension, place: Where) {
-    /// 30 ms, in the kernel's units, from now.
-    const PATIENCE: i64 = -300_000;
-    match extension.defect.and_then(Defect::dawdles) {
+pub(crate) fn dawdle(defect: Option<Defect>, place: Where) {
+    /// 2 ms, in the kernel's units, from now.
+    const PATIENCE: i64 = -20_000;
+    match defect.and_then(Defect::dawdles) {
         Some(dawdles) if dawdles != place => {}
         Some(Where::Dpc) => {
             // SAFETY: has no requirement, but that it be short.
             unsafe { KeStallExecutionProcessor(50) };
         }
         Some(Where::WorkItem | Where::Thread) => {
-            let mut interval = LARGE_INTEGER { QuadPart: PATIENCE };
-            // SAFETY: in a thread at PASSIVE_LEVEL.
-            let _ = unsafe { KeDelayExecutionThread(KernelMode as i8, FALSE as u8, &mut interval) };
+            // As long as it takes, and a little longer: until Unload has done everything and returns.
+            loop {
+                let last = UNLOADED.load(Ordering::Acquire);
+                let mut interval = LARGE_INTEGER { QuadPart: PATIENCE };
+                // SAFETY: in a thread at PASSIVE_LEVEL.
+                let _ = unsafe { KeDelayExecutionThread(KernelMode as i8, FALSE as u8, &mut interval) };
+                if last {
+                    break;
+                }
+            }
         }
         None => {}
     }
 }
 
-/// Whether the counts are saved each time that the watch looks, instead of each second: so that the work item is under way at Unload.
-pub(crate) fn saves_all_the_time(extension: &Extension) -> bool {
-    extension.defect.and_then(Defect::dawdles) == Some(Where::WorkItem)
+/// What the CustomDpc does besides. Where the defect is about the work item, it saves the counts at each interrupt instead of once a
+/// second, so that the item is under way when Unload is called.
+pub(crate) fn in_tally(extension: &Extension) {
+    dawdle(extension.defect, Where::Dpc);
+    if extension.defect.and_then(Defect::dawdles) == Some(Where::WorkItem) {
+        saver::save(extension);
+    }
 }
 
 /// A driver's InterruptService.

@@ -28,7 +28,7 @@ use crate::nt::{
     STATUS_INSUFFICIENT_RESOURCES,
 };
 use crate::selftest::{check, kernel_test};
-use crate::vf::{force_irql, freed_memory, special_pool};
+use crate::vf::{force_irql, freed_memory, noted, special_pool};
 
 const BAD_POOL_CALLER: u32 = 0xC2;
 /// Where system addresses begin.
@@ -108,6 +108,7 @@ pub fn free(address: usize, tag: u32) {
         bugcheck(BAD_POOL_CALLER, [0x40, address as u64, SYSTEM_START as u64, 0]);
     }
     if let Known::Live(block) = look_up(address) {
+        noted::memory_goes(&(address..address + block.size));
         freed_memory::forget(&(address..address + block.size));
         if block.paged && block.size >= PAGE_SIZE {
             // Whoever has its pages next finds them there.

@@ -35,18 +35,16 @@ unsafe extern "win64" fn tick(_: *mut KDPC, context: PVOID, _: PVOID, _: PVOID) 
     }
 }
 
-/// Stops the timer of a device, where it has one.
+/// Stops the timer of a device; false where it has none, or one that was not running.
 ///
 /// # Safety
 /// `device` must be alive.
-pub unsafe fn stop(device: *mut DEVICE_OBJECT) {
+pub unsafe fn stop(device: *mut DEVICE_OBJECT) -> bool {
     let _guard = dispatcher::lock();
     // SAFETY: the caller's contract; the record is the I/O manager's, under the dispatcher's lock.
     unsafe {
         let record = (*device).Timer.cast::<IoTimer>();
-        if !record.is_null() {
-            timer::remove(&raw mut (*record).timer);
-        }
+        !record.is_null() && timer::remove(&raw mut (*record).timer)
     }
 }
 
@@ -75,7 +73,11 @@ unsafe fn timer_stopped(record: *mut IoTimer) {
         // SAFETY: the caller's contract, under the lock.
         unsafe { timer::remove(&raw mut (*record).timer) };
     }
-    dpc::flush_all();
+    // No more than has to be: what else is queued is not this device's.
+    let memory = record.addr()..record.addr() + size_of::<IoTimer>();
+    if dpc::first_queued_in(&memory).is_some() || dpc::running_elsewhere_with(&memory).is_some() {
+        dpc::flush_all();
+    }
 }
 
 export! {

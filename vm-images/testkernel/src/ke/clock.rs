@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use squall_testkernel_pure::vectors::DISPATCH_VECTOR;
 
 use super::processor::{self, Processor};
-use super::shared_data;
+use super::{dpc, shared_data};
 use crate::hal;
 use crate::hal::apic;
 use crate::ldr::export::export;
@@ -51,12 +51,18 @@ pub fn system_time() -> u64 {
 /// `processor` is about to run another thread: ticks begin or end with it. Under the dispatcher's lock.
 pub fn thread_changes(processor: &Processor, idle: bool) {
     if idle {
+        dpc::run_before_idling(processor);
         processor.next_tick.store(u64::MAX, Ordering::Relaxed);
     } else if processor.next_tick.load(Ordering::Relaxed) == u64::MAX {
         processor.next_tick.store(hal::clock::now_ns() + TICK_NS, Ordering::Relaxed);
         shared_data::update();
     }
     arm(processor);
+}
+
+/// Whether the clock ticks on `processor`, as it does while a thread runs there.
+pub fn ticks(processor: &Processor) -> bool {
+    processor.next_tick.load(Ordering::Relaxed) != u64::MAX
 }
 
 /// Sets the clock of `processor`, which runs this, to whatever comes first. Under the dispatcher's lock.

@@ -28,8 +28,11 @@ use crate::nt::{BOOLEAN, DeferredRoutine, KDPC, NTSTATUS, PVOID, SINGLE_LIST_ENT
 use crate::nt::{STATUS_INVALID_PARAMETER, STATUS_SUCCESS};
 use crate::selftest::{check, kernel_test};
 
-/// `KDPC_IMPORTANCE`: high ones go to the front, low and medium ones to the end.
+/// `KDPC_IMPORTANCE`: high ones go to the front, low and medium ones to the end. Low ones wait there until something else
+/// has the queue run: another DPC, the clock, or a processor with nothing to do.
 pub mod importance {
+    /// In no hurry.
+    pub const LOW: u8 = 0;
     /// What a DPC is initialized with.
     pub const MEDIUM: u8 = 1;
     /// At the front.
@@ -38,6 +41,9 @@ pub mod importance {
 
 /// What is added to a target processor's number, so that 0 means that none is set.
 const TARGET_BIAS: u16 = 0x500;
+
+/// `MaximumDpcQueueDepth`: so many DPCs are run whatever their importance.
+const MAXIMUM_DEPTH: usize = 4;
 
 /// A DPC that was never initialized.
 pub const UNUSED: KDPC = KDPC {
@@ -177,6 +183,16 @@ pub fn first_queued_in(range: &Range<usize>) -> Option<usize> {
     })
 }
 
+/// A DPC that another processor runs, with a context in `range`: its routine and the context.
+pub fn running_elsewhere_with(range: &Range<usize>) -> Option<(u64, usize)> {
+    let here = processor::current();
+    processor::all().filter(|&processor| !ptr::eq(processor, here)).find_map(|processor| {
+        let context = processor.dpc_running.1.load(Ordering::Acquire);
+        let routine = processor.dpc_running.0.load(Ordering::Relaxed) as u64;
+        range.contains(&context).then_some((routine, context))
+    })
+}
+
 /// DPCs that are queued and whose routine lies in `range`: address of the DPC and of the routine.
 pub fn queued_leading_into(range: &Range<u64>) -> Vec<(usize, u64)> {
     // Copied out first: nothing may be allocated with interrupts off.
@@ -236,9 +252,21 @@ pub unsafe fn insert(dpc: *mut KDPC, argument1: *mut c_void, argument2: *mut c_v
         (*dpc).SystemArgument2 = argument2;
         queue.push(dpc);
     }
+    // *KeSetImportanceDpc*: one of low importance does not have a processor that is at work run its queue, unless too many wait.
+    // SAFETY: as above.
+    let waits = unsafe { (*dpc).Importance == importance::LOW && queue.iter().count() < MAXIMUM_DEPTH };
     drop(queue);
-    dispatcher::request(processor);
+    if !(waits && clock::ticks(processor)) {
+        dispatcher::request(processor);
+    }
     true
+}
+
+/// Has DPCs of low importance run on a processor that is about to have nothing else to do.
+pub fn run_before_idling(processor: &Processor) {
+    if !processor.dpcs.lock().is_empty() {
+        dispatcher::request(processor);
+    }
 }
 
 /// Takes a DPC out of its queue; false where it is in none (it may be running).
@@ -308,7 +336,14 @@ fn drain(processor: &Processor) {
                 }
                 None
             } else {
-                take(processor, &mut queue)
+                let taken = take(processor, &mut queue);
+                if let Some((_, call)) = &taken {
+                    // Still under the lock: who looks for it finds it queued or running.
+                    let routine = call.DeferredRoutine.map_or(0, |routine| routine as usize);
+                    processor.dpc_running.0.store(routine, Ordering::Relaxed);
+                    processor.dpc_running.1.store(call.DeferredContext.addr(), Ordering::Release);
+                }
+                taken
             }
         };
         match taken {
@@ -316,6 +351,7 @@ fn drain(processor: &Processor) {
                 processor.dpc_active.store(1, Ordering::Relaxed);
                 // SAFETY: taken just now.
                 unsafe { run(dpc, &call) };
+                processor.dpc_running.1.store(0, Ordering::Relaxed);
                 processor.dpc_active.store(0, Ordering::Relaxed);
             }
             // SAFETY: the event was leaked for this.
@@ -611,5 +647,36 @@ kernel_test! {
             check!(recorder::RUNS.load(Ordering::Relaxed) == 1);
             check!(recorder::PROCESSOR.load(Ordering::Relaxed) == number as u32);
         }
+    }
+}
+
+kernel_test! {
+    /// *KeSetImportanceDpc function*: one of low importance is not run at once, but by the time that the queue is flushed; where
+    /// as many wait as the queue is to hold, all are run.
+    fn a_dpc_of_low_importance_waits_until_the_queue_is_run() {
+        static RAN: AtomicUsize = AtomicUsize::new(0);
+        unsafe extern "win64" fn count(_: *mut KDPC, _: *mut c_void, _: *mut c_void, _: *mut c_void) {
+            RAN.fetch_add(1, Ordering::Relaxed);
+        }
+
+        let mut dpcs = [UNUSED; MAXIMUM_DEPTH];
+        let mut seen_waiting = false;
+        for round in 1..=100 {
+            RAN.store(0, Ordering::Relaxed);
+            for dpc in &mut dpcs[..1 + round % 2 * (MAXIMUM_DEPTH - 1)] {
+                // SAFETY: the DPCs are this test's, which waits for them.
+                unsafe {
+                    initialize(dpc, Some(count), ptr::null_mut());
+                    KeSetImportanceDpc(dpc, importance::LOW.into());
+                    insert(dpc, ptr::null_mut(), ptr::null_mut());
+                }
+            }
+            let ran = RAN.load(Ordering::Relaxed);
+            // The clock may come in between at any time, though not each time.
+            seen_waiting |= round % 2 == 0 && ran == 0;
+            flush_all();
+            check!(RAN.load(Ordering::Relaxed) == if round % 2 == 0 { 1 } else { MAXIMUM_DEPTH });
+        }
+        check!(seen_waiting);
     }
 }

@@ -19,16 +19,19 @@ use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use squall_testkernel_pure::bugcheck::ATTEMPTED_SWITCH_FROM_DPC;
 use squall_testkernel_pure::vectors::{
     CLOCK_VECTOR, DISPATCH_VECTOR, IPI_VECTOR, SPURIOUS_VECTOR, pin_of_vector,
 };
 
+use super::bugcheck::bugcheck;
 use super::irql::{self, Irql};
 use super::lock::InterruptLock;
-use super::{clock, dpc, processor, rendezvous, spinlock};
+use super::{clock, dpc, processor, rendezvous, spinlock, thread};
 use crate::hal::{apic, ioapic, message};
 use crate::nt::{BOOLEAN, KINTERRUPT, KSPIN_LOCK, MessageServiceRoutine, ServiceRoutine};
 use crate::selftest::{check, kernel_test};
+use crate::vf::noted;
 
 /// Objects that may share one vector.
 const MAX_SHARED: usize = 8;
@@ -242,12 +245,18 @@ pub fn connect(connection: Connection) -> Result<*mut KINTERRUPT, Refused> {
         drop(unsafe { Box::from_raw(fresh) });
         return Err(Refused::InUse);
     }
+    noted::isr_is_connected(connection.routine.address());
     Ok(fresh.cast())
 }
 
 /// Disconnects an object; false where it is none that is connected. When this returns, its ISR runs nowhere.
 /// At PASSIVE_LEVEL.
 pub fn disconnect(object: *mut KINTERRUPT) -> bool {
+    // Windows' own goes to the interrupt's processor first, which is a wait: with a spin lock held the system stops.
+    if irql::current() >= Irql::DISPATCH {
+        let thread = thread::current().addr().get() as u64;
+        bugcheck(ATTEMPTED_SWITCH_FROM_DPC, [thread, 0, 0, 0]);
+    }
     let object: *mut Interrupt = object.cast();
     let found = {
         let mut vectors = VECTORS.lock();
@@ -306,6 +315,16 @@ pub unsafe fn release_lock(object: *mut KINTERRUPT, old: Irql) {
     // SAFETY: the caller's.
     unsafe { spinlock::release((*object.cast::<Interrupt>()).lock()) };
     irql::set(old);
+}
+
+/// The ISR that is connected with a context in `range`: its address and the context.
+pub fn context_in(range: &Range<usize>) -> Option<(u64, usize)> {
+    let vectors = VECTORS.lock();
+    vectors.0.iter().flatten().filter(|object| !object.is_null()).find_map(|&object| {
+        // SAFETY: what is in a chain is alive, under the lock.
+        let Connection { routine, context, .. } = unsafe { (*object).connection };
+        range.contains(&context.addr()).then(|| (routine.address(), context.addr()))
+    })
 }
 
 /// One line for each object that is connected and whose ISR lies in `range`: what an unloaded driver left

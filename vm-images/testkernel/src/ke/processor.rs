@@ -88,6 +88,8 @@ pub struct Processor {
     pub threaded_wake: AtomicPtr<Event>,
     /// DPC routines on the stack: 0 or 1, as they do not nest.
     pub dpc_active: AtomicU32,
+    /// Routine and context of the DPC that runs; the context is 0 where none does.
+    pub dpc_running: (AtomicUsize, AtomicUsize),
     /// When the clock is set to interrupt, in ns; `u64::MAX` never.
     pub clock_armed: AtomicU64,
     /// When the next clock tick is due, in ns; `u64::MAX` while idle.
@@ -134,6 +136,7 @@ pub fn create(number: usize, apic_id: u32) -> &'static Processor {
         threaded_dpcs: InterruptLock::new(DpcQueue::new()),
         threaded_wake: AtomicPtr::new(ptr::null_mut()),
         dpc_active: AtomicU32::new(0),
+        dpc_running: (AtomicUsize::new(0), AtomicUsize::new(0)),
         clock_armed: AtomicU64::new(u64::MAX),
         next_tick: AtomicU64::new(u64::MAX),
         sleep: Sleep::awake(),

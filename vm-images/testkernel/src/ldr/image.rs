@@ -17,8 +17,8 @@ use crate::hal::clock;
 use crate::mm::image::{self, ImageRegion};
 use crate::mm::modules;
 use crate::mm::paging::Protection;
-use crate::vf::unload;
 use crate::vf::verified::{self, Verified};
+use crate::vf::{noted, unload};
 
 /// Why a file did not become an image.
 #[derive(Debug)]
@@ -71,6 +71,7 @@ impl Image {
             }
         };
         protect(&layout, &region);
+        noted::image_is_ready(&range, pageable(&layout, region.base()));
         if let Some(driver) = driver {
             unload::image_is_ready(driver, &range, pageable(&layout, region.base()));
         }

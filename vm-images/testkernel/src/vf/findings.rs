@@ -28,6 +28,12 @@
 //! | `dma-adapter-left` | a DMA adapter |
 //! | `deleted-device-touched` | nothing: a deleted device's object or extension was read or written |
 //! | `event-provider-left` | a registration with EtwRegister, whose callback is about to go |
+//! | `isr-context-freed` | memory that a connected ISR is called with was freed |
+//! | `dpc-context-freed` | memory that a running DPC was called with was freed |
+//! | `dpc-freed-while-queued` | memory with a queued DPC was freed |
+//! | `io-timer-left-running` | a device was deleted while its timer ran |
+//! | `device-left-attached` | a device was deleted while attached to another |
+//! | `pageable-isr` | an ISR in a pageable section |
 //! | `resource-claim-left` | ports, memory or lines that IoReportResourceForDetection claimed |
 //!
 //! Windows without its Verifier notices none of them by itself, and says so of the pool only with it; each finding is
@@ -52,7 +58,7 @@ use crate::nt::{DEVICE_OBJECT, DRIVER_OBJECT, FILE_OBJECT};
 use crate::ob::names;
 use crate::ps;
 use crate::vf::deleted_devices::{self, Access};
-use crate::vf::entries;
+use crate::vf::{entries, noted};
 
 /// The most findings of one kind; a driver that leaks a thousand blocks needs no thousand lines.
 const MAX_OF_A_KIND: usize = 32;
@@ -107,6 +113,9 @@ pub fn left_behind(driver: &Loaded) -> Vec<Finding> {
     found("configuration-count-kept", counts.into_iter().map(count).collect());
     found("resource-claim-left", claims(driver));
     found("event-provider-left", providers(driver));
+    for (kind, object, detail) in noted::take(&driver.range) {
+        found(kind, Vec::from([(object, detail)]));
+    }
     found("deleted-device-touched", deleted(driver));
     findings
 }

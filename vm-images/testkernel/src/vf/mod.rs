@@ -41,6 +41,7 @@ mod io_rules;
 mod io_selftest;
 mod irql_checks;
 mod irql_rules;
+pub mod noted;
 pub mod page_fault;
 mod pool_rules;
 mod pool_tracking;

@@ -2,7 +2,7 @@
 
 use super::classes::Class;
 use super::verified::{self, Verified};
-use super::{deadlock, dma, force_irql, freed_memory, pool_tracking};
+use super::{deadlock, dma, force_irql, freed_memory, noted, pool_tracking};
 use crate::io::driver::Loaded;
 use crate::mm::contiguous;
 use crate::ps;
@@ -36,6 +36,7 @@ pub fn before_image_goes(range: &Range<u64>) {
 
 /// The image in `range` is gone.
 pub fn image_is_gone(range: &Range<u64>) {
+    noted::image_is_gone(range);
     verified::end_load(range.start);
     force_irql::image_is_gone(range.start);
     freed_memory::forget_image(range);
