@@ -9,7 +9,7 @@ use super::Function;
 /// What leads the main bus's wires to the interrupt controller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Router {
-    /// PIIX3 and 4: each of four wires to an ISA line, as its registers say (*82371SB*, PIRQRC[A:D]).
+    /// PIIX3 and 4: each of four wires to an ISA line, as its registers say (*82371SB*, `PIRQRC[A:D]`).
     Piix([Option<u8>; 4]),
     /// ICH9, as it comes out of reset: PIRQE to PIRQH for devices up to 24 and for the bridge at 30, PIRQA to PIRQD
     /// for the chipset's own devices (*ICH9 data sheet*, D31IR to D25IR).
