@@ -158,7 +158,8 @@ unsafe fn bring_up(
 
     // The routines that run of their own accord: from here on each may be called at once.
     // SAFETY: what it uses is there; Unload has it terminate.
-    held.recorder = Some(unsafe { Thread::begin(recorder::record, context.cast()) }?);
+    held.recorder =
+        Some(unsafe { Thread::begin(recorder::record, context.cast(), || extension.stop.set()) }?);
     device.initialize_dpc(Some(service::dpc));
     let arrivals: PVOID = core::ptr::from_ref(extension.arrivals()).cast_mut().cast();
     // SAFETY: in memory that does not move before Unload, which takes it out of the queue.

@@ -9,7 +9,7 @@ use wdk_sys::{
     STATUS_SUCCESS, THREAD_ALL_ACCESS, ULONG,
     ntddk::{
         KeWaitForSingleObject, ObReferenceObjectByHandle, ObfDereferenceObject, PsCreateSystemThread,
-        PsTerminateSystemThread, ZwClose,
+        PsTerminateSystemThread, ZwClose, ZwWaitForSingleObject,
     },
 };
 
@@ -22,13 +22,18 @@ pub(crate) struct Thread(NonNull<core::ffi::c_void>);
 unsafe impl Send for Thread {}
 
 impl Thread {
-    /// Begins a thread at `routine` with `context`. At PASSIVE_LEVEL.
+    /// Begins a thread at `routine` with `context`. At PASSIVE_LEVEL. Where it has begun and cannot be had, `stop` tells it to
+    /// terminate, and this waits until it has: it must not outlive the image.
     ///
     /// # Safety
     ///
     /// `routine` ends with [`terminate`], when it is told to by a way that the caller knows; the caller does so before the value is
     /// dropped. What it uses is there until then.
-    pub(crate) unsafe fn begin(routine: unsafe extern "C" fn(PVOID), context: PVOID) -> Result<Self> {
+    pub(crate) unsafe fn begin(
+        routine: unsafe extern "C" fn(PVOID),
+        context: PVOID,
+        stop: impl FnOnce(),
+    ) -> Result<Self> {
         let mut attributes = OBJECT_ATTRIBUTES {
             Length: size_of::<OBJECT_ATTRIBUTES>() as ULONG,
             RootDirectory: ptr::null_mut(),
@@ -51,7 +56,8 @@ impl Thread {
             )
         })?;
         let mut object: PVOID = ptr::null_mut();
-        // A handle cannot be waited for from here, a thread object can. No type is asked for: the handle is a thread's.
+        // What waits for the thread later has no handle table to rely on, so it gets the object. No type is asked for: the handle is
+        // a thread's.
         // SAFETY: just opened; the pointer is to a local.
         let referenced = unsafe {
             ObReferenceObjectByHandle(
@@ -63,7 +69,12 @@ impl Thread {
                 ptr::null_mut(),
             )
         };
-        // SAFETY: opened above, and closed here alone. The thread runs on.
+        if check(referenced).is_err() {
+            stop();
+            // SAFETY: opened above; a null pointer waits without end.
+            let _ = unsafe { ZwWaitForSingleObject(handle, FALSE as u8, ptr::null_mut()) };
+        }
+        // SAFETY: opened above, and closed here alone.
         let _ = unsafe { ZwClose(handle) };
         check(referenced)?;
         NonNull::new(object).map(Self).ok_or(STATUS_INSUFFICIENT_RESOURCES)

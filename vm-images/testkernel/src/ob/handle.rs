@@ -7,7 +7,12 @@ use alloc::collections::BTreeMap;
 use squall_testkernel_pure::registry::KeyId;
 
 use crate::ke::lock::SpinLock;
-use crate::nt::{HANDLE, NTSTATUS, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_HANDLE, STATUS_SUCCESS};
+use crate::ke::wait::KeWaitForSingleObject;
+use crate::ldr::export::export;
+use crate::nt::{
+    BOOLEAN, HANDLE, KERNEL_MODE, NTSTATUS, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_HANDLE,
+    STATUS_OBJECT_TYPE_MISMATCH, STATUS_SUCCESS,
+};
 
 /// The first handle. Kernel handles have their sign bit set, as on Windows, and count in fours.
 const FIRST: usize = 0xFFFF_FFFF_8000_0004;
@@ -56,5 +61,28 @@ pub fn close(handle: HANDLE) -> NTSTATUS {
         }
         Some(Target::Key(_)) => STATUS_SUCCESS,
         None => STATUS_INVALID_HANDLE,
+    }
+}
+
+/// `Executive`.
+const EXECUTIVE: u32 = 0;
+
+export! {
+    /// *ZwWaitForSingleObject function (ntifs.h)*: for what the handle stands for, which lives as long as the wait does.
+    pub unsafe extern "win64" fn ZwWaitForSingleObject(
+        handle: HANDLE,
+        alertable: BOOLEAN,
+        timeout: *const i64,
+    ) -> NTSTATUS {
+        let address = match target(handle) {
+            Some(Target::Object(address)) if super::reference(address) => address,
+            Some(Target::Key(_)) => return STATUS_OBJECT_TYPE_MISMATCH,
+            _ => return STATUS_INVALID_HANDLE,
+        };
+        let object = core::ptr::with_exposed_provenance_mut(address);
+        // SAFETY: the reference just taken keeps the object; the timeout is the caller's.
+        let status = unsafe { KeWaitForSingleObject(object, EXECUTIVE, KERNEL_MODE, alertable, timeout) };
+        super::dereference(address);
+        status
     }
 }
