@@ -95,8 +95,10 @@ pub(crate) fn importance(extension: &Extension) {
 
 /// A routine that takes its time: on a real machine because a disk is slow or a loop is long, here so that the mistake shows.
 pub(crate) fn dawdle(defect: Option<Defect>, place: Where) {
-    /// 2 ms, in the kernel's units, from now.
-    const PATIENCE: i64 = -20_000;
+    /// 1 ms, in the kernel's units, from now.
+    const PATIENCE: i64 = -10_000;
+    /// By then the image is gone: the system has to see what Unload has left first.
+    const LAST: i64 = 25 * PATIENCE;
     match defect.and_then(Defect::dawdles) {
         Some(dawdles) if dawdles != place => {}
         Some(Where::Dpc) => {
@@ -107,7 +109,7 @@ pub(crate) fn dawdle(defect: Option<Defect>, place: Where) {
             // As long as it takes, and a little longer: until Unload has done everything and returns.
             loop {
                 let last = UNLOADED.load(Ordering::Acquire);
-                let mut interval = LARGE_INTEGER { QuadPart: PATIENCE };
+                let mut interval = LARGE_INTEGER { QuadPart: if last { LAST } else { PATIENCE } };
                 // SAFETY: in a thread at PASSIVE_LEVEL.
                 let _ = unsafe { KeDelayExecutionThread(KernelMode as i8, FALSE as u8, &mut interval) };
                 if last {

@@ -44,7 +44,9 @@ async fn nothing_of_one_run_reaches_the_next(processors: u8) {
         let lived = live(&mut series, Begin::Restored, round).await;
         assert_eq!(lived.verdict.outcome, Outcome::Clean, "{:#?}", lived.verdict);
         let device = &lived.verdict.device;
-        assert!(device.serviced >= 1000 && device.asserted == device.serviced, "{device:?}");
+        // The last assertion may be withdrawn: silenced, and its line disconnected, before any processor took it.
+        let withdrawn = device.asserted.checked_sub(device.serviced);
+        assert!(device.serviced >= 1000 && withdrawn.is_some_and(|count| count <= 1), "{device:?}");
         assert_eq!(lived.verdict.seed, round);
         assert_eq!((crashed.booted, lived.booted), (round == 0, false), "a crash needs no boot after it");
         verdicts.extend([crashed.verdict, lived.verdict]);
