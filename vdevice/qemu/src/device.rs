@@ -160,6 +160,7 @@ impl Bench {
             self.armed = effects.deadline;
             hardware.timer.set(effects.deadline);
             hardware.glimpse.keep(&self.card);
+            hardware.line.restored(self.card.line());
         }
     }
 

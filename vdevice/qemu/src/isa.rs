@@ -64,7 +64,7 @@ pub(crate) fn register() {
     qom::register(&TYPE);
 }
 
-fn check(settings: &Settings) -> Result<(u16, c_int), Misfit> {
+fn check(settings: &Settings) -> Result<(u16, u32), Misfit> {
     let Settings { iobase, irq, .. } = *settings;
     let port = u16::try_from(iobase).ok().filter(|port| {
         port.is_multiple_of(WINDOW_LEN) && (FIRST_IOBASE..=LAST_IOBASE).contains(&u32::from(*port))
@@ -74,7 +74,7 @@ fn check(settings: &Settings) -> Result<(u16, c_int), Misfit> {
         return Err(Misfit::Irq(irq));
     }
     recorder::check_capacity(settings.trace_records)?;
-    Ok((port, irq as c_int))
+    Ok((port, irq))
 }
 
 unsafe extern "C" fn class_init(class: *mut ObjectClass, _data: *mut c_void) {
@@ -141,9 +141,9 @@ unsafe fn plug(object: *mut Object, device: &Device, errp: *mut *mut Error) -> R
     let block = unsafe { Block::new(object, device, &name, errp) }.ok_or(Misfit::Raised)?;
     // Nothing fails from here on.
     // SAFETY: by the caller's word; the number is one of the 16 that QEMU asserts.
-    let irq = unsafe { (qemu().isa_get_irq)(object, irq) };
+    let wire = unsafe { (qemu().isa_get_irq)(object, irq as c_int) };
     // SAFETY: the wires of the ISA bus exist as long as the machine.
-    let wire = unsafe { Wire::new(irq) };
+    let wire = unsafe { Wire::new(wire, irq) };
     device.plug(Line::Isa(wire), recorder, block);
     // SAFETY: by the caller's word.
     let window = unsafe { memory::register_window(object, device, Window::Ports) };

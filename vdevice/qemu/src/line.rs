@@ -3,8 +3,13 @@
 //! The card has one line. An ISA slot has a wire for it, whose rising edge is the interrupt. A PCI slot has
 //! three ways, of which the guest chooses one in configuration space: INTx, a level that is raised and
 //! lowered; or MSI or MSI-X, a message for each time that the line rises.
+//!
+//! Cards can share a line. On PCI, QEMU keeps account of who holds it. On ISA it does not, and neither does the
+//! bus: whoever drives the wire last is heard. Cards that were made to share one only ever pull it up, so it is
+//! high as long as one of them holds it, and a card that joins in makes no edge.
 
 use std::ffi::c_int;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use squall_model::LineChange;
 
@@ -60,6 +65,13 @@ impl Line {
         }
     }
 
+    /// A snapshot was loaded, in which the line is `high`. What it leads to was restored by QEMU.
+    pub(crate) fn restored(&self, high: bool) {
+        if let Self::Isa(wire) = self {
+            wire.hold(high);
+        }
+    }
+
     /// The guest has chosen another way while the line was high: it is high there too. QEMU itself lowers
     /// INTx when a message mode takes over.
     pub(crate) fn present(&self, asserted: u64) {
@@ -78,8 +90,18 @@ fn drive(change: LineChange, set: impl Fn(bool)) {
     }
 }
 
-/// A wire of QEMU's.
-pub(crate) struct Wire(*mut IrqState);
+/// ISA interrupts.
+const WIRES: usize = 16;
+
+/// How many cards hold each of them high.
+static HOLDERS: [AtomicU32; WIRES] = [const { AtomicU32::new(0) }; WIRES];
+
+/// A card's end of an ISA wire.
+pub(crate) struct Wire {
+    irq: *mut IrqState,
+    holders: &'static AtomicU32,
+    held: AtomicBool,
+}
 
 // SAFETY: QEMU's wires are not bound to a thread; they are moved under the big lock, as everything that moves
 // one is.
@@ -88,16 +110,30 @@ unsafe impl Send for Wire {}
 unsafe impl Sync for Wire {}
 
 impl Wire {
+    /// The wire of interrupt `number`, which is below 16.
+    ///
     /// # Safety
-    /// `irq` is a wire that exists as long as the machine.
-    pub(crate) unsafe fn new(irq: *mut IrqState) -> Self {
-        Self(irq)
+    /// `irq` is that wire, and exists as long as the machine.
+    pub(crate) unsafe fn new(irq: *mut IrqState, number: u32) -> Self {
+        let holders = &HOLDERS[number as usize % WIRES];
+        Self { irq, holders, held: AtomicBool::new(false) }
+    }
+
+    /// Holds the wire high, or lets go of it. Returns whether anybody holds it then.
+    fn hold(&self, high: bool) -> bool {
+        // Only one thread at a time is here: the big lock is held in every call of a device.
+        let holders = self.holders.load(Ordering::Relaxed);
+        let others = holders.saturating_sub(u32::from(self.held.swap(high, Ordering::Relaxed)));
+        let holders = others + u32::from(high);
+        self.holders.store(holders, Ordering::Relaxed);
+        holders > 0
     }
 
     fn set(&self, level: bool) {
+        let level = self.hold(level);
         // SAFETY: the wire exists, by the word given to `new`; the big lock is held in every call of a
         // device.
-        unsafe { (qemu().qemu_set_irq)(self.0, c_int::from(level)) };
+        unsafe { (qemu().qemu_set_irq)(self.irq, c_int::from(level)) };
     }
 }
 
@@ -148,5 +184,20 @@ impl Function {
     pub(crate) fn set_intx(&self, level: bool) {
         // SAFETY: by the word given to `new`.
         unsafe { (qemu().pci_set_irq)(self.object, c_int::from(level)) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wire_is_high_as_long_as_one_card_holds_it() {
+        // SAFETY: neither wire is driven here.
+        let [first, second] = [(); 2].map(|()| unsafe { Wire::new(std::ptr::null_mut(), 3) });
+        assert!(first.hold(true) && first.hold(true) && second.hold(true));
+        assert!(first.hold(false) && first.hold(false), "the second still does");
+        assert!(!second.hold(false) && !second.hold(false));
+        assert!(first.hold(true) && !first.hold(false));
     }
 }

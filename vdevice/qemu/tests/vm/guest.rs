@@ -8,6 +8,8 @@
 use std::arch::global_asm;
 use std::ptr::addr_of;
 
+use crate::machine::Machine;
+
 /// Linear address of the ROM's first byte.
 const BASE: u64 = 0xF_0000;
 const ROM_LEN: usize = 0x1_0000;
@@ -21,6 +23,11 @@ pub(crate) const AT_SECOND: u64 = 0x508;
 /// Where it counts its rounds.
 pub(crate) const ROUNDS: u64 = 0x50C;
 
+/// Where it counts those that found the card's STATUS empty.
+pub(crate) const EMPTY: u64 = 0x510;
+/// Where it counts those that were, by its STATUS, a second card's.
+pub(crate) const SECONDS: u64 = 0x514;
+
 /// Interrupts that the guest is to mask at the first 8259, before it starts: one bit each. All but 5 are
 /// masked anyway.
 pub(crate) const MASKED: u64 = 0x600;
@@ -28,6 +35,13 @@ pub(crate) const MASKED: u64 = 0x600;
 pub(crate) const PORT: u64 = 0x604;
 /// What it writes there, 32 bits.
 pub(crate) const PORT_VALUE: u64 = 0x608;
+/// The STATUS port of a second card that shares the line; 0 for none.
+pub(crate) const SECOND_STATUS: u64 = 0x60C;
+/// Where a script begins that the guest is to follow, once: it comes by in every round, and then clears this.
+const SCRIPT: u64 = 0x610;
+/// Where the tests put it, and where it keeps what it reads.
+const SCRIPT_AT: u64 = 0x1000;
+const KEPT: u64 = 0x2000;
 /// The vector that the guest takes interrupts by.
 pub(crate) const VECTOR: u32 = 0x25;
 
@@ -89,11 +103,38 @@ global_asm!(
     "incl 0x50C",
     "movw 0x604, %dx",
     "testw %dx, %dx",
-    "jz 2b",
+    "jz 8f",
     "movl 0x608, %eax",
     "outl %eax, %dx",
     "movw $0, 0x604",
-    "jmp 2b",
+    // A script: port, verb, number; 8 bytes each.
+    "8:",
+    "movw 0x610, %si",
+    "testw %si, %si",
+    "jz 2b",
+    "movw $0, 0x610",
+    "9:",
+    "movw (%si), %dx",
+    "movw 2(%si), %cx",
+    "movl 4(%si), %eax",
+    "addw $8, %si",
+    "decw %cx",
+    "js 2b",
+    "jz 82f",
+    "decw %cx",
+    "jz 83f",
+    "84:",
+    "decl %eax",
+    "jnz 84b",
+    "jmp 9b",
+    "82:",
+    "outl %eax, %dx",
+    "jmp 9b",
+    "83:",
+    "movw %ax, %di",
+    "inl %dx, %eax",
+    "movl %eax, (%di)",
+    "jmp 9b",
     "nop",
     "squall_test_first:",
     "incw %bx",
@@ -123,10 +164,23 @@ global_asm!(
     "jne 5f",
     "incl 0x508",
     "5:",
-    // Acknowledge the card, then the 8259 and the local APIC.
+    // Acknowledge the card, and the second one, then the 8259 and the local APIC.
     "movw $0x308, %dx",
+    "inl %dx, %eax",
+    "testl %eax, %eax",
+    "jnz 85f",
+    "incl 0x510",
+    "85:",
     "movl $1, %eax",
     "outl %eax, %dx",
+    "movw 0x60C, %dx",
+    "testw %dx, %dx",
+    "jz 86f",
+    "inl %dx, %eax",
+    "andl $1, %eax",
+    "addl %eax, 0x514",
+    "outl %eax, %dx",
+    "86:",
     "movb $0x20, %al",
     "outb %al, $0x20",
     "movl $0xFEE000B0, %ebx",
@@ -153,6 +207,50 @@ unsafe extern "C" {
     static squall_test_first: u8;
     static squall_test_after_first: u8;
     static squall_test_second_inside: u8;
+}
+
+/// What a script has the guest do.
+#[derive(Clone, Copy)]
+pub(crate) enum Act {
+    /// Write 32 bits to a port.
+    Out(u16, u32),
+    /// Read 32 bits from a port, and keep them.
+    In(u16),
+    /// Count down from here: two instructions each.
+    Wait(u32),
+}
+
+/// Has the guest follow a script, while it is stopped or runs.
+pub(crate) fn follow(machine: &mut Machine, script: &[Act]) {
+    let mut kept = KEPT;
+    for (number, act) in script.iter().enumerate() {
+        let (port, verb, value) = match *act {
+            Act::Out(port, value) => (port, 1, value),
+            Act::In(port) => {
+                kept += 4;
+                (port, 2, kept as u32 - 4)
+            }
+            Act::Wait(rounds) => (0, 3, rounds),
+        };
+        let at = SCRIPT_AT + 8 * number as u64;
+        machine.write_memory(at, u32::from(port) | verb << 16);
+        machine.write_memory(at + 4, value);
+    }
+    machine.write_memory(SCRIPT_AT + 8 * script.len() as u64, 0);
+    machine.write_memory(SCRIPT, SCRIPT_AT as u32);
+}
+
+/// Has a running guest follow a script, and waits until it has come to its end.
+pub(crate) fn follow_to_the_end(machine: &mut Machine, script: &[Act]) {
+    follow(machine, script);
+    machine.wait_for_memory(SCRIPT, |left| left == 0);
+    let round = machine.memory(ROUNDS);
+    machine.wait_for_memory(ROUNDS, |now| now.wrapping_sub(round) >= 2);
+}
+
+/// The first `count` values that the script has read.
+pub(crate) fn kept(machine: &mut Machine, count: u64) -> Vec<u32> {
+    (0..count).map(|number| machine.memory(KEPT + 4 * number)).collect()
 }
 
 fn offset(label: *const u8) -> usize {

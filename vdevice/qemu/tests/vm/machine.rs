@@ -157,8 +157,18 @@ impl Machine {
 
     /// Sets a property of the card.
     pub(crate) fn set(&mut self, property: &str, value: impl Into<Value>) -> Result<(), String> {
+        self.set_of(CARD, property, value)
+    }
+
+    /// Sets a property of an object.
+    pub(crate) fn set_of(
+        &mut self,
+        path: &str,
+        property: &str,
+        value: impl Into<Value>,
+    ) -> Result<(), String> {
         let value = value.into();
-        self.qmp("qom-set", json!({ "path": CARD, "property": property, "value": value })).map(drop)
+        self.qmp("qom-set", json!({ "path": path, "property": property, "value": value })).map(drop)
     }
 
     /// A property of the card.
@@ -172,7 +182,13 @@ impl Machine {
     }
 
     pub(crate) fn stats(&mut self) -> Value {
-        let text = self.get("stats");
+        self.stats_of(CARD)
+    }
+
+    /// The counters of a card.
+    pub(crate) fn stats_of(&mut self, path: &str) -> Value {
+        let text =
+            self.qmp("qom-get", json!({ "path": path, "property": "stats" })).expect("the property exists");
         serde_json::from_str(text.as_str().expect("stats are text")).expect("stats are JSON")
     }
 
@@ -222,6 +238,15 @@ impl Machine {
     /// Reads 32 bits of memory.
     pub(crate) fn memory(&mut self, address: u64) -> u32 {
         self.number(&format!("readl {address:#x}"))
+    }
+
+    /// Waits until 32 bits of memory are as they should be.
+    pub(crate) fn wait_for_memory(&mut self, address: u64, good: impl Fn(u32) -> bool) {
+        let begun = Instant::now();
+        while !good(self.memory(address)) {
+            assert!(begun.elapsed() < PATIENCE, "{address:#x} stays {:#x}", self.memory(address));
+            sleep(Duration::from_millis(1));
+        }
     }
 
     /// Writes 32 bits of memory, or of what is mapped there.

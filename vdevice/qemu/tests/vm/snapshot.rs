@@ -40,7 +40,7 @@ fn look(machine: &mut Machine, function: Option<Function>) -> Seen {
     }
 }
 
-fn snapshot(machine: &mut Machine, verb: &str) {
+pub(crate) fn snapshot(machine: &mut Machine, verb: &str) {
     machine.job(verb, json!({ "tag": "here", "vmstate": "disk", "devices": ["disk"] }));
 }
 
