@@ -9,24 +9,29 @@ use thiserror::Error;
 use crate::{
     hex::Hex,
     qmp::{Qmp, QmpError},
-    storm::{Pace, Storm},
+    storm::Storm,
 };
 
 /// The card's id on QEMU's command line.
 pub const CARD_ID: &str = "card0";
 const SCHEMA: &str = "squall.device-stats/1";
 
-/// What the device is told about a storm.
+/// What the device is told about a storm: one schedule, or those that run side by side.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StormSpec {
-    /// What paces it.
-    pub pace: Pace,
-    /// Virtual nanoseconds between an acknowledgement and the next sample.
-    pub gap_ns: u64,
-    /// At most this much on top.
-    pub jitter_ns: u64,
-    /// Samples until it ends; 0 is unending.
-    pub count: u64,
+#[serde(untagged)]
+pub enum StormSpec {
+    /// One schedule.
+    One(Box<ScheduleSpec>),
+    /// Several.
+    Several(Vec<ScheduleSpec>),
+}
+
+/// A schedule of a storm.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScheduleSpec {
+    /// All that the scenario says.
+    #[serde(flatten)]
+    pub storm: Storm,
     /// Decides the jitter.
     pub seed: u64,
 }
@@ -34,8 +39,15 @@ pub struct StormSpec {
 impl StormSpec {
     /// The device's form of a scenario's storm; `None` where there is none to start.
     pub fn new(storm: &Storm, seed: u64) -> Option<Self> {
-        let &Storm { pace, gap_ns, jitter_ns, count } = storm;
-        storm.blows().then_some(Self { pace, gap_ns, jitter_ns, count, seed })
+        // Each schedule draws numbers of its own.
+        let seeds = (0..).map(|number| seed.wrapping_add(number));
+        let mut all: Vec<_> =
+            storm.each().zip(seeds).map(|(storm, seed)| ScheduleSpec { storm, seed }).collect();
+        match all.len() {
+            0 => None,
+            1 => all.pop().map(|one| Self::One(Box::new(one))),
+            _ => Some(Self::Several(all)),
+        }
     }
 }
 
@@ -237,6 +249,24 @@ mod tests {
         assert_eq!(seen[0]["value"], r#"{"pace":"ack","gap_ns":20000,"jitter_ns":0,"count":0,"seed":7}"#);
         assert_eq!(seen[1]["value"], r#"{"enter":"0x1000","fire_at_enter":true}"#);
         assert_eq!(seen[2]["value"], "");
+    }
+
+    #[test]
+    fn schedules_side_by_side_are_a_list_each_with_its_seed() {
+        let storm = "ack+access,write=CONTROL:0/1,delay=2us,count=1".parse().unwrap();
+        let spec = StormSpec::new(&storm, 7).unwrap();
+        let text = serde_json::to_string(&spec).unwrap();
+        let expected = concat!(
+            r#"[{"pace":"ack","gap_ns":20000,"jitter_ns":0,"count":0,"seed":7},"#,
+            r#"{"pace":"access","register":"CONTROL","access":"write","mask":1,"value":0,"delay_ns":2000,"#,
+            r#""jitter_ns":0,"count":1,"seed":8}]"#
+        );
+        assert_eq!(text, expected);
+        assert_eq!(serde_json::from_str::<StormSpec>(&text).unwrap(), spec);
+        let one = StormSpec::new(&Storm::default(), 7).unwrap();
+        let text = serde_json::to_string(&one).unwrap();
+        assert_eq!(serde_json::from_str::<StormSpec>(&text).unwrap(), one);
+        assert_eq!(StormSpec::new(&Storm::none(), 7), None);
     }
 
     #[tokio::test]

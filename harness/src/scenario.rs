@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::{
     profile::{GuestProfile, ProfileError},
-    storm::{Storm, StormError},
+    storm::{self, Storm, StormError},
 };
 
 /// What is to be done to which driver.
@@ -32,6 +32,7 @@ pub struct Scenario {
     /// The card's resources.
     pub card: Card,
     /// The interrupts.
+    #[serde(deserialize_with = "storm::filled_in")]
     pub storm: Storm,
     /// What has to have happened before Unload begins.
     pub before_unload: BeforeUnload,
@@ -527,7 +528,7 @@ mod tests {
         assert!(refused(&|s| s.card.irq = 4).contains("card.irq"));
         assert!(refused(&|s| s.card.io_base = 0x301).contains("io_base"));
         assert!(refused(&|s| s.card.recorder_records = 1000).contains("power of two"));
-        assert!(refused(&|s| s.storm.gap_ns = 2_000_000_000).contains("gap_ns"));
+        assert!(refused(&|s| s.storm.gap_ns = Some(2_000_000_000)).contains("gap_ns"));
         assert!(refused(&|s| s.driver.service = "a b".to_owned()).contains("service"));
         assert!(refused(&|s| s.deadlines.boot_ms = 0).contains("boot_ms"));
     }

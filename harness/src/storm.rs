@@ -1,55 +1,139 @@
 //! The storm: when the card raises interrupts.
 //!
 //! A storm that does not listen to the guest mostly coalesces: the line is still up when the next sample comes, and
-//! a hundred thousand samples make a few dozen interrupts. So the storm is paced by acknowledgement: the next sample
-//! comes a gap of virtual time after the guest acknowledged the last one.
+//! a hundred thousand samples make a few dozen interrupts. So the usual storm is paced by acknowledgement: the next
+//! sample comes a gap of virtual time after the guest acknowledged the last one. Others go by the guest's clock, or
+//! strike a while after the guest has touched a register; and several can blow at the same time, such as the usual
+//! one, and one more interrupt 2 us after IRQ_ENABLE was cleared.
 
-use std::{fmt, str::FromStr};
+mod spec;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
-/// What decides when the next sample comes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What decides when the next samples come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pace {
     /// No storm: only the interrupts that are asked for one by one.
     None,
     /// A gap after the guest's acknowledgement of the one before.
+    #[default]
     Ack,
+    /// The guest's clock.
+    Period,
+    /// A delay after the guest's access to a register.
+    Access,
 }
 
-/// A storm, as a scenario states it; its seed is the scenario's.
+/// A register of the card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[allow(missing_docs, reason = "the register map says what each is")]
+pub enum Register {
+    Ident,
+    Control,
+    Status,
+    FifoData,
+    FifoLevel,
+    Sequence,
+}
+
+/// Which way a register is accessed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Access {
+    /// It is read.
+    Read,
+    /// It is written.
+    Write,
+}
+
+/// A storm, as a scenario states it; its seed is the scenario's. The joints page says what each field means; those
+/// that are not given belong to another pace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct Storm {
     /// What paces it.
+    #[serde(default)]
     pub pace: Pace,
-    /// Virtual nanoseconds between an acknowledgement and the next sample.
-    pub gap_ns: u64,
-    /// At most this much is added to each gap, drawn from the seed.
+    /// With `ack`: virtual nanoseconds between an acknowledgement and the next samples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gap_ns: Option<u64>,
+    /// With `period`: virtual nanoseconds from one to the next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub period_ns: Option<u64>,
+    /// With `access`: which register.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub register: Option<Register>,
+    /// With `access`: which way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<Access>,
+    /// With `access`: which bits on the bus are looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask: Option<u32>,
+    /// With `access`: what they have to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<u32>,
+    /// With `access`: virtual nanoseconds from it to the samples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delay_ns: Option<u64>,
+    /// At most this much is added to each gap, period or delay, drawn from the seed.
+    #[serde(default)]
     pub jitter_ns: u64,
+    /// Samples taken each time.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub burst: u64,
+    /// Virtual nanoseconds between those.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub burst_gap_ns: u64,
     /// Samples until it ends by itself; 0 is unending.
+    #[serde(default)]
     pub count: u64,
+    /// What blows at the same time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<Storm>,
 }
+
+const fn one() -> u64 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+const fn is_one(number: &u64) -> bool {
+    *number == 1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+const DEFAULT_GAP_NS: u64 = 20_000;
 
 impl Default for Storm {
     fn default() -> Self {
-        Self { pace: Pace::Ack, gap_ns: 20_000, jitter_ns: 0, count: 0 }
+        Self::paced(Pace::Ack).filled_in()
     }
 }
 
-/// The longest gap that the device accepts.
-pub const LONGEST_GAP_NS: u64 = 1_000_000_000;
+/// The longest time that the device accepts.
+pub const LONGEST_NS: u64 = 1_000_000_000;
+/// The shortest period that it accepts.
+pub const SHORTEST_PERIOD_NS: u64 = 1_000;
+/// The most samples of a burst.
+pub const LARGEST_BURST: u64 = 1_000;
+/// The most that blows at the same time.
+pub const MOST_AT_ONCE: usize = 4;
 
 /// A storm that cannot be.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum StormError {
     /// The first word is no pace.
-    #[error("storm {0:?}: the pace is none or ack, as in ack,gap=20us,jitter=5us,count=1000")]
+    #[error("storm {0:?}: the pace is none, ack, period or access, as in ack,gap=20us,jitter=5us,count=1000")]
     Pace(String),
     /// Something after the pace that is not understood.
-    #[error("storm: {0:?} is not one of gap=TIME, jitter=TIME, count=N")]
+    #[error("storm: {0:?} is not one of {known}", known = spec::FIELDS)]
     Field(String),
     /// A time without a unit, or not a number.
     #[error("storm: {field}={value:?} is not a time such as 500ns, 20us or 1ms")]
@@ -59,20 +143,111 @@ pub enum StormError {
         /// What was given.
         value: String,
     },
-    /// More than the device accepts.
-    #[error("storm: {field} is {value} ns; at most {LONGEST_GAP_NS} ns")]
-    TooLong {
+    /// An access that is not understood.
+    #[error("storm: {0:?} is not REGISTER, REGISTER:VALUE or REGISTER:VALUE/MASK, as in write=CONTROL:0/1")]
+    Access(String),
+    /// A value outside of what the device accepts.
+    #[error("storm: {field} is {value}; it must be from {least} to {most}")]
+    Range {
         /// Which field.
         field: &'static str,
         /// What was given.
         value: u64,
+        /// The least that the device accepts.
+        least: u64,
+        /// The most.
+        most: u64,
     },
+    /// A field that another pace has.
+    #[error("storm: {field} does not go with the pace {pace}")]
+    Misplaced {
+        /// Which field.
+        field: &'static str,
+        /// With which pace.
+        pace: &'static str,
+    },
+    /// A field that the pace needs.
+    #[error("storm: the pace {pace} needs {field}")]
+    Missing {
+        /// Which field.
+        field: &'static str,
+        /// Which pace.
+        pace: &'static str,
+    },
+    /// Bursts that would run into each other.
+    #[error(
+        "storm: a burst with its jitter takes {span_ns} ns; it must be shorter than the period of {period_ns} ns"
+    )]
+    Crowded {
+        /// The longest that one can take.
+        span_ns: u64,
+        /// From one to the next.
+        period_ns: u64,
+    },
+    /// A value that no access has.
+    #[error("storm: value {value:#x} has bits that the mask {mask:#x} leaves out")]
+    Unmasked {
+        /// The value.
+        value: u32,
+        /// The mask.
+        mask: u32,
+    },
+    /// Too many at the same time, or none among others, or others of others.
+    #[error(
+        "storm: at most {MOST_AT_ONCE} blow at the same time, side by side, none of them with the pace none"
+    )]
+    Together,
+}
+
+impl Pace {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Ack => "ack",
+            Self::Period => "period",
+            Self::Access => "access",
+        }
+    }
+}
+
+/// Reads a storm whose defaults depend on its pace.
+pub(crate) fn filled_in<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Storm, D::Error> {
+    Storm::deserialize(deserializer).map(Storm::filled_in)
 }
 
 impl Storm {
     /// No storm at all.
     pub fn none() -> Self {
-        Self { pace: Pace::None, ..Self::default() }
+        Self::paced(Pace::None)
+    }
+
+    const fn paced(pace: Pace) -> Self {
+        Self {
+            pace,
+            gap_ns: None,
+            period_ns: None,
+            register: None,
+            access: None,
+            mask: None,
+            value: None,
+            delay_ns: None,
+            jitter_ns: 0,
+            burst: 1,
+            burst_gap_ns: 0,
+            count: 0,
+            also: Vec::new(),
+        }
+    }
+
+    /// What the pace has and was not given gets its default.
+    fn filled_in(mut self) -> Self {
+        match self.pace {
+            Pace::Ack => self.gap_ns = self.gap_ns.or(Some(DEFAULT_GAP_NS)),
+            Pace::Access => self.delay_ns = self.delay_ns.or(Some(0)),
+            Pace::None | Pace::Period => {}
+        }
+        self.also = self.also.into_iter().map(Self::filled_in).collect();
+        self
     }
 
     /// Whether there is anything to start.
@@ -80,103 +255,71 @@ impl Storm {
         self.pace != Pace::None
     }
 
+    /// Each of those that blow at the same time, by itself.
+    pub fn each(&self) -> impl Iterator<Item = Self> {
+        let first = Self { also: Vec::new(), ..self.clone() };
+        std::iter::once(first).chain(self.also.iter().cloned()).filter(Self::blows)
+    }
+
     /// Refuses what the device would refuse, before anything boots.
     pub fn check(&self) -> Result<(), StormError> {
-        for (field, value) in [("gap_ns", self.gap_ns), ("jitter_ns", self.jitter_ns)] {
-            if value > LONGEST_GAP_NS {
-                return Err(StormError::TooLong { field, value });
+        let together = self.also.len() < MOST_AT_ONCE
+            && (self.also.is_empty() || self.blows())
+            && self.also.iter().all(|storm| storm.blows() && storm.also.is_empty());
+        if !together {
+            return Err(StormError::Together);
+        }
+        self.check_one()?;
+        self.also.iter().try_for_each(Self::check_one)
+    }
+
+    fn check_one(&self) -> Result<(), StormError> {
+        let pace = self.pace.text();
+        let fields = [
+            ("gap_ns", Pace::Ack, self.gap_ns.is_some()),
+            ("period_ns", Pace::Period, self.period_ns.is_some()),
+            ("register", Pace::Access, self.register.is_some()),
+            ("access", Pace::Access, self.access.is_some()),
+            ("mask", Pace::Access, self.mask.is_some()),
+            ("value", Pace::Access, self.value.is_some()),
+            ("delay_ns", Pace::Access, self.delay_ns.is_some()),
+        ];
+        if let Some((field, ..)) = fields.into_iter().find(|(_, owner, given)| *given && *owner != self.pace)
+        {
+            return Err(StormError::Misplaced { field, pace });
+        }
+        for (field, value, least, most) in [
+            ("gap_ns", self.gap_ns, 0, LONGEST_NS),
+            ("period_ns", self.period_ns, SHORTEST_PERIOD_NS, LONGEST_NS),
+            ("delay_ns", self.delay_ns, 0, LONGEST_NS),
+            ("jitter_ns", Some(self.jitter_ns), 0, LONGEST_NS),
+            ("burst", Some(self.burst), 1, LARGEST_BURST),
+            ("burst_gap_ns", Some(self.burst_gap_ns), 0, LONGEST_NS),
+        ] {
+            if let Some(value) = value.filter(|value| !(least..=most).contains(value)) {
+                return Err(StormError::Range { field, value, least, most });
             }
         }
-        Ok(())
-    }
-}
-
-impl FromStr for Storm {
-    type Err = StormError;
-
-    fn from_str(text: &str) -> Result<Self, StormError> {
-        let mut parts = text.split(',');
-        let pace = match parts.next().unwrap_or_default() {
-            "none" => Pace::None,
-            "ack" => Pace::Ack,
-            _ => return Err(StormError::Pace(text.to_owned())),
-        };
-        let mut storm = Self { pace, ..Self::default() };
-        for part in parts {
-            let field = || StormError::Field(part.to_owned());
-            let (name, value) = part.split_once('=').ok_or_else(field)?;
-            match name {
-                "gap" => storm.gap_ns = nanoseconds(name, value)?,
-                "jitter" => storm.jitter_ns = nanoseconds(name, value)?,
-                "count" => storm.count = value.parse().map_err(|_| field())?,
-                _ => return Err(field()),
-            }
-        }
-        storm.check()?;
-        Ok(storm)
-    }
-}
-
-fn nanoseconds(field: &str, text: &str) -> Result<u64, StormError> {
-    let refuse = || StormError::Time { field: field.to_owned(), value: text.to_owned() };
-    let (digits, unit) = [("ns", 1), ("us", 1_000), ("ms", 1_000_000), ("s", 1_000_000_000)]
-        .into_iter()
-        .find_map(|(suffix, unit)| text.strip_suffix(suffix).map(|digits| (digits, unit)))
-        .ok_or_else(refuse)?;
-    digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).ok_or_else(refuse)
-}
-
-impl fmt::Display for Storm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.pace {
-            Pace::None => f.write_str("none"),
-            Pace::Ack => {
-                write!(f, "ack,gap={}ns", self.gap_ns)?;
-                if self.jitter_ns > 0 {
-                    write!(f, ",jitter={}ns", self.jitter_ns)?;
+            Pace::None | Pace::Ack => Ok(()),
+            Pace::Period => {
+                let period_ns = self.period_ns.ok_or(StormError::Missing { field: "period_ns", pace })?;
+                let span_ns = self.jitter_ns + (self.burst - 1) * self.burst_gap_ns;
+                if span_ns < period_ns { Ok(()) } else { Err(StormError::Crowded { span_ns, period_ns }) }
+            }
+            Pace::Access => {
+                self.register.ok_or(StormError::Missing { field: "register", pace })?;
+                self.access.ok_or(StormError::Missing { field: "access", pace })?;
+                match (self.value, self.mask) {
+                    (Some(value), Some(mask)) if value & !mask != 0 => {
+                        Err(StormError::Unmasked { value, mask })
+                    }
+                    _ => Ok(()),
                 }
-                if self.count > 0 {
-                    write!(f, ",count={}", self.count)?;
-                }
-                Ok(())
             }
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_default_is_paced_by_acknowledgement() {
-        assert_eq!("ack".parse::<Storm>().unwrap(), Storm::default());
-        assert_eq!(Storm::default().gap_ns, 20_000);
-    }
-
-    #[test]
-    fn every_field_is_read_and_written_back() {
-        let storm: Storm = "ack,gap=2us,jitter=500ns,count=1000".parse().unwrap();
-        assert_eq!(storm, Storm { pace: Pace::Ack, gap_ns: 2_000, jitter_ns: 500, count: 1000 });
-        assert_eq!(storm.to_string().parse::<Storm>().unwrap(), storm);
-        assert!(!"none".parse::<Storm>().unwrap().blows());
-    }
-
-    #[test]
-    fn what_is_not_understood_is_refused_with_the_reason() {
-        for (text, part) in [
-            ("", "pace"),
-            ("gale", "gale"),
-            ("ack,gap", "gap"),
-            ("ack,gap=20", "20"),
-            ("ack,gap=-1us", "-1us"),
-            ("ack,gap=2s", "at most"),
-            ("ack,jitter=99999999999999999999ns", "jitter"),
-            ("ack,speed=1us", "speed"),
-            ("ack,count=x", "count=x"),
-        ] {
-            let error = text.parse::<Storm>().unwrap_err().to_string();
-            assert!(error.contains(part), "{text:?} gave {error:?}");
-        }
-    }
-}
+mod tests;

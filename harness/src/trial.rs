@@ -140,7 +140,7 @@ impl Row {
         scenario.seed = seed.wrapping_add(number.into());
         scenario.verifier = self.verifier;
         scenario.driver.defect = self.defect.as_ref().map(|defect| defect.id.clone());
-        (scenario.storm.gap_ns, scenario.storm.jitter_ns) = (gap_ns, gap_ns);
+        (scenario.storm.gap_ns, scenario.storm.jitter_ns) = (Some(gap_ns), gap_ns);
         (scenario.before_unload.serviced, scenario.before_unload.samples_read) = (SERVICED, SAMPLES_READ);
         if self.expected().contains(&Expectation::Hang) {
             let patience = u64::try_from(PATIENCE_FOR_A_HANG.as_millis()).unwrap_or(u64::MAX);
