@@ -129,9 +129,9 @@ fn marks_are_written_down_with_their_address_and_processor() {
     let rounds = trace[before..].split_inclusive(|record| record.kind == 13);
     for round in rounds.take(50) {
         let kinds: Vec<u16> = round.iter().map(|record| record.kind).collect();
-        // Entered, fired, asserted; the ISR's write, serviced, deasserted; left.
-        assert_eq!(kinds, [12, 3, 4, 2, 6, 5, 13]);
-        assert_eq!((round[0].value, round[1].value, round[6].value), (first(), 2, after_first()));
+        // Entered, fired, asserted; the ISR's read and write, serviced, deasserted; left.
+        assert_eq!(kinds, [12, 3, 4, 1, 2, 6, 5, 13]);
+        assert_eq!((round[0].value, round[1].value, round[7].value), (first(), 2, after_first()));
         assert!(round.iter().all(|record| record.processor == 0), "{round:?}");
     }
     let stats = machine.stats();
