@@ -1,7 +1,7 @@
 //! The list of checks.
 
 use std::{
-    cell::RefCell,
+    cell::OnceCell,
     path::{Path, PathBuf},
     process::Command,
     rc::Rc,
@@ -35,32 +35,26 @@ pub(super) fn all(root: &Path, logs: &Path, qemu: Option<&Path>) -> Vec<Check> {
     let host = |arguments: &[&str]| command(root, arguments);
     let in_guest = |arguments: &[&str]| command(&guest, arguments);
     let pure = ["-p", "squall-testkernel-pure", "--target", host_target()];
-    let built = Rc::new(RefCell::new(None));
+    let products =
+        Rc::new(Products { logs: logs.to_owned(), qemu: qemu.map(Path::to_owned), built: OnceCell::new() });
 
     let build = {
-        let (built, logs, qemu) = (built.clone(), logs.to_owned(), qemu.map(Path::to_owned));
-        move || {
-            *built.borrow_mut() = Some(Built::make(&logs, qemu.as_deref())?);
-            Ok(())
-        }
+        let products = products.clone();
+        move || products.build()
     };
     let workspace = {
-        let (root, built) = (root.to_owned(), built.clone());
+        let (root, products) = (root.to_owned(), products.clone());
         // The card's tests in QEMU are checks of their own, one for each QEMU.
         let arguments: &[&str] = if nextest { &["--workspace", "-E", REST] } else { &["--workspace"] };
-        move || match &*built.borrow() {
-            Some(built) => Ok(built.environment(tests(&root, nextest, arguments))),
-            None => Err(NOT_BUILT.to_owned()),
-        }
+        move || Ok(products.built()?.environment(tests(&root, nextest, arguments)))
     };
     let in_qemu = |series: Option<Series>| {
         let name =
             series.map_or("tests: card in QEMU".to_owned(), |series| format!("tests: card in QEMU {series}"));
-        let (root, logs, built) = (root.to_owned(), logs.to_owned(), built.clone());
+        let (root, logs, products) = (root.to_owned(), logs.to_owned(), products.clone());
         let chosen = qemu.map(Path::to_owned);
         Check::tests(name, move || {
-            let built = built.borrow();
-            let built = built.as_ref().ok_or(NOT_BUILT)?;
+            let built = products.built()?;
             let toolbox = Toolbox::open().map_err(|error| error.to_string())?;
             let qemu = toolbox.qemu_to_test(series, chosen.as_deref()).map_err(|error| error.to_string())?;
             let script = one_program(&logs, &qemu).map_err(|failure| failure.message())?;
@@ -154,6 +148,31 @@ fn lint(driver: &Path) -> impl FnMut() -> Result<(), Failure> + use<> {
             DriverBuild::new(&driver, image)?.check(&builder.toolbox, &mut |line| eprintln!("{line}"))?;
         }
         Ok(())
+    }
+}
+
+/// What this repository's programs are built into: once, and as soon as a check needs it.
+struct Products {
+    logs: PathBuf,
+    qemu: Option<PathBuf>,
+    /// Nothing inside, where the build failed.
+    built: OnceCell<Option<Built>>,
+}
+
+impl Products {
+    /// The check of the build itself.
+    fn build(&self) -> Result<(), Failure> {
+        let mut failure = None;
+        self.built.get_or_init(|| {
+            Built::make(&self.logs, self.qemu.as_deref()).map_err(|error| failure = Some(error)).ok()
+        });
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// For the checks that come after it, or that are run without it (`--only`).
+    fn built(&self) -> Result<&Built, String> {
+        self.build().map_err(|failure| failure.message())?;
+        self.built.get().and_then(Option::as_ref).ok_or_else(|| NOT_BUILT.to_owned())
     }
 }
 
