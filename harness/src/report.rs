@@ -41,17 +41,11 @@ pub fn render(verdict: &Verdict, colour: bool) -> String {
         );
         let unload = &device.unload;
         let silence = if unload.silenced {
-            "before the device was silenced"
+            format!(", {} before the device was silenced", unload.before_silence)
         } else {
-            "and the device was not silenced"
+            format!("; the device was never silenced, {} since Unload began", unload.before_silence)
         };
-        line(
-            "in Unload",
-            &format!(
-                "{} asserted, {} serviced, {} {silence}",
-                unload.asserted, unload.serviced, unload.before_silence
-            ),
-        );
+        line("in Unload", &format!("{} asserted, {} serviced{silence}", unload.asserted, unload.serviced));
     }
     if let Some(bugcheck) = &verdict.bugcheck {
         line("bugcheck", &format!("0x{:X} {}", bugcheck.code, bugcheck.name));
