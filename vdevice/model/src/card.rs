@@ -38,15 +38,24 @@ pub struct Card {
     outstanding: bool,
     #[serde(skip)]
     line_change: Option<LineChange>,
-    // When something is due next, as the last call left it: `u64::MAX` for never; `None` where it must be worked out.
+    // What lies ahead, as the last call left it; `None` where it must be worked out.
     #[serde(skip)]
-    due: Option<u64>,
+    ahead: Option<Ahead>,
 
     // The bench's side, which a reset leaves alone.
     #[serde(deserialize_with = "saved::storm")]
     storm: [Option<Running>; MAX_SCHEDULES],
     faults: Faults,
     statistics: Statistics,
+}
+
+/// What is to come, as far as an access has to know of it: most change nothing of it.
+#[derive(Clone, Copy, Debug)]
+struct Ahead {
+    /// When something is due next; `u64::MAX` for never.
+    due: u64,
+    /// Whether a schedule waits for an access.
+    listens: bool,
 }
 
 impl Default for Card {
@@ -67,7 +76,7 @@ impl Card {
             line: false,
             outstanding: false,
             line_change: None,
-            due: None,
+            ahead: None,
             storm: [const { None }; MAX_SCHEDULES],
             faults: Faults::default(),
             statistics: Statistics::default(),
@@ -86,7 +95,7 @@ impl Card {
         journal: Journal<'_>,
     ) -> Result<(u32, Effects), Refused> {
         let access = self.admit(offset, size, 0, journal)?;
-        self.catch_up(now, journal);
+        let ahead = self.catch_up(now, journal);
         self.statistics.reads += 1;
         if self.faults.removed {
             let value = access.extract(u32::MAX);
@@ -112,16 +121,9 @@ impl Card {
         if flushes {
             self.disable_late(journal);
         }
-        let triggers = self.observe(Direction::Read, access, value, now);
-        // Most reads change nothing that is due.
-        if let Some(due) = self.due
-            && !flushes
-            && !triggers
-        {
-            self.follow(now);
-            return Ok((value, Effects { line: self.line_change.take(), deadline: known(due) }));
-        }
-        Ok((value, self.settle(now, journal)))
+        let triggers = self.observe(ahead, Direction::Read, access, value, now);
+        let unchanged = ahead.filter(|_| !flushes && !triggers);
+        Ok((value, self.end_access(unchanged, now, journal)))
     }
 
     /// A processor writes the low `size` bytes of `value` at `offset`.
@@ -137,7 +139,7 @@ impl Card {
         journal: Journal<'_>,
     ) -> Result<Effects, Refused> {
         let access = self.admit(offset, size, value, journal)?;
-        self.catch_up(now, journal);
+        let ahead = self.catch_up(now, journal);
         let value = access.extract(access.place(value as u32));
         self.statistics.writes += 1;
         self.tell_access(Kind::Write, access, value, journal);
@@ -145,13 +147,14 @@ impl Card {
             self.vanish(journal);
             return Ok(self.effects(now));
         }
-        match access.register() {
+        let changes = match access.register() {
             Some(Register::Control) => self.write_control(access, value, now, journal),
             Some(Register::Status) => self.acknowledge(Status::from_bits(access.place(value)), now, journal),
-            _ => {}
-        }
-        self.observe(Direction::Write, access, value, now);
-        Ok(self.settle(now, journal))
+            _ => false,
+        };
+        let triggers = self.observe(ahead, Direction::Write, access, value, now);
+        let unchanged = ahead.filter(|_| !changes && !triggers);
+        Ok(self.end_access(unchanged, now, journal))
     }
 
     /// Virtual time has reached `now`. Called too early, it changes nothing.
@@ -237,23 +240,38 @@ impl Card {
     }
 
     /// The storm sees an access. Whether one of its schedules has waited for it.
-    fn observe(&mut self, direction: Direction, access: Access, value: u32, now: u64) -> bool {
+    fn observe(
+        &mut self,
+        ahead: Option<Ahead>,
+        direction: Direction,
+        access: Access,
+        value: u32,
+        now: u64,
+    ) -> bool {
         let mut triggers = false;
+        if ahead.is_some_and(|ahead| !ahead.listens) {
+            return triggers;
+        }
         for running in self.storm.iter_mut().flatten() {
             triggers |= running.accessed(direction, access, value, now);
         }
         triggers
     }
 
-    fn write_control(&mut self, access: Access, value: u32, now: u64, journal: Journal<'_>) {
+    /// CONTROL is written. Whether that may change what is to come.
+    fn write_control(&mut self, access: Access, value: u32, now: u64, journal: Journal<'_>) -> bool {
         let written = Control::from_bits(access.place(value));
         if written.contains(Control::RESET) {
             self.reset_registers(journal);
-            return;
+            return true;
+        }
+        let kept = Control::from_bits(self.control.bits() & !access.mask());
+        let control = (kept | written) & Control::IRQ_ENABLE;
+        if control == self.control {
+            return false;
         }
         let was_enabled = self.irq_enabled();
-        let kept = Control::from_bits(self.control.bits() & !access.mask());
-        self.control = (kept | written) & Control::IRQ_ENABLE;
+        self.control = control;
         if self.control.contains(Control::IRQ_ENABLE) {
             self.faults.settle_disable();
         } else if was_enabled {
@@ -268,6 +286,7 @@ impl Card {
         if !was_enabled {
             self.wake_storm(now);
         }
+        true
     }
 
     /// `IRQ_ENABLE` was cleared. If that is to take effect late, it is on its way from now on.
@@ -294,11 +313,12 @@ impl Card {
         }
     }
 
-    fn acknowledge(&mut self, written: Status, now: u64, journal: Journal<'_>) {
+    /// STATUS is written. Whether that may change what is to come.
+    fn acknowledge(&mut self, written: Status, now: u64, journal: Journal<'_>) -> bool {
         let acknowledged = self.sample_ready() && written.contains(Status::SAMPLE_READY);
         self.status = self.status & !written;
         if !acknowledged {
-            return;
+            return false;
         }
         if self.outstanding {
             self.outstanding = false;
@@ -310,6 +330,7 @@ impl Card {
         for running in self.storm.iter_mut().flatten() {
             running.acknowledged(now);
         }
+        true
     }
 
     fn reset_registers(&mut self, journal: Journal<'_>) {
@@ -382,7 +403,16 @@ impl Card {
         self.ending(deadline, now)
     }
 
+    /// Ends an access: at once if what is ahead is `unchanged`, else with what has become due.
+    fn end_access(&mut self, unchanged: Option<Ahead>, now: u64, journal: Journal<'_>) -> Effects {
+        let Some(Ahead { due, .. }) = unchanged else { return self.settle(now, journal) };
+        debug_assert!(self.line_change.is_none(), "what moves the line changes what is ahead");
+        self.follow(now);
+        Effects { line: None, deadline: (due != u64::MAX).then_some(due) }
+    }
+
     /// Does what the call has made due, and ends it.
+    #[inline(never)]
     fn settle(&mut self, now: u64, journal: Journal<'_>) -> Effects {
         let deadline = self.reach(now, journal);
         self.ending(deadline, now)
@@ -390,16 +420,19 @@ impl Card {
 
     fn ending(&mut self, deadline: Option<u64>, now: u64) -> Effects {
         self.follow(now);
-        self.due = Some(deadline.unwrap_or(u64::MAX));
+        let listens = self.storm.iter().flatten().any(Running::listens);
+        self.ahead = Some(Ahead { due: deadline.unwrap_or(u64::MAX), listens });
         Effects { line: self.line_change.take(), deadline }
     }
 
-    /// Does what has become due since the last call, at the beginning of the next.
-    fn catch_up(&mut self, now: u64, journal: Journal<'_>) {
-        if self.due.is_none_or(|due| due <= now) {
-            self.due = None;
+    /// Does what has become due since the last call, at the beginning of the next. What is ahead, where that call still
+    /// has it right.
+    fn catch_up(&mut self, now: u64, journal: Journal<'_>) -> Option<Ahead> {
+        let ahead = self.ahead.filter(|ahead| now < ahead.due);
+        if ahead.is_none() {
             self.reach(now, journal);
         }
+        ahead
     }
 
     /// The register that answers late may have changed, at `now`.
@@ -419,10 +452,6 @@ impl Card {
         let (offset, size) = (u32::from(access.offset()), access.size());
         journal(Event { kind, offset, size, value: u64::from(value), level: self.line });
     }
-}
-
-fn known(due: u64) -> Option<u64> {
-    (due != u64::MAX).then_some(due)
 }
 
 #[cfg(test)]

@@ -61,6 +61,11 @@ impl Running {
         }
     }
 
+    /// Whether it waits for an access.
+    pub(crate) fn listens(&self) -> bool {
+        self.wait == Wait::Access
+    }
+
     /// The sample that was due at `due` has been taken at `now`. `passed` says whether interrupts get out.
     pub(crate) fn sampled(&mut self, due: u64, now: u64, passed: bool) -> Next {
         self.taken += 1;

@@ -13,8 +13,8 @@ use crate::abi::{Room, StateEntry};
 use crate::big_lock::BigLocked;
 use crate::clock::Times;
 use crate::description::Watch;
-use crate::line::{Line, Mode};
-use crate::recorder::{self, Recorder};
+use crate::line::{Line, Mode, Movement};
+use crate::recorder::{self, Recorder, Stamp};
 use crate::snapshot::Block;
 use crate::symbols::qemu;
 use crate::timer::Timer;
@@ -395,6 +395,7 @@ impl Device {
         bench.refresh(hardware);
         let Bench { card, recorder, armed, .. } = &mut *bench;
         let times = clock::now();
+        let was = card.line();
         let Some(effects) = call(card, times.virtual_ns, &mut journal(recorder, times)) else { return };
         if effects.deadline != *armed {
             *armed = effects.deadline;
@@ -405,7 +406,7 @@ impl Device {
         bench.keep();
         drop(bench);
         if let Some(change) = effects.line {
-            hardware.line.apply(change, asserted);
+            hardware.line.apply(Movement { was, change, asserted });
         }
     }
 }
@@ -427,10 +428,10 @@ unsafe extern "C" fn time_reached(opaque: *mut c_void) {
 
 /// A journal of one step. A step takes no time, so that all of its events bear the same stamp.
 fn journal(recorder: &mut Option<Recorder>, times: Times) -> impl FnMut(Event) {
-    let processor = recorder.is_some().then(processor::current).flatten();
+    let stamp = Stamp::new(times, recorder.is_some().then(processor::current).flatten());
     move |event| {
         if let Some(recorder) = recorder {
-            recorder.record(event, times, processor);
+            recorder.record(event, stamp);
         }
     }
 }

@@ -57,11 +57,11 @@ impl Line {
         }
     }
 
-    /// The line moved; it has risen `asserted` times so far. The big lock is held.
-    pub(crate) fn apply(&self, change: LineChange, asserted: u64) {
+    /// The line moved. The big lock is held.
+    pub(crate) fn apply(&self, movement: Movement) {
         match self {
-            Self::Isa(wire) => drive(change, |level| wire.set(level)),
-            Self::Pci(function) => function.apply(change, asserted),
+            Self::Isa(wire) => movement.drive(|level| wire.set(level)),
+            Self::Pci(function) => function.apply(movement),
         }
     }
 
@@ -75,18 +75,37 @@ impl Line {
     /// The guest has chosen another way while the line was high: it is high there too. QEMU itself lowers
     /// INTx when a message mode takes over.
     pub(crate) fn present(&self, asserted: u64) {
-        self.apply(LineChange { level: true, rose: true }, asserted);
+        self.apply(Movement { was: false, change: LineChange { level: true, rose: true }, asserted });
     }
 }
 
-/// A rise needs a low level before it. Where it was low already, that changes nothing.
-fn drive(change: LineChange, set: impl Fn(bool)) {
-    if change.rose {
-        set(false);
-        set(true);
+/// How a line moved.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Movement {
+    /// Its level before.
+    pub(crate) was: bool,
+    pub(crate) change: LineChange,
+    /// How often it has risen so far.
+    pub(crate) asserted: u64,
+}
+
+impl Movement {
+    /// Moves a wire so that who looks at its edges sees them: a rise needs a low level before it.
+    fn drive(self, set: impl Fn(bool)) {
+        if self.change.rose {
+            if self.was {
+                set(false);
+            }
+            set(true);
+        }
+        if !self.change.level {
+            set(false);
+        }
     }
-    if !change.level {
-        set(false);
+
+    /// Whether the level is what it was: who looks at nothing else sees nothing of a line that fell and rose at once.
+    fn keeps_level(self) -> bool {
+        self.was && self.change.level
     }
 }
 
@@ -166,17 +185,19 @@ impl Function {
         if unsafe { (qemu().msi_enabled)(self.object) } { Mode::Msi } else { Mode::Intx }
     }
 
-    fn apply(&self, change: LineChange, asserted: u64) {
+    fn apply(&self, movement: Movement) {
+        let rose = movement.change.rose;
         match self.mode() {
-            Mode::Msix if change.rose => {
-                let vector = asserted.saturating_sub(1) % u64::from(self.vectors);
+            Mode::Msix if rose => {
+                let vector = movement.asserted.saturating_sub(1) % u64::from(self.vectors);
                 // SAFETY: by the word given to `new`; one of its vectors.
                 unsafe { (qemu().msix_notify)(self.object, vector as u32) };
             }
             // SAFETY: by the word given to `new`; it has one vector.
-            Mode::Msi if change.rose => unsafe { (qemu().msi_notify)(self.object, 0) },
+            Mode::Msi if rose => unsafe { (qemu().msi_notify)(self.object, 0) },
             Mode::Msix | Mode::Msi => {}
-            Mode::Intx | Mode::Isa => drive(change, |level| self.set_intx(level)),
+            Mode::Intx | Mode::Isa if movement.keeps_level() => {}
+            Mode::Intx | Mode::Isa => movement.drive(|level| self.set_intx(level)),
         }
     }
 
@@ -190,6 +211,21 @@ impl Function {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rise_is_an_edge_and_nothing_else_is_driven() {
+        let driven = |was, level, rose| {
+            let levels = std::cell::RefCell::new(Vec::new());
+            let movement = Movement { was, change: LineChange { level, rose }, asserted: 1 };
+            movement.drive(|level| levels.borrow_mut().push(level));
+            (levels.into_inner(), movement.keeps_level())
+        };
+        assert_eq!(driven(false, true, true), (vec![true], false));
+        assert_eq!(driven(true, false, false), (vec![false], false));
+        assert_eq!(driven(true, true, true), (vec![false, true], true));
+        assert_eq!(driven(false, false, true), (vec![true, false], false));
+        assert_eq!(driven(true, false, true), (vec![false, true, false], false));
+    }
 
     #[test]
     fn a_wire_is_high_as_long_as_one_card_holds_it() {

@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::abi::PluginInfo;
 use crate::lifeline::{Lifeline, LifelineError};
 use crate::symbols::{self, Missing, find};
-use crate::{isa, pci, watch};
+use crate::{isa, pci, processor, watch};
 
 /// The environment variable that overrides [`qemu_plugin_version`], for a QEMU that is newer than this
 /// library.
@@ -103,6 +103,7 @@ fn install(id: u64, oldest_api: c_int, arguments: &[String]) -> Result<(), Insta
     if let Some(lifeline) = lifeline {
         lifeline.hold()?;
     }
+    processor::prepare();
     watch::prepare(id, oldest_api >= FIRST_WITH_USERDATA);
     isa::register();
     pci::register();

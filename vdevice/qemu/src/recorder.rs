@@ -53,6 +53,21 @@ pub(crate) enum RecorderError {
     File { path: String, source: io::Error },
 }
 
+/// When and where something happened. It is the same for all of one step's events.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stamp {
+    times: Times,
+    /// Where a record has it: the uppermost 16 bits of a word.
+    processor: u64,
+}
+
+impl Stamp {
+    /// At those times, on that processor.
+    pub(crate) fn new(times: Times, processor: Option<u16>) -> Self {
+        Self { times, processor: u64::from(processor.unwrap_or(NO_PROCESSOR)) << 48 }
+    }
+}
+
 /// A flight recorder. Whoever holds it exclusively may write.
 pub(crate) struct Recorder {
     map: MmapRaw,
@@ -90,12 +105,10 @@ impl Recorder {
         }
     }
 
-    /// Adds a record of what happened when, on which processor.
-    pub(crate) fn record(&mut self, event: Event, times: Times, processor: Option<u16>) {
+    /// Adds a record of what happened when and where.
+    pub(crate) fn record(&mut self, event: Event, Stamp { times, processor }: Stamp) {
         let slot = self.slot(self.written);
-        let what = u64::from(event.offset)
-            | u64::from(event.kind as u16) << 32
-            | u64::from(processor.unwrap_or(NO_PROCESSOR)) << 48;
+        let what = u64::from(event.offset) | u64::from(event.kind as u16) << 32 | processor;
         let how = u64::from(event.size) | u64::from(event.level) << 8;
 
         self.word(slot).store(TORN.to_le(), Ordering::Relaxed);
@@ -169,8 +182,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("flight.bin");
         let mut recorder = Recorder::create(&path, 16).unwrap();
-        recorder.record(EVENT, TIMES, Some(3));
-        recorder.record(Event { level: false, ..EVENT }, TIMES, None);
+        recorder.record(EVENT, Stamp::new(TIMES, Some(3)));
+        recorder.record(Event { level: false, ..EVENT }, Stamp::new(TIMES, None));
 
         let bytes = std::fs::read(&path).unwrap();
         assert_eq!(bytes.len(), 64 + 16 * 48);
@@ -194,7 +207,7 @@ mod tests {
         let path = dir.path().join("flight.bin");
         let mut recorder = Recorder::create(&path, 16).unwrap();
         for value in 0..41 {
-            recorder.record(Event { value, ..EVENT }, TIMES, Some(3));
+            recorder.record(Event { value, ..EVENT }, Stamp::new(TIMES, Some(3)));
         }
         let bytes = std::fs::read(&path).unwrap();
         assert_eq!(u64_at(&bytes, 24), 41);
