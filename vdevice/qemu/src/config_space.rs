@@ -23,6 +23,9 @@ const LEN: usize = 256;
 /// `INTERRUPT_LINE`: a register that hardware does not look at, which any value can be written to.
 const INTERRUPT_LINE: u32 = 0x3C;
 
+/// Where the offset of the first capability is.
+const CAPABILITIES: u8 = 0x34;
+
 /// Objects of the sizes that a PCI device can have.
 const SIZES: std::ops::RangeInclusive<usize> = 512..=65536;
 
@@ -103,6 +106,34 @@ impl ConfigSpace {
         }
     }
 
+    /// Where the capability `wanted` is, if the device has it (*PCI Local Bus Specification*, "Capabilities List").
+    pub(crate) fn capability(&self, wanted: u8) -> Option<u8> {
+        let mut place = self.byte(CAPABILITIES);
+        // There is room for 48 of them; a list that goes round has more.
+        for _ in 0..48 {
+            place &= !3;
+            if place == 0 {
+                return None;
+            }
+            if self.byte(place) == wanted {
+                return Some(place);
+            }
+            place = self.byte(place | 1);
+        }
+        None
+    }
+
+    /// The place of a byte.
+    pub(crate) fn place(&self, offset: u8) -> *const u8 {
+        self.bytes.wrapping_add(usize::from(offset)).cast_const()
+    }
+
+    fn byte(&self, offset: u8) -> u8 {
+        // SAFETY: inside the 256 bytes that `find` has found, which live as long as the device is realized; the big lock is
+        // held, so nobody writes to them.
+        unsafe { self.place(offset).read() }
+    }
+
     /// Has `writer` called for writes of the guest's, which calls `pci_default_write_config` itself.
     pub(crate) fn hook_writes(&mut self, writer: WriteConfig) {
         // SAFETY: the word of the object that holds the function to call, as `find` has found; only a
@@ -153,6 +184,24 @@ impl Peeker {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn capabilities_are_found_and_a_list_that_goes_round_ends() {
+        let mut bytes = [0; LEN];
+        let mut writer: WriteConfig = writes_nothing;
+        bytes[0x34] = 0x40;
+        bytes[0x40..0x42].copy_from_slice(&[5, 0x50]);
+        bytes[0x50..0x52].copy_from_slice(&[0x11, 0x63]);
+        bytes[0x60..0x62].copy_from_slice(&[0x10, 0]);
+        let space = ConfigSpace { bytes: bytes.as_mut_ptr(), writer: &raw mut writer };
+        let found = [5, 0x11, 0x10, 9].map(|wanted| space.capability(wanted));
+        assert_eq!(found, [Some(0x40), Some(0x50), Some(0x60), None]);
+        bytes[0x61] = 0x40;
+        let space = ConfigSpace { bytes: bytes.as_mut_ptr(), writer: &raw mut writer };
+        assert_eq!(space.capability(9), None);
+    }
+
+    unsafe extern "C" fn writes_nothing(_: *mut Object, _: u32, _: u32, _: i32) {}
 
     #[test]
     fn memory_that_is_there_is_read_and_other_is_not() {

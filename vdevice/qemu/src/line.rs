@@ -161,6 +161,32 @@ pub(crate) struct Function {
     object: *mut Object,
     /// Vectors of its MSI-X table; 0 where it has none.
     vectors: u32,
+    /// What chooses its messages.
+    switches: Switches,
+}
+
+/// The bits of configuration space that turn messages on, where there are such.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Switches {
+    pub(crate) msi: Option<Switch>,
+    pub(crate) msix: Option<Switch>,
+}
+
+/// A bit in a byte of configuration space. Each interrupt looks at it: QEMU's functions that tell the same look at no more,
+/// and a call of them is dearer than the look.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Switch {
+    pub(crate) byte: *const u8,
+    pub(crate) bit: u8,
+}
+
+impl Switch {
+    /// # Safety
+    /// The byte is there.
+    unsafe fn is_on(self) -> bool {
+        // SAFETY: by the caller's word. QEMU changes it under the big lock, which is held; volatile, as it is QEMU's.
+        unsafe { self.byte.read_volatile() & self.bit != 0 }
+    }
 }
 
 // SAFETY: the function is only touched under the big lock.
@@ -171,18 +197,19 @@ unsafe impl Sync for Function {}
 impl Function {
     /// # Safety
     /// `object` is a PCI device that has INTx, perhaps MSI and, unless `vectors` is 0, so many MSI-X vectors,
-    /// all in use. It is realized as long as this is used.
-    pub(crate) unsafe fn new(object: *mut Object, vectors: u32) -> Self {
-        Self { object, vectors }
+    /// all in use, and the switches are its. It is realized as long as this is used.
+    pub(crate) unsafe fn new(object: *mut Object, vectors: u32, switches: Switches) -> Self {
+        Self { object, vectors, switches }
     }
 
     fn mode(&self) -> Mode {
-        // SAFETY: by the word given to `new`.
-        if self.vectors > 0 && unsafe { (qemu().msix_enabled)(self.object) } != 0 {
-            return Mode::Msix;
+        // SAFETY: by the word given to `new`, in the configuration space of a device that is realized.
+        let is_on = |switch: Option<Switch>| switch.is_some_and(|switch| unsafe { switch.is_on() });
+        match self.switches {
+            Switches { msix, .. } if is_on(msix) => Mode::Msix,
+            Switches { msi, .. } if is_on(msi) => Mode::Msi,
+            Switches { .. } => Mode::Intx,
         }
-        // SAFETY: by the word given to `new`; MSI that is not there is not enabled.
-        if unsafe { (qemu().msi_enabled)(self.object) } { Mode::Msi } else { Mode::Intx }
     }
 
     fn apply(&self, movement: Movement) {

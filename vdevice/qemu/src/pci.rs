@@ -17,7 +17,7 @@ use thiserror::Error;
 use crate::abi::{Error, Object, ObjectClass};
 use crate::config_space::{ConfigSpace, Unrecognized};
 use crate::device::{Device, Settings, Slot};
-use crate::line::{Function, Line};
+use crate::line::{Function, Line, Switch, Switches};
 use crate::memory::{self, Window};
 use crate::qom::{DeviceType, Hooked, Hooks};
 use crate::recorder::{Recorder, RecorderError};
@@ -47,6 +47,9 @@ const IO_SPACE: u8 = 1;
 const MEMORY_BAR: c_int = 0;
 const IO_BAR: c_int = 1;
 const MSIX_BAR: u8 = 2;
+
+const MSI_CAPABILITY: u8 = 0x05;
+const MSIX_CAPABILITY: u8 = 0x11;
 
 /// The most MSI-X vectors of a card.
 const MAX_VECTORS: u32 = 32;
@@ -194,7 +197,7 @@ unsafe fn plug(object: *mut Object, device: &Device, errp: *mut *mut Error) -> R
     }
     // Nothing fails from here on.
     // SAFETY: by the caller's word, and as just added.
-    let function = unsafe { Function::new(object, settings.vectors) };
+    let function = unsafe { Function::new(object, settings.vectors, switches(&config)) };
     device.plug(Line::Pci(function), recorder, block);
     for (bar, space, window) in [(MEMORY_BAR, MEMORY_SPACE, Window::Page), (IO_BAR, IO_SPACE, Window::Ports)]
     {
@@ -252,6 +255,14 @@ unsafe fn add_messages(
         unsafe { (qemu().msix_vector_use)(object, vector) };
     }
     Ok(())
+}
+
+/// What turns the messages on that the device has: the upper bit of MSI-X's Message Control, the lowest one of MSI's.
+fn switches(config: &ConfigSpace) -> Switches {
+    let switch = |capability, byte, bit| {
+        Some(Switch { byte: config.place(config.capability(capability)?.checked_add(byte)?), bit })
+    };
+    Switches { msi: switch(MSI_CAPABILITY, 2, 1), msix: switch(MSIX_CAPABILITY, 3, 1 << 7) }
 }
 
 /// # Safety

@@ -127,11 +127,9 @@ symbols! {
     fn pcie_endpoint_cap_init(*mut Object, u8) -> c_int;
     fn msi_init(*mut Object, u8, u32, bool, bool, *mut *mut Error) -> c_int;
     fn msi_uninit(*mut Object);
-    fn msi_enabled(*const Object) -> bool;
     fn msi_notify(*mut Object, u32);
     fn msix_init_exclusive_bar(*mut Object, u32, u8, *mut *mut Error) -> c_int;
     fn msix_uninit_exclusive_bar(*mut Object);
-    fn msix_enabled(*mut Object) -> c_int;
     fn msix_vector_use(*mut Object, u32);
     fn msix_notify(*mut Object, u32);
     // Time.

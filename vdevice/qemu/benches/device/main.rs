@@ -3,7 +3,8 @@
 //! `edu` is the device that QEMU teaches with: registers in memory, INTx and MSI, written in C inside QEMU. What an
 //! access of it costs is what an access of any device costs under TCG; so the card is measured against it, and not in
 //! nanoseconds of some machine. Three devices are in one guest: the card with its flight recorder, a card without one,
-//! and `edu`. Each round has the guest do the same to each of them, in turn; of all rounds' ratios the median counts.
+//! and `edu`. Each round has the guest do the same to each of them, in turn and then in the opposite order, so that none is
+//! better off for its place; of all rounds' ratios the median counts.
 //!
 //! What one acknowledged interrupt costs differs by nature: `edu` raises its line only when a processor writes to it, so
 //! an interrupt of `edu`'s takes two writes; the card's storm raises by itself.
@@ -17,6 +18,8 @@
     reason = "what can fail ends the measurement"
 )]
 
+#[path = "../shared/arguments.rs"]
+mod arguments;
 #[allow(dead_code, reason = "shared with the tests, which use all of it")]
 #[path = "../../tests/vm/bus.rs"]
 mod bus;
@@ -24,6 +27,9 @@ mod guest;
 #[allow(dead_code, reason = "shared with the tests, which use all of it")]
 #[path = "../../tests/vm/machine.rs"]
 mod machine;
+#[allow(dead_code, reason = "shared with the tests, which use all of it")]
+#[path = "../../tests/vm/real_mode.rs"]
+mod real_mode;
 mod table;
 
 use std::process::ExitCode;
@@ -38,7 +44,9 @@ use machine::{Machine, PATIENCE, Setup};
 use table::{Limit, Row, Sides};
 
 /// Rounds, of which the median counts.
-const ROUNDS: usize = 201;
+const ROUNDS: usize = 151;
+/// What a round takes, and a little more: it is not looked at before.
+const ROUND: Duration = Duration::from_millis(25);
 /// Accesses in one job, some tenth of a millisecond: most jobs fit between two interruptions by the host's other work.
 const ACCESSES: u32 = 2048;
 /// Interrupts in one job.
@@ -150,6 +158,7 @@ fn tell(machine: &mut Machine, jobs: &[Job]) {
 fn run(machine: &mut Machine, jobs: &[Job]) -> Vec<u64> {
     machine.write_memory(JOBS, jobs.len() as u32);
     let begun = Instant::now();
+    sleep(ROUND);
     while machine.memory(JOBS) != 0 {
         assert!(begun.elapsed() < PATIENCE, "the guest does not do its jobs");
         sleep(Duration::from_millis(5));
@@ -180,20 +189,27 @@ impl Measurement {
 
 /// Measures in rounds. The ticks that the loop alone took are returned.
 fn measure(machine: &mut Machine, measurements: &mut [Measurement], rounds: usize) -> Vec<u64> {
-    let mut jobs = vec![Job::access(Kind::Loop, 0, 0, ACCESSES)];
-    jobs.extend(measurements.iter().flat_map(|measurement| measurement.jobs.iter().flatten().copied()));
+    let empty = Job::access(Kind::Loop, 0, 0, ACCESSES);
+    let measured = measurements.iter().flat_map(|Measurement { jobs, .. }| {
+        let back = jobs.iter().collect::<Vec<_>>().into_iter().rev();
+        jobs.iter().chain(back).flatten().copied()
+    });
+    let jobs: Vec<Job> = std::iter::once(empty).chain(measured).collect();
     tell(machine, &jobs);
+    // The first round translates the guest's code.
+    run(machine, &jobs);
     let mut empty = Vec::new();
-    for round in 0..=rounds {
-        let mut ticks = run(machine, &jobs).into_iter();
-        // The first round translates the guest's code.
-        let counts = round > 0;
-        empty.extend(ticks.next().filter(|_| counts));
+    for _ in 0..rounds {
+        let ticks = run(machine, &jobs);
+        let (alone, mut ticks) = ticks.split_first().expect("a job");
+        empty.push(*alone);
         for Measurement { jobs, ticks: all, .. } in &mut *measurements {
-            for (job, all) in jobs.iter().zip(all.iter_mut()) {
-                if job.is_some() {
-                    all.extend(ticks.next().filter(|_| counts));
-                }
+            let sides = jobs.iter().flatten().count();
+            let (both, rest) = ticks.split_at(2 * sides);
+            ticks = rest;
+            let mut sums = both.iter().zip(both.iter().rev()).map(|(there, back)| (there + back) / 2);
+            for (_, all) in jobs.iter().zip(all.iter_mut()).filter(|(job, _)| job.is_some()) {
+                all.extend(sums.next());
             }
         }
     }
@@ -210,17 +226,9 @@ fn tick_ns() -> f64 {
 }
 
 fn main() -> ExitCode {
-    // cargo adds a word of its own.
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let json = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => None,
-        ["--json", file] => Some(file),
-        _ => {
-            eprintln!(
-                "error: {arguments:?}: the only argument is --json FILE; run it as `cargo xtask bench device`"
-            );
-            return ExitCode::from(2);
-        }
+    let json = match arguments::json("device") {
+        Ok(json) => json,
+        Err(usage) => return usage,
     };
     let mut machine = machine();
     let accesses = [

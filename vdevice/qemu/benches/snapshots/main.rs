@@ -11,6 +11,8 @@
     reason = "what can fail ends the measurement"
 )]
 
+#[path = "../shared/arguments.rs"]
+mod arguments;
 #[allow(dead_code, reason = "shared with the tests, which use all of it")]
 #[path = "../../tests/vm/bus.rs"]
 mod bus;
@@ -22,6 +24,9 @@ mod guest;
 #[allow(dead_code, reason = "shared with the tests, which use all of it")]
 #[path = "../../tests/vm/machine.rs"]
 mod machine;
+#[allow(dead_code, reason = "shared with the tests, which use all of it")]
+#[path = "../../tests/vm/real_mode.rs"]
+mod real_mode;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -33,17 +38,9 @@ const CYCLES: usize = 1000;
 const LIMIT: Duration = Duration::from_millis(15);
 
 fn main() -> ExitCode {
-    // cargo adds a word of its own.
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let json = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => None,
-        ["--json", file] => Some(file),
-        _ => {
-            eprintln!(
-                "error: {arguments:?}: the only argument is --json FILE; run it as `cargo xtask bench snapshots`"
-            );
-            return ExitCode::from(2);
-        }
+    let json = match arguments::json("snapshots") {
+        Ok(json) => json,
+        Err(usage) => return usage,
     };
     let mut took = cycles::no_drift(CYCLES);
     took.sort_unstable();

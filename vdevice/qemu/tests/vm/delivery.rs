@@ -4,8 +4,9 @@
 use serde_json::json;
 
 use crate::bus::{Function, open_port, places, route_to_pic};
-use crate::guest::{INTERRUPTS, MASKED, VECTOR, rom};
+use crate::guest::{INTERRUPTS, VECTOR, rom};
 use crate::machine::{Machine, Setup};
+use crate::real_mode::MASKED;
 
 const COUNT: u64 = 200_000;
 

@@ -1,18 +1,16 @@
 //! A guest for the tests: a ROM that calls two functions in turn, for ever, and counts what interrupts it
 //! where.
 //!
-//! It runs in real mode at F000:0000, which is linear 0xF0000. What it has counted is in the first page of
-//! memory. It enables a card whose window is at port 0x300, takes vector 0x25 from wherever it comes, and
-//! acknowledges to the card, the 8259 and the local APIC alike; whoever did not interrupt does not mind.
+//! It runs in real mode (`real_mode`). What it has counted is in the first page of memory. It enables a card whose window is
+//! at port 0x300, takes its vector from wherever it comes, and acknowledges to the card, the 8259 and the local APIC alike;
+//! whoever did not interrupt does not mind.
 
 use std::arch::global_asm;
 use std::ptr::addr_of;
 
 use crate::machine::Machine;
-
-/// Linear address of the ROM's first byte.
-const BASE: u64 = 0xF_0000;
-const ROM_LEN: usize = 0x1_0000;
+pub(crate) use crate::real_mode::VECTOR;
+use crate::real_mode::{self, BASE, prologue, tables};
 
 /// Where the guest counts interrupts.
 pub(crate) const INTERRUPTS: u64 = 0x500;
@@ -28,9 +26,6 @@ pub(crate) const EMPTY: u64 = 0x510;
 /// Where it counts those that were, by its STATUS, a second card's.
 pub(crate) const SECONDS: u64 = 0x514;
 
-/// Interrupts that the guest is to mask at the first 8259, before it starts: one bit each. All but 5 are
-/// masked anyway.
-pub(crate) const MASKED: u64 = 0x600;
 /// A port that the guest is to write to, once: it comes by in every round, and then clears this.
 pub(crate) const PORT: u64 = 0x604;
 /// What it writes there, 32 bits.
@@ -42,8 +37,6 @@ const SCRIPT: u64 = 0x610;
 /// Where the tests put it, and where it keeps what it reads.
 const SCRIPT_AT: u64 = 0x1000;
 const KEPT: u64 = 0x2000;
-/// The vector that the guest takes interrupts by.
-pub(crate) const VECTOR: u32 = 0x25;
 
 global_asm!(
     ".pushsection .rodata.squall_test_rom,\"a\",@progbits",
@@ -52,45 +45,9 @@ global_asm!(
     ".globl squall_test_rom, squall_test_rom_end, squall_test_first, squall_test_after_first",
     ".globl squall_test_second_inside",
     "squall_test_rom:",
-    "cli",
-    "xorw %ax, %ax",
-    "movw %ax, %ds",
-    "movw %ax, %ss",
-    "movw $0x7000, %sp",
-    // Interrupt 5 is vector 0x25, once the 8259s say so; all others are masked.
+    prologue!("squall_test"),
     "movw $(squall_test_isr - squall_test_rom), 0x94",
     "movw $0xF000, 0x96",
-    "movb $0x11, %al",
-    "outb %al, $0x20",
-    "movb $0x20, %al",
-    "outb %al, $0x21",
-    "movb $4, %al",
-    "outb %al, $0x21",
-    "movb $1, %al",
-    "outb %al, $0x21",
-    "movb $0xDF, %al",
-    "orb 0x600, %al",
-    "outb %al, $0x21",
-    "movb $0xFF, %al",
-    "outb %al, $0xA1",
-    // The local APIC lets the 8259s through once told so. It is far beyond what real mode reaches, except
-    // through a segment that has been to protected mode.
-    "lgdtl %cs:(squall_test_gdtr - squall_test_rom)",
-    "movl %cr0, %eax",
-    "orb $1, %al",
-    "movl %eax, %cr0",
-    "jmp 6f",
-    "6:",
-    "movw $8, %bx",
-    "movw %bx, %fs",
-    "andb $0xFE, %al",
-    "movl %eax, %cr0",
-    "jmp 7f",
-    "7:",
-    "movl $0xFEE000F0, %ebx",
-    "movl $0x1FF, %fs:(%ebx)",
-    "movl $0xFEE00350, %ebx",
-    "movl $0x700, %fs:(%ebx)",
     // IRQ_ENABLE.
     "movw $0x304, %dx",
     "movl $1, %eax",
@@ -190,11 +147,7 @@ global_asm!(
     "popl %eax",
     "popw %bp",
     "iret",
-    "squall_test_gdt:",
-    ".quad 0, 0x00CF92000000FFFF",
-    "squall_test_gdtr:",
-    ".word 15",
-    ".long 0xF0000 + (squall_test_gdt - squall_test_rom)",
+    tables!("squall_test"),
     "squall_test_rom_end:",
     ".code64",
     ".popsection",
@@ -257,15 +210,10 @@ fn offset(label: *const u8) -> usize {
     label.addr() - addr_of!(squall_test_rom).addr()
 }
 
-/// The ROM, with a jump to its beginning at the reset vector.
+/// The ROM.
 pub(crate) fn rom() -> Vec<u8> {
-    let len = offset(addr_of!(squall_test_rom_end));
-    // SAFETY: the assembly above lays out so many bytes from that label on.
-    let code = unsafe { std::slice::from_raw_parts(addr_of!(squall_test_rom), len) };
-    let mut rom = vec![0xF4; ROM_LEN];
-    rom[..len].copy_from_slice(code);
-    rom[0xFFF0..0xFFF5].copy_from_slice(&[0xEA, 0x00, 0x00, 0x00, 0xF0]);
-    rom
+    // SAFETY: the first and the last label of the assembly above.
+    unsafe { real_mode::rom(addr_of!(squall_test_rom), addr_of!(squall_test_rom_end)) }
 }
 
 /// The first instruction of the first function.

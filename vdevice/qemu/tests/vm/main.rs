@@ -20,6 +20,7 @@ mod lifeline;
 mod machine;
 mod misbehaviour;
 mod pci;
+mod real_mode;
 mod recorder;
 mod refusals;
 mod registers;

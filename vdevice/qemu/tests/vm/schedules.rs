@@ -159,6 +159,8 @@ fn a_storm_is_started_and_stopped_whether_the_machine_runs_or_not() {
     let fired = machine.counter("/fired");
     assert_eq!(machine.counter("/fired"), fired);
     machine.set("storm", "").unwrap();
+    // What had become due before the machine stopped comes first.
+    let fired = machine.counter("/fired");
     go(&mut machine);
     let rounds = machine.memory(crate::guest::ROUNDS);
     machine.wait_for_memory(crate::guest::ROUNDS, |now| now.wrapping_sub(rounds) > 1000);
