@@ -11,9 +11,10 @@ use wdk_sys::PDEVICE_OBJECT;
 use crate::defect::{Defect, Misplaced};
 use crate::{
     card::Card,
+    clock::Heartbeat,
     held::Held,
     nt::{
-        controller,
+        controller, dma,
         dpc::Dpc,
         event::{Event, Kind},
         interrupt::IsrLock,
@@ -113,6 +114,8 @@ pub(crate) struct SetUpFields {
     pub(crate) controller: controller::Handle,
     /// Blocks for [`Open`].
     pub(crate) opens: lookaside::Handle<Open>,
+    /// What the card could see.
+    pub(crate) heartbeat: dma::Handle<Heartbeat>,
     /// What saves the counts.
     pub(crate) saver: work_item::Handle,
     /// Where to.
@@ -156,6 +159,7 @@ impl Extension {
             set_up: SetUp(UnsafeCell::new(SetUpFields {
                 controller: controller::Handle::none(),
                 opens: lookaside::Handle::none(),
+                heartbeat: dma::Handle::none(),
                 saver: work_item::Handle::none(),
                 service_key: ServiceKey::none(),
                 lower: core::ptr::null_mut(),

@@ -4,6 +4,7 @@
 use crate::defect::Misplaced;
 use crate::{
     card::Card,
+    clock::Heartbeat,
     nt::{
         claim::Claim,
         configuration::Counted,
@@ -11,6 +12,7 @@ use crate::{
         controller::Controller,
         device::Device,
         device_map::MappedName,
+        dma::{Adapter, CommonBuffer},
         interrupt::Interrupts,
         io_timer::IoTimer,
         link::Link,
@@ -52,6 +54,10 @@ pub(crate) struct Held {
     pub(crate) key_name: Option<Pooled<KeyName>>,
     /// The memory that is recorded to.
     pub(crate) recording: Option<Contiguous>,
+    /// What the card could see of the driver.
+    pub(crate) heartbeat: Option<CommonBuffer<Heartbeat>>,
+    /// By which it could see it.
+    pub(crate) adapter: Option<Adapter>,
     /// The registers, where they are in memory.
     pub(crate) registers: Option<Mapping>,
     /// The device below.

@@ -6,8 +6,8 @@
 //!   only then lets it interrupt;
 //! - [`service`]: the ISR acknowledges and queues two DPCs, of which one drains the card and one wakes the recorder;
 //! - [`dispatch`], [`mod@open`] and [`read`]: opening, reading with a StartIo routine, cancelling, closing;
-//! - [`recorder`], [`saver`], [`watch`]: a thread that keeps what came last, a work item that writes to the registry, a timer that finds
-//!   lost interrupts;
+//! - [`recorder`], [`saver`], [`watch`], [`clock`]: a thread that keeps what came last, a work item that writes to the registry, a timer
+//!   that finds lost interrupts, and what is done once a second;
 //! - [`unload`](mod@unload): everything again in the documented order, which is what this driver exists for.
 //!
 //! Below them is [`nt`], a thin layer over `wdk-sys`. What the kernel has lent is in [`held`]; Unload's steps give it back, and the same
@@ -21,6 +21,7 @@
 extern crate wdk_panic;
 
 mod card;
+mod clock;
 #[cfg(feature = "defects")]
 mod defect;
 mod dispatch;

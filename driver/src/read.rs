@@ -144,10 +144,8 @@ pub(crate) fn deliver(device: PDEVICE_OBJECT, extension: &Extension) {
     unsafe { irp::start_next(device) };
 }
 
-/// IoTimer, about once a second: no read waits longer than its time.
-pub(crate) unsafe extern "C" fn look_at_the_clock(device: PDEVICE_OBJECT, _context: PVOID) {
-    // SAFETY: the I/O manager calls with this driver's device.
-    let extension = unsafe { device::extension(device) };
+/// A second has passed: no read waits longer than its time. At DISPATCH_LEVEL.
+pub(crate) fn look_at_the_clock(device: PDEVICE_OBJECT, extension: &Extension) {
     if extension.read_timeout == 0 {
         return;
     }

@@ -29,6 +29,12 @@ pub(crate) fn serve(arrivals: &Arrivals) -> BOOLEAN {
     if status.contains(Status::OVERRUN) {
         arrivals.overruns.fetch_add(1, Ordering::Relaxed);
     }
+    #[cfg(feature = "defects")]
+    let _strike = crate::defect::Strike;
+    #[cfg(feature = "defects")]
+    if crate::defect::is_told_to_rest() {
+        return TRUE as BOOLEAN;
+    }
     // SAFETY: DriverEntry initialized the DPC before it connected the interrupt, and the device outlives that.
     unsafe { device::request_dpc(arrivals.device) };
     // SAFETY: as above.

@@ -7,18 +7,32 @@ use wdk_sys::{DRIVER_OBJECT, PCUNICODE_STRING, PDEVICE_OBJECT, PVOID, STATUS_INS
 use crate::defect::{self, Defect, Misplaced};
 use crate::{
     card::Card,
+    clock::{self, Heartbeat},
     dispatch,
     extension::Extension,
     grant,
     held::Held,
     nt::{
-        claim::Claim, configuration::Counted, contiguous::Contiguous, controller::Controller, device::Device,
-        device_map::MappedName, interrupt::Interrupts, io_timer::IoTimer, line, link::Link,
-        lookaside::Lookaside, lower::Attached, mapping::Mapping, status::Result, thread::Thread,
-        timer::Timer, work_item::WorkItem,
+        claim::Claim,
+        configuration::Counted,
+        contiguous::Contiguous,
+        controller::Controller,
+        device::Device,
+        device_map::MappedName,
+        dma::{Adapter, CommonBuffer},
+        interrupt::Interrupts,
+        io_timer::IoTimer,
+        line,
+        link::Link,
+        lookaside::Lookaside,
+        lower::Attached,
+        mapping::Mapping,
+        status::Result,
+        thread::Thread,
+        timer::Timer,
+        work_item::WorkItem,
     },
     parameters::{self, Place},
-    read,
     recorder::{self, Recording},
     saver::{self, ServiceKey},
     service,
@@ -151,6 +165,16 @@ unsafe fn bring_up(
         });
     }
 
+    // What the card could see of the driver, if it were a bus master. On ISA it is a device of this driver's alone.
+    let master = if granted.is_some() { physical } else { core::ptr::null_mut() };
+    // SAFETY: null, or the plug and play manager's and with this driver on top.
+    let adapter = held.adapter.insert(unsafe { Adapter::get(master) }?);
+    // SAFETY: Unload frees it before it gives the adapter back.
+    let heartbeat =
+        held.heartbeat.insert(unsafe { CommonBuffer::allocate(adapter, Heartbeat::new()) }?).handle();
+    // SAFETY: this is DriverEntry, and none of the routines can run yet.
+    unsafe { extension.set_up(|set_up| set_up.heartbeat = heartbeat) };
+
     // The names by which it is found, and the count.
     held.mapped_name = Some(MappedName::write()?);
     held.link = Some(Link::create()?);
@@ -167,7 +191,7 @@ unsafe fn bring_up(
     #[cfg(feature = "defects")]
     defect::importance(extension);
     // SAFETY: what it uses is there; Unload stops it.
-    held.io_timer = Some(unsafe { IoTimer::start(device, Some(read::look_at_the_clock)) }?);
+    held.io_timer = Some(unsafe { IoTimer::start(device, Some(clock::each_second)) }?);
     #[cfg(not(feature = "defects"))]
     let isr = service::isr;
     #[cfg(feature = "defects")]

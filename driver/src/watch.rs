@@ -38,6 +38,10 @@ impl Watch {
 
 /// CustomTimerDpc, called with the device object.
 pub(crate) unsafe extern "C" fn look(_dpc: PKDPC, context: PVOID, _argument1: PVOID, _argument2: PVOID) {
+    #[cfg(feature = "defects")]
+    if crate::defect::is_told_to_rest() {
+        return;
+    }
     // SAFETY: started with the device object as its context, and cancelled before that is deleted.
     let extension = unsafe { device::extension(context.cast()) };
     let watch = &extension.watch;

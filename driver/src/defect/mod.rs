@@ -3,16 +3,15 @@
 //! Only the image that is built with the feature `defects` has this module. Most mistakes are about the *order* of Unload's steps: one is
 //! left out, or done too early or too late ([`plan`]). Some steps are there and done [wrongly]. A few mistakes are made long before
 //! Unload and only found out by it: kernel objects in memory that goes while the kernel still uses it ([`misplaced`]), or a routine
-//! that is not what it should be (below). What each must raise is in `defects.toml`.
+//! that is not what it should be (below). Where a mistake is a race, its window is held open until it was lost ([`strike`]). What each
+//! must raise is in `defects.toml`.
 
 mod misplaced;
 mod plan;
+mod strike;
 mod wrongly;
 
-use core::{
-    mem,
-    sync::atomic::{AtomicBool, Ordering},
-};
+use core::mem;
 
 use squall_driver_pure::Order;
 use wdk_sys::{
@@ -27,15 +26,13 @@ use crate::{
     held::Held,
     nt::{registry::Key, status::Result, text::text},
     parameters, saver, service,
-    unload::ORDER,
+    unload::{ORDER, Step},
 };
 
 pub(crate) use misplaced::Misplaced;
 pub(crate) use plan::Defect;
+pub(crate) use strike::{Strike, is_told_to_rest};
 pub(crate) use wrongly::queue_elsewhere;
-
-/// Unload has done its last step.
-static UNLOADED: AtomicBool = AtomicBool::new(false);
 
 /// Where a routine may take its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,15 +64,21 @@ impl Defect {
 
     /// Unload, with the mistake.
     pub(crate) fn take_down(self, mut held: Held) {
+        let _there = self.stand().map(strike::Standing::on);
+        if self.tells_to_rest() {
+            strike::tell_to_rest();
+        }
         let order = Order::<_, { ORDER.len() }>::with(ORDER, self.mistakes());
         for planned in order.steps() {
+            if planned.step == Step::SilenceCard && self.is_struck() {
+                strike::wait();
+            }
             if planned.wrongly {
                 self.take_wrongly(planned.step, &mut held);
             } else {
                 planned.step.take(&mut held);
             }
         }
-        UNLOADED.store(true, Ordering::Release);
         // What was forgotten is forgotten, not dropped.
         mem::forget(held);
     }
@@ -95,10 +98,8 @@ pub(crate) fn importance(extension: &Extension) {
 
 /// A routine that takes its time: on a real machine because a disk is slow or a loop is long, here so that the mistake shows.
 pub(crate) fn dawdle(defect: Option<Defect>, place: Where) {
-    /// 1 ms, in the kernel's units, from now.
-    const PATIENCE: i64 = -10_000;
-    /// By then the image is gone: the system has to see what Unload has left first.
-    const LAST: i64 = 25 * PATIENCE;
+    /// Milliseconds after which somebody has noticed.
+    const LONG: usize = 60_000;
     match defect.and_then(Defect::dawdles) {
         Some(dawdles) if dawdles != place => {}
         Some(Where::Dpc) => {
@@ -106,19 +107,22 @@ pub(crate) fn dawdle(defect: Option<Defect>, place: Where) {
             unsafe { KeStallExecutionProcessor(50) };
         }
         Some(Where::WorkItem | Where::Thread) => {
-            // As long as it takes, and a little longer: until Unload has done everything and returns.
-            loop {
-                let last = UNLOADED.load(Ordering::Acquire);
-                let mut interval = LARGE_INTEGER { QuadPart: if last { LAST } else { PATIENCE } };
-                // SAFETY: in a thread at PASSIVE_LEVEL.
-                let _ = unsafe { KeDelayExecutionThread(KernelMode as i8, FALSE as u8, &mut interval) };
-                if last {
-                    break;
-                }
+            // As long as it takes: until Unload has done everything and the image goes, from under its feet.
+            for _ in 0..LONG {
+                sleep(1);
             }
         }
         None => {}
     }
+}
+
+/// Returns after so many milliseconds. In a thread at PASSIVE_LEVEL.
+fn sleep(milliseconds: i64) {
+    /// The kernel counts in these, and what is negative counts from now.
+    const PER_MILLISECOND: i64 = -10_000;
+    let mut interval = LARGE_INTEGER { QuadPart: PER_MILLISECOND * milliseconds };
+    // SAFETY: in a thread at PASSIVE_LEVEL; the pointer is to a local.
+    let _ = unsafe { KeDelayExecutionThread(KernelMode as i8, FALSE as u8, &mut interval) };
 }
 
 /// What the CustomDpc does besides. Where the defect is about the work item, it saves the counts at each interrupt instead of once a

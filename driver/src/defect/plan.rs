@@ -2,7 +2,7 @@
 
 use squall_driver_pure::Mistake::{self, After, Before, Forgotten, Wrongly};
 
-use super::{Where, misplaced::Place};
+use super::{Where, misplaced::Place, strike::Stand};
 use crate::unload::Step::{self, *};
 
 /// What Unload does wrong.
@@ -60,6 +60,8 @@ pub(crate) enum Defect {
     SymbolicLinkLeft,
     /// Nobody unmaps them.
     MappedRegistersLeft,
+    /// Nobody frees it.
+    CommonBufferLeft,
     /// Nobody detaches from the device below.
     DeviceDeletedWithoutDetach,
     /// Nobody gives the file object up.
@@ -86,11 +88,22 @@ struct Plan {
     place: Option<Place>,
     dawdles: Option<Where>,
     is_in_no_hurry: bool,
+    stand: Option<Stand>,
+    is_struck: bool,
+    tells_to_rest: bool,
 }
 
 /// Nothing but mistakes in the order.
 const fn order(mistakes: &'static [Mistake<Step>]) -> Plan {
-    Plan { mistakes, place: None, dawdles: None, is_in_no_hurry: false }
+    Plan {
+        mistakes,
+        place: None,
+        dawdles: None,
+        is_in_no_hurry: false,
+        stand: None,
+        is_struck: false,
+        tells_to_rest: false,
+    }
 }
 
 impl Plan {
@@ -103,7 +116,19 @@ impl Plan {
     }
 
     const fn in_no_hurry(self) -> Self {
-        Self { is_in_no_hurry: true, ..self }
+        Self { is_in_no_hurry: true, ..self }.on(Stand::There)
+    }
+
+    const fn on(self, stand: Stand) -> Self {
+        Self { stand: Some(stand), ..self }
+    }
+
+    const fn struck(self) -> Self {
+        Self { is_struck: true, ..self }
+    }
+
+    const fn told_to_rest(self) -> Self {
+        Self { tells_to_rest: true, ..self }
     }
 }
 
@@ -116,7 +141,7 @@ macro_rules! interrupts_before {
 
 impl Defect {
     /// Every defect by the name it has in `defects.toml`.
-    pub(super) const CATALOGUE: [(&str, Self); 35] = [
+    pub(super) const CATALOGUE: [(&str, Self); 36] = [
         ("interrupts-left-enabled-and-connected", Self::InterruptsLeftEnabledAndConnected),
         ("silenced-last", Self::SilencedLast),
         ("not-silenced-but-disconnected", Self::NotSilencedButDisconnected),
@@ -143,6 +168,7 @@ impl Defect {
         ("pool-freed-with-lookaside", Self::PoolFreedWithLookaside),
         ("symbolic-link-left", Self::SymbolicLinkLeft),
         ("mapped-registers-left", Self::MappedRegistersLeft),
+        ("common-buffer-left", Self::CommonBufferLeft),
         ("device-deleted-without-detach", Self::DeviceDeletedWithoutDetach),
         ("file-object-reference-kept", Self::FileObjectReferenceKept),
         ("resource-claim-left", Self::ResourceClaimLeft),
@@ -159,22 +185,33 @@ impl Defect {
             // Stage 0.
             Self::InterruptsLeftEnabledAndConnected => order(
                 const { &[Forgotten(SilenceCard), Forgotten(DisconnectInterrupts), Forgotten(UnmapRegisters)] },
-            ),
+            )
+            .told_to_rest(),
             Self::SilencedLast => {
-                order(const { &interrupts_before!(DetachLowerDevice) }).with(Place::ContextInPool)
+                order(const { &interrupts_before!(DetachLowerDevice) }).with(Place::ContextInPool).struck()
             }
             Self::NotSilencedButDisconnected => order(const { &[Forgotten(SilenceCard)] }),
 
             // Stage 1.
             Self::IsrContextFreedBeforeDisconnect => {
-                order(const { &[Before(FreeIsrContext, SilenceCard)] }).with(Place::ContextInPool)
+                order(const { &[Before(FreeIsrContext, SilenceCard)] }).with(Place::ContextInPool).struck()
             }
             Self::DeviceDeletedBeforeDisconnect => {
-                order(const { &[After(SilenceCard, DeleteDevice), After(DisconnectInterrupts, SilenceCard)] })
+                order(
+                const {
+                    &[
+                        After(SilenceCard, DeleteDevice),
+                        After(DisconnectInterrupts, SilenceCard),
+                        After(UnmapRegisters, DisconnectInterrupts),
+                    ]
+                },
+            )
+                    .told_to_rest()
+                    .struck()
             }
             Self::DisconnectAbovePassive => order(const { &[Wrongly(DisconnectInterrupts)] }),
             Self::UnmappedRegistersBeforeDisconnect => {
-                order(const { &[Before(UnmapRegisters, SilenceCard)] })
+                order(const { &[Before(UnmapRegisters, SilenceCard)] }).struck()
             }
             Self::PageableIsr => order(&[]),
 
@@ -191,7 +228,8 @@ impl Defect {
                 },
             )
             .with(Place::ObjectsInPool)
-            .in_no_hurry(),
+            .in_no_hurry()
+            .struck(),
             Self::DpcRemovedBeforeSilencing => order(
                 const {
                     &[
@@ -202,7 +240,8 @@ impl Defect {
                 },
             )
             .with(Place::ObjectsInPool)
-            .in_no_hurry(),
+            .in_no_hurry()
+            .struck(),
             Self::DpcRemoveTakenAsFinished => order(
                 const {
                     &[
@@ -214,9 +253,14 @@ impl Defect {
                 },
             )
             .with(Place::ContextInPool)
-            .slow(Where::Dpc),
+            .slow(Where::Dpc)
+            .on(Stand::Another)
+            .struck(),
             Self::DpcsFlushedBeforeDisconnect => {
-                order(const { &interrupts_before!(FreeObjects) }).with(Place::ObjectsInPool).in_no_hurry()
+                order(const { &interrupts_before!(FreeObjects) })
+                    .with(Place::ObjectsInPool)
+                    .in_no_hurry()
+                    .struck()
             }
             Self::GlobalDpcPendingAtReturn => order(
                 const {
@@ -225,26 +269,34 @@ impl Defect {
                         Forgotten(FlushDpcs),
                         Before(SilenceCard, DeleteDevice),
                         Before(DisconnectInterrupts, DeleteDevice),
+                        Before(UnmapRegisters, DeleteDevice),
                     ]
                 },
             )
             .with(Place::ObjectsInImage)
-            .in_no_hurry(),
+            .in_no_hurry()
+            .struck(),
             Self::DpcForIsrQueuedAtDelete => order(
                 const {
                     &[
                         Before(SilenceCard, DeleteDevice),
                         Before(DisconnectInterrupts, DeleteDevice),
+                        Before(UnmapRegisters, DeleteDevice),
                         Before(RemoveCustomDpc, DeleteDevice),
                     ]
                 },
             )
-            .in_no_hurry(),
+            .in_no_hurry()
+            .struck(),
 
             // Stage 2: timers, work items, threads.
             Self::ActiveTimerFreed => order(const { &[Forgotten(CancelTimer)] }).with(Place::ObjectsInPool),
-            Self::GlobalTimerLeft => order(const { &[Forgotten(CancelTimer)] }).with(Place::ObjectsInImage),
-            Self::IoTimerLeftRunning => order(const { &[Forgotten(StopIoTimer)] }),
+            Self::GlobalTimerLeft => {
+                order(const { &[Forgotten(CancelTimer)] }).with(Place::ObjectsInImage).told_to_rest()
+            }
+            Self::IoTimerLeftRunning => {
+                order(const { &[Before(StopIoTimer, DeleteDevice), Wrongly(StopIoTimer)] })
+            }
             Self::IoWorkItemLeftQueued => order(const { &[Forgotten(AwaitWorkItem)] }).slow(Where::WorkItem),
             Self::WorkItemFreedWhileQueued => order(const { &[Wrongly(AwaitWorkItem)] }),
             Self::WorkItemOutlivesImage => order(const { &[Wrongly(AwaitWorkItem)] }).slow(Where::WorkItem),
@@ -262,6 +314,7 @@ impl Defect {
             }
             Self::SymbolicLinkLeft => order(const { &[Forgotten(DeleteSymbolicLink)] }),
             Self::MappedRegistersLeft => order(const { &[Forgotten(UnmapRegisters)] }),
+            Self::CommonBufferLeft => order(const { &[Forgotten(FreeCommonBuffer)] }),
 
             // Stages 4 to 6.
             Self::DeviceDeletedWithoutDetach => order(const { &[Forgotten(DetachLowerDevice)] }),
@@ -294,5 +347,20 @@ impl Defect {
     /// Whether the DPCs are of low importance.
     pub(super) fn is_in_no_hurry(self) -> bool {
         self.plan().is_in_no_hurry
+    }
+
+    /// On which processor Unload runs, where that matters.
+    pub(super) fn stand(self) -> Option<Stand> {
+        self.plan().stand
+    }
+
+    /// Whether the mistake is about an interrupt right before the card is silenced.
+    pub(super) fn is_struck(self) -> bool {
+        self.plan().is_struck
+    }
+
+    /// Whether ISR and timer are told to rest, instead of being kept from running.
+    pub(super) fn tells_to_rest(self) -> bool {
+        self.plan().tells_to_rest
     }
 }

@@ -1,6 +1,6 @@
 //! Steps that are there, and not done as they should be.
 
-use core::cell::UnsafeCell;
+use core::{cell::UnsafeCell, mem};
 
 use wdk_sys::{
     _WORK_QUEUE_TYPE::DelayedWorkQueue, PDEVICE_OBJECT, PVOID, WORK_QUEUE_ITEM, ntddk::ExQueueWorkItem,
@@ -25,6 +25,11 @@ impl Defect {
                 extension.stop.set();
                 let _guard = extension.reads.lock();
                 held.recorder.take();
+            }
+            // "It only comes once a second: after this one it is the last time."
+            Self::IoTimerLeftRunning => {
+                super::sleep(1100);
+                mem::forget(held.io_timer.take());
             }
             // "It has been told, so it will go."
             Self::SystemThreadLeft => {

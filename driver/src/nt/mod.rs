@@ -10,6 +10,7 @@ pub(crate) mod contiguous;
 pub(crate) mod controller;
 pub(crate) mod device;
 pub(crate) mod device_map;
+pub(crate) mod dma;
 pub(crate) mod dpc;
 pub(crate) mod event;
 pub(crate) mod interrupt;

@@ -48,3 +48,17 @@ pub(super) fn free_contiguous_memory(held: &mut Held) {
         memory.free();
     }
 }
+
+/// What the card could see of the driver.
+pub(super) fn free_common_buffer(held: &mut Held) {
+    if let Some(heartbeat) = held.heartbeat.take() {
+        heartbeat.free();
+    }
+}
+
+/// By which it could see it: when nothing of the adapter's is in use any more (*PPUT_DMA_ADAPTER callback function*).
+pub(super) fn put_dma_adapter(held: &mut Held) {
+    if let Some(adapter) = held.adapter.take() {
+        adapter.put();
+    }
+}

@@ -51,6 +51,10 @@ pub(crate) enum Step {
     UnmapRegisters,
     /// `MmFreeContiguousMemory`.
     FreeContiguousMemory,
+    /// `FreeCommonBuffer`.
+    FreeCommonBuffer,
+    /// `PutDmaAdapter`.
+    PutDmaAdapter,
     /// `IoDetachDevice`.
     DetachLowerDevice,
     /// `ObDereferenceObject`.
@@ -90,6 +94,8 @@ pub(crate) const ORDER: &[Step] = &[
     Step::FreeObjects,
     Step::UnmapRegisters,
     Step::FreeContiguousMemory,
+    Step::FreeCommonBuffer,
+    Step::PutDmaAdapter,
     // Stage 4: what the extension points at. (Its interrupt object went with stage 1.)
     Step::DetachLowerDevice,
     Step::DereferenceFileObject,
@@ -124,6 +130,8 @@ impl Step {
             Self::FreeObjects => held.misplaced.free_objects(),
             Self::UnmapRegisters => memory::unmap_registers(held),
             Self::FreeContiguousMemory => memory::free_contiguous_memory(held),
+            Self::FreeCommonBuffer => memory::free_common_buffer(held),
+            Self::PutDmaAdapter => memory::put_dma_adapter(held),
             Self::DetachLowerDevice => references::detach_lower_device(held),
             Self::DereferenceFileObject => references::dereference_file_object(held),
             Self::GiveBackClaim => registry::give_back_claim(held),

@@ -62,7 +62,8 @@ impl ImportList {
         }
     }
 
-    fn names(&self, module: &str) -> impl Iterator<Item = &str> {
+    /// The names of one module.
+    pub(super) fn names(&self, module: &str) -> impl Iterator<Item = &str> {
         let of_module = self.modules.iter().filter(move |(listed, _)| listed.eq_ignore_ascii_case(module));
         of_module.flat_map(|(_, names)| names).map(String::as_str)
     }

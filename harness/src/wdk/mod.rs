@@ -261,6 +261,37 @@ mod tests {
         }
     }
 
+    /// The names that an import library offers, by its archive's own index.
+    fn offered(library: &Path) -> std::collections::BTreeSet<String> {
+        let bytes = std::fs::read(library).unwrap_or_else(|error| panic!("{}: {error}", library.display()));
+        let archive = object::read::archive::ArchiveFile::parse(&*bytes).unwrap();
+        let symbols = archive.symbols().unwrap().unwrap();
+        symbols.map(|symbol| String::from_utf8_lossy(symbol.unwrap().name()).into_owned()).collect()
+    }
+
+    /// mingw-w64 makes its import libraries from the export tables of Windows' own files. Two names are newer than those that Debian
+    /// ships; the list says which page vouches for them.
+    #[test]
+    fn windows_exports_every_name_of_the_list() {
+        const NEWER: [&str; 2] = ["ExAllocatePool2", "MmMapIoSpaceEx"];
+        let list = driver().join("imports.txt");
+        let text = files::read(&list).unwrap();
+        let names = ImportList::read(&list).unwrap();
+        let folder = Toolbox::open().unwrap().mingw().unwrap().lib;
+        let mut checked = 0;
+        for (module, library) in [("ntoskrnl.exe", "libntoskrnl.a"), ("HAL.dll", "libhal.a")] {
+            let offered = offered(&folder.join(library));
+            assert!(offered.len() > 100, "{library} offers {} names", offered.len());
+            for name in names.names(module) {
+                checked += 1;
+                let vouched =
+                    NEWER.contains(&name) && text.contains(&format!("\n{name} # *{name} function (wdm.h)*"));
+                assert!(offered.contains(name) || vouched, "{library} does not offer {name}");
+            }
+        }
+        assert!(checked > 70, "{checked} names");
+    }
+
     #[test]
     fn an_import_outside_the_list_is_named() {
         let image = built(Image::Product).sys;

@@ -22,9 +22,17 @@ const MOST: u32 = 200;
 
 /// Routines whose failure is told by a null pointer or a zero: the driver has to choose the status.
 fn tells_by_zero(routine: &str) -> bool {
-    ["Allocate", "Map", "HalGet", "IoBuild", "IoCreateController", "IoAttachDeviceToDeviceStack"]
-        .iter()
-        .any(|part| routine.contains(part))
+    [
+        "Allocate",
+        "Map",
+        "HalGet",
+        "IoBuild",
+        "IoCreateController",
+        "IoAttachDeviceToDeviceStack",
+        "IoGetDmaAdapter",
+    ]
+    .iter()
+    .any(|part| routine.contains(part))
 }
 
 /// Loads the built driver with its calls failing in turn, until none is left to fail; gives the answers.

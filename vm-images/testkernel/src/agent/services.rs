@@ -115,22 +115,39 @@ fn load_image(service: &str, watch: Option<&Arc<Watch>>) -> Result<Loaded, NotLo
     driver::load(service, file_name(&path), &file, watch).map_err(NotLoaded::Driver)
 }
 
-/// Unloads a service's driver; gives what it left behind, or why it was not unloaded. On the thread that Unload is to
-/// run on.
-pub fn unload(service: &str) -> Result<Vec<Finding>, String> {
+/// Why a driver was not unloaded.
+#[derive(Debug)]
+pub struct NotUnloaded {
+    /// In words.
+    pub why: String,
+    /// What was left behind, where Unload has run all the same.
+    pub findings: Option<Vec<Finding>>,
+}
+
+impl From<String> for NotUnloaded {
+    fn from(why: String) -> Self {
+        Self { why, findings: None }
+    }
+}
+
+/// Unloads a service's driver; gives what it left behind. On the thread that Unload is to run on.
+pub fn unload(service: &str) -> Result<Vec<Finding>, NotUnloaded> {
     let name = service.to_ascii_uppercase();
     let (loaded, routine) = {
         let mut services = SERVICES.lock();
         let life = services.get_mut(&name).ok_or_else(|| format!("{service} is not installed"))?;
-        let Life::Loaded(loaded) = life else { return Err(format!("{service} is not loaded")) };
+        let Life::Loaded(loaded) = life else { return Err(format!("{service} is not loaded").into()) };
         let loaded = loaded.clone();
         let routine = unload::begin(&loaded)?;
         *life = Life::Unloading(loaded.clone());
         (loaded, routine)
     };
-    let findings = unload::run(&loaded, routine);
+    let (findings, held) = unload::run(&loaded, routine);
     SERVICES.lock().insert(name, Life::Unloaded);
-    Ok(findings)
+    match held {
+        None => Ok(findings),
+        Some(why) => Err(NotUnloaded { why, findings: Some(findings) }),
+    }
 }
 
 /// Where a service is in its life.

@@ -11,7 +11,7 @@ use squall_testkernel_pure::agent::answers::{
 };
 use squall_testkernel_pure::agent::verbs::{FailCall, Verb};
 
-use super::services::{self, NotLoaded};
+use super::services::{self, NotLoaded, NotUnloaded};
 use crate::cm;
 use crate::ex::pool;
 use crate::io::driver::Refusal;
@@ -59,7 +59,9 @@ fn perform(verb: Verb) -> (i32, String) {
             Ok(findings) => {
                 Unloaded { status: told(STATUS_SUCCESS), refused: None, findings: Some(findings) }
             }
-            Err(why) => Unloaded { status: told(STATUS_UNSUCCESSFUL), refused: Some(why), findings: None },
+            Err(NotUnloaded { why, findings }) => {
+                Unloaded { status: told(STATUS_UNSUCCESSFUL), refused: Some(why), findings }
+            }
         }),
         Verb::Status(service) => text(&services::status(&service)),
         Verb::Modules => text(&list()),

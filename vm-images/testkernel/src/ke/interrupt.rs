@@ -6,6 +6,9 @@
 //! device's. A shared edge-triggered line has no level to come back to, so everybody is asked until nobody
 //! claims it any more.
 //!
+//! A level line that drivers share stays open when the last of them that is known here disconnects: a line of a PC has others on
+//! it, who are still listening. A device that is left asserting it then interrupts for ever, and nobody says that it was his.
+//!
 //! When disconnecting returns, the ISR is running nowhere and will not be called again. A driver that unloads
 //! without disconnecting leaves its object behind, connected: its ISR's address is called whatever is there
 //! now.
@@ -180,6 +183,12 @@ fn close(vector: u8) {
     pin_of_vector(vector).map_or_else(|| message::end(vector), ioapic::mask);
 }
 
+/// Whether others than those connected here are taken to listen to a connection's line (*IoDisconnectInterrupt function*: "if a device
+/// shares a level-triggered interrupt line with other devices"). Who has it for himself has it masked when he goes.
+fn has_other_listeners(connection: &Connection) -> bool {
+    connection.shared && connection.trigger == Trigger::Level && pin_of_vector(connection.vector).is_some()
+}
+
 /// Says whether the ISR of `object` expects interrupts: a line of which nobody does is masked. False where the object is
 /// none that is connected. At DISPATCH_LEVEL or below.
 pub fn expect(object: *mut KINTERRUPT, expects: bool) -> bool {
@@ -268,7 +277,11 @@ pub fn disconnect(object: *mut KINTERRUPT) -> bool {
         });
         // Still under the lock: a connection made meanwhile must not find its line masked.
         if let Some((vector, true)) = place {
-            close(vector);
+            // SAFETY: it was in a chain, so it is alive; only this call frees it.
+            let connection = unsafe { &(*object).connection };
+            if !has_other_listeners(connection) {
+                close(vector);
+            }
         }
         place.is_some()
     };

@@ -1,9 +1,13 @@
 //! Memory for devices: contiguous and non-cached memory, and the addresses that devices see.
+//!
+//! A run of frames has addresses of its own while it is handed out. Who still uses it afterwards faults: what was freed is found out.
 
 use alloc::collections::BTreeMap;
 use core::arch::naked_asm;
 
 use super::frame::{self, Frame, PAGE_SIZE};
+use super::paging::Protection;
+use super::region::Region;
 use super::{io, paging};
 use crate::ke::lock::SpinLock;
 use crate::ldr::caller::{Call, with_caller};
@@ -17,8 +21,15 @@ const CACHED: u32 = 1;
 /// `PAGE_NOCACHE` and `PAGE_WRITECOMBINE` of a protection, for MmMapIoSpaceEx.
 const UNCACHED_PROTECTION: u32 = 0x200 | 0x400;
 
-/// Runs of frames handed out, by their address in the direct map.
-static RUNS: SpinLock<BTreeMap<usize, (Frame, usize)>> = SpinLock::new(BTreeMap::new());
+/// Frames handed out, and where they are mapped.
+struct Run {
+    first: Frame,
+    count: usize,
+    region: Region,
+}
+
+/// Runs handed out, by address.
+static RUNS: SpinLock<BTreeMap<usize, Run>> = SpinLock::new(BTreeMap::new());
 
 /// Zeroed pages that lie together below the physical address `limit`; null where there are none.
 pub fn allocate(bytes: usize, limit: u64) -> PVOID {
@@ -36,18 +47,28 @@ pub fn allocate_within(bytes: usize, low: u64, limit: u64, boundary: u64) -> PVO
     }
     let found = frame::allocate_run_from(count, align, low, limit);
     let Some(first) = found else { return core::ptr::null_mut() };
-    let address = first.direct();
-    // SAFETY: the frames were free until now and neighbour each other in the direct map.
+    let Some(region) = Region::map_physical(first.physical(), count, Protection::ReadWrite) else {
+        release(first, count);
+        return core::ptr::null_mut();
+    };
+    let address = region.pointer().as_ptr();
+    // SAFETY: just mapped, that many pages, and nobody else has them.
     unsafe { address.write_bytes(0, count * PAGE_SIZE) };
-    RUNS.lock().insert(address.addr(), (first, count));
+    RUNS.lock().insert(address.addr(), Run { first, count, region });
     address.cast()
+}
+
+fn release(first: Frame, count: usize) {
+    (0..count).map(|index| first.offset(index)).for_each(frame::release);
 }
 
 /// Gives back what [`allocate`] gave; what it did not give stays.
 pub fn free(address: PVOID) {
     let run = RUNS.lock().remove(&address.addr());
-    if let Some((first, count)) = run {
-        (0..count).map(|index| first.offset(index)).for_each(frame::release);
+    if let Some(Run { first, count, region }) = run {
+        // Nobody reaches the frames any more before somebody else has them.
+        drop(region);
+        release(first, count);
     }
 }
 
@@ -206,6 +227,7 @@ kernel_test! {
                 MmGetPhysicalAddress(address) == physical + (page * PAGE_SIZE) as i64
             }));
             MmFreeContiguousMemorySpecifyCache(block, 3 * PAGE_SIZE, CACHED);
+            check!(MmIsAddressValid(block) == 0);
             // No such run lies below the first megabyte's end, nor one larger than its boundary anywhere.
             check!(MmAllocateContiguousMemory(PAGE_SIZE, 0xFFFF).is_null());
             check!(MmAllocateContiguousMemorySpecifyCache(0x2000, 0, -1, 0x1000, CACHED).is_null());
