@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use crate::{
     hex::Hex,
+    misbehaviour::Misbehaviour,
     qmp::{Qmp, QmpError},
     storm::Storm,
 };
@@ -177,6 +178,11 @@ impl Device {
     /// Ends the storm.
     pub async fn stop_storm(&self) -> Result<(), DeviceError> {
         self.set("storm", "".into()).await
+    }
+
+    /// Has the card do this wrong from now on, and nothing else.
+    pub async fn misbehave(&self, wrong: &Misbehaviour) -> Result<(), DeviceError> {
+        self.set_json("misbehave", wrong).await
     }
 
     /// Marks Unload's beginning and end from now on.

@@ -19,6 +19,7 @@ use crate::{
     agent::{LoadAnswer, Modules, StateAnswer, UnloadAnswer},
     device::{Stats, StormSpec, Watch},
     hex::{Hex, Status},
+    misbehaviour::Misbehaviour,
     qmp::MachineEnd,
     run_dir::{EVENTS, RunDir, RunDirError},
 };
@@ -156,6 +157,11 @@ pub enum Event {
     },
     /// The storm was stopped.
     StormStopped {},
+    /// The card does this wrong from now on, and nothing else.
+    MisbehaviourSet {
+        /// What the device was told.
+        misbehave: Misbehaviour,
+    },
     /// What became of the service.
     ServiceState {
         /// What the guest said.

@@ -25,6 +25,7 @@ pub mod flight;
 pub mod hex;
 pub mod image;
 mod line_limit;
+pub mod misbehaviour;
 pub mod profile;
 pub mod qemu;
 pub mod qmp;

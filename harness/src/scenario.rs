@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
+    misbehaviour::{Misbehaviour, MisbehaviourError},
     profile::{GuestProfile, ProfileError},
     storm::{self, Storm, StormError},
 };
@@ -34,6 +35,9 @@ pub struct Scenario {
     /// The interrupts.
     #[serde(deserialize_with = "storm::filled_in")]
     pub storm: Storm,
+    /// What the card does wrong from the storm's beginning on.
+    #[serde(skip_serializing_if = "Misbehaviour::is_nothing")]
+    pub misbehave: Misbehaviour,
     /// What has to have happened before Unload begins.
     pub before_unload: BeforeUnload,
     /// What happens around Unload.
@@ -55,6 +59,7 @@ impl Default for Scenario {
             driver: Driver::default(),
             card: Card::default(),
             storm: Storm::default(),
+            misbehave: Misbehaviour::default(),
             before_unload: BeforeUnload::default(),
             unload: Unload::default(),
             dump: false,
@@ -254,11 +259,14 @@ pub struct Unload {
     pub fire_at_enter: bool,
     /// Virtual milliseconds for which the storm goes on after Unload, so that a left-over interrupt strikes.
     pub settle_ms: u64,
+    /// What the card does wrong from just before Unload on, in place of what it did wrong until then; `{}` for nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub misbehave: Option<Misbehaviour>,
 }
 
 impl Default for Unload {
     fn default() -> Self {
-        Self { fire_at_enter: true, settle_ms: 50 }
+        Self { fire_at_enter: true, settle_ms: 50, misbehave: None }
     }
 }
 
@@ -336,6 +344,9 @@ pub enum ScenarioError {
     /// The storm cannot be.
     #[error(transparent)]
     Storm(#[from] StormError),
+    /// The card cannot go wrong like that.
+    #[error(transparent)]
+    Misbehaviour(#[from] MisbehaviourError),
     /// Too few or too many processors.
     #[error("processors: {asked} asked for, the {guest} guest runs on {least} to {most}")]
     Processors {
@@ -418,6 +429,7 @@ impl Scenario {
             return Err(ScenarioError::Verifier { guest: self.guest.clone() });
         }
         self.storm.check()?;
+        self.wrongs().try_for_each(Misbehaviour::check)?;
         if !is_value_name(&self.driver.service) || self.driver.service.len() > 32 {
             return Err(ScenarioError::Service(self.driver.service.clone()));
         }
@@ -466,6 +478,14 @@ impl Scenario {
         Ok(profile)
     }
 
+    /// Everything that the card is to do wrong, at whatever time.
+    pub fn wrongs(&self) -> impl Iterator<Item = &Misbehaviour> {
+        [Some(&self.misbehave), self.unload.misbehave.as_ref()]
+            .into_iter()
+            .flatten()
+            .filter(|wrong| !wrong.is_nothing())
+    }
+
     /// Every value under the service's `Parameters` key, in the order in which they are set: the card's resources,
     /// the defect, and what was asked for on top, which wins.
     pub fn service_parameters(&self) -> BTreeMap<String, Parameter> {
@@ -505,6 +525,19 @@ mod tests {
         let text = scenario.to_toml().unwrap();
         assert!(text.contains("gap_ns = 20000") && text.contains("boot_ms = 30000"), "{text}");
         assert_eq!(toml::from_str::<Scenario>(&text).unwrap(), scenario);
+    }
+
+    #[test]
+    fn misbehaviour_is_stated_for_the_storm_and_for_unload() {
+        let text = "[misbehave]\nfifo_places = 4\n[unload.misbehave]\nremoved = true\n";
+        let scenario: Scenario = toml::from_str(text).unwrap();
+        scenario.check().unwrap();
+        assert_eq!(scenario.wrongs().count(), 2);
+        assert_eq!(toml::from_str::<Scenario>(&scenario.to_toml().unwrap()).unwrap(), scenario);
+        let wrong: Scenario = toml::from_str("[unload.misbehave]\nfifo_places = 65\n").unwrap();
+        let error = wrong.check().unwrap_err().to_string();
+        assert_eq!(error, "misbehave: fifo_places is 65; it must be from 0 to 64");
+        assert!(!Scenario::default().to_toml().unwrap().contains("misbehave"));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use squall_harness::{
     artifacts::Driver,
     catalogue::{Catalogue, Defect, Expectation, Match},
     image::DriverImage,
+    misbehaviour::Misbehaviour,
     report,
     run::{self, Parts},
     run_dir::write_json,
@@ -67,6 +68,12 @@ pub(crate) struct Args {
     /// The interrupts: none, or ack and after it, by commas, gap=20us, jitter=0us, count=N
     #[arg(long, value_name = "SPEC")]
     storm: Option<Storm>,
+    /// What the card does wrong in the storm: the fields of a scenario's [misbehave], as in 'fifo_places = 4'
+    #[arg(long, value_name = "FIELDS")]
+    misbehave: Option<Misbehaviour>,
+    /// What it does wrong from Unload on instead, as in 'removed = true'
+    #[arg(long, value_name = "FIELDS")]
+    misbehave_in_unload: Option<Misbehaviour>,
     /// A value under the service's Parameters key; a number is a REG_DWORD, sz:TEXT is always text
     #[arg(long, value_name = "NAME=VALUE")]
     service_param: Vec<ServiceParameter>,
@@ -202,6 +209,12 @@ impl Args {
         if let Some(storm) = &self.storm {
             scenario.storm = storm.clone();
         }
+        if let Some(wrong) = &self.misbehave {
+            scenario.misbehave = wrong.clone();
+        }
+        if let Some(wrong) = &self.misbehave_in_unload {
+            scenario.unload.misbehave = Some(wrong.clone());
+        }
         scenario.dump |= self.dump;
         for ServiceParameter { name, value } in self.service_param.iter().cloned() {
             scenario.driver.parameters.insert(name, value);
@@ -259,6 +272,14 @@ mod tests {
         assert_eq!(scenario.driver.parameters["Depth"], Parameter::Dword(16));
         assert_eq!(scenario.driver.parameters["Label"], Parameter::Text("x".to_owned()));
         assert_eq!(scenario.driver.defect.as_deref(), Some("d"));
+    }
+
+    #[test]
+    fn what_the_card_does_wrong_reaches_the_scenario() {
+        let scenario =
+            scenario(&["--misbehave", "fifo_places = 4", "--misbehave-in-unload", "removed = true"]).unwrap();
+        assert_eq!(scenario.misbehave, "fifo_places = 4".parse().unwrap());
+        assert_eq!(scenario.unload.misbehave, Some("removed = true".parse().unwrap()));
     }
 
     #[test]

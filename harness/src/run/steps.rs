@@ -16,6 +16,7 @@ use crate::{
     flight::Flight,
     hex::Hex,
     image::DriverImage,
+    misbehaviour::Misbehaviour,
     profile::GuestProfile,
     qmp::{MachineEnd, QmpError},
     run_dir::RunDirError,
@@ -195,7 +196,19 @@ impl Steps<'_> {
         }
     }
 
+    /// Has the card do this wrong from now on, and nothing else.
+    async fn misbehave(&mut self, wrong: &Misbehaviour) -> Result<(), Stop> {
+        let Session { qmp, device, .. } = &*self.session;
+        let set = device.misbehave(wrong);
+        answered(qmp, "the device to misbehave", self.scenario.deadlines.answer(), set).await?;
+        self.recorder.record(Event::MisbehaviourSet { misbehave: wrong.clone() })?;
+        Ok(())
+    }
+
     async fn blow(&mut self) -> Result<(), Stop> {
+        if !self.scenario.misbehave.is_nothing() {
+            self.misbehave(&self.scenario.misbehave.clone()).await?;
+        }
         let Some(storm) = StormSpec::new(&self.scenario.storm, self.scenario.seed) else { return Ok(()) };
         let Session { qmp, device, .. } = &*self.session;
         let start = device.start_storm(&storm);
@@ -275,6 +288,9 @@ impl Steps<'_> {
     /// Whether the driver was unloaded.
     async fn unload(&mut self) -> Result<bool, Stop> {
         (self.stage)("unloading in the storm");
+        if let Some(wrong) = self.scenario.unload.misbehave.clone() {
+            self.misbehave(&wrong).await?;
+        }
         self.recorder.record(Event::UnloadStarted {})?;
         let Session { qmp, agent, .. } = &mut *self.session;
         let unload = agent.unload(&self.scenario.driver.service);

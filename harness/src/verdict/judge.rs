@@ -11,6 +11,7 @@ use crate::{
     device::Stats,
     evidence::{Event, Evidence},
     hex::{Hex, Status},
+    misbehaviour::Misbehaviour,
     profile::GuestProfile,
     qmp::MachineEnd,
     run_dir::{CONSOLE, RunDir},
@@ -36,6 +37,10 @@ impl Case<'_> {
         if let Some(lacking) = self.verifier().filter(|lacking| lacking.0 != 0) {
             let text = format!("the guest lacks these of Driver Verifier's standard checks: {lacking}");
             verdict.notes.push(text);
+        }
+        for wrong in self.scenario.wrongs() {
+            let text = serde_json::to_string(wrong).unwrap_or_default();
+            verdict.notes.push(format!("the card was asked to do wrong: {text}"));
         }
         if verdict.device.serviced == 0 && !matches!(verdict.outcome, Outcome::Infrastructure) {
             verdict.notes.push("nothing was serviced: no interrupt of the card was acknowledged".to_owned());
@@ -246,7 +251,9 @@ impl Case<'_> {
         if !run_ended || state.is_none() {
             return infrastructure(verdict, self.interrupted());
         }
-        if self.last_stats().is_some_and(|stats| stats.irq_enabled) {
+        // A write that did not reach the card, or has not yet, is no fault of the driver's.
+        let hidden = self.scenario.wrongs().any(Misbehaviour::hides_writes);
+        if self.last_stats().is_some_and(|stats| stats.irq_enabled) && !hidden {
             findings.push(Finding {
                 kind: "device-left-enabled".to_owned(),
                 object: verdict.device.bus.clone() + " card",

@@ -114,3 +114,22 @@ async fn without_a_storm_nothing_is_serviced_and_the_verdict_says_so() {
     assert_eq!(verdict.device.asserted, 0);
     assert!(verdict.notes.iter().any(|note| note.contains("nothing was serviced")), "{:?}", verdict.notes);
 }
+
+/// The card is pulled out of its slot, or its disabling is late, while the driver unloads: what the driver cannot have done is not held
+/// against it.
+#[tokio::test]
+async fn a_card_that_goes_wrong_in_unload_is_no_fault_of_the_driver() {
+    let bench = Bench::new();
+    for (wrong, counter) in
+        [("removed = true", Kind::Vanished), ("late_disable = { delay_ns = 5000 }", Kind::Posted)]
+    {
+        let mut scenario = bench.scenario(2, None);
+        scenario.unload.misbehave = Some(toml::from_str(wrong).unwrap());
+        let verdict = bench.run_with(&scenario, &bench.parts()).await.unwrap();
+        assert_eq!(verdict.outcome, Outcome::Clean, "{verdict:#?}");
+        assert!(verdict.notes.iter().any(|note| note.contains("asked to do wrong")), "{:?}", verdict.notes);
+        let flight = Flight::open(&RunDir::open(&verdict.run_dir).file(FLIGHT)).unwrap();
+        let seen = flight.records().unwrap().any(|record| record.unwrap().kind == counter);
+        assert!(seen, "the recorder has no {counter:?}");
+    }
+}
