@@ -47,7 +47,7 @@ pub use mingw::Mingw;
 pub use progress::Progress;
 pub use qemu::{OLDEST_QEMU, QEMU_VARIABLE, Qemu};
 pub use survey::{Need, Survey, Verdict};
-pub use tested::{Series, TESTED_QEMUS};
+pub use tested::{Series, TESTED_QEMUS, newer_than_tested};
 pub use version::{Version, VersionError};
 
 use apt::{Apt, Installed};

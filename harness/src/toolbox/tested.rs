@@ -38,6 +38,15 @@ impl Series {
     }
 }
 
+/// The note for a version that is newer than all that were tested, as QMP tells it.
+pub fn newer_than_tested(version: &str) -> Option<String> {
+    let mut numbers = version.split(|other: char| !other.is_ascii_digit()).map(str::parse);
+    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else { return None };
+    let newest = *TESTED_QEMUS.last()?;
+    let newer = (major, minor) > (newest.major, newest.minor);
+    newer.then(|| format!("QEMU {version} is newer than {newest}, the newest that the card is tested in"))
+}
+
 impl fmt::Display for Series {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.major, self.minor)
@@ -106,6 +115,22 @@ mod tests {
         let series = Series { major: 11, minor: 1 };
         assert!(series.has(Version::new(11, 1, 3)) && !series.has(Version::new(11, 2, 0)));
         assert_eq!(series.to_string(), "11.1");
+    }
+
+    #[test]
+    fn a_newer_one_is_told_in_one_line() {
+        let [first, last] = [TESTED_QEMUS.first(), TESTED_QEMUS.last()].map(Option::unwrap);
+        for tested in [format!("{first}.0"), format!("{last}.3"), format!("{last}.99 (Debian 1:{last})")] {
+            assert_eq!(newer_than_tested(&tested), None);
+        }
+        for newer in [format!("{}.{}.0", last.major, last.minor + 1), format!("{}.0.50", last.major + 1)] {
+            let note = newer_than_tested(&newer).unwrap();
+            assert_eq!(
+                note,
+                format!("QEMU {newer} is newer than {last}, the newest that the card is tested in")
+            );
+        }
+        assert_eq!(newer_than_tested("unknown"), None);
     }
 
     /// What people read says the same.

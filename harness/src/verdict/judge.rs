@@ -16,6 +16,7 @@ use crate::{
     qmp::MachineEnd,
     run_dir::{CONSOLE, RunDir},
     scenario::Scenario,
+    toolbox::newer_than_tested,
 };
 
 /// How much of a guest's console is looked through for a driver's last words.
@@ -38,6 +39,11 @@ impl Case<'_> {
             let text = format!("the guest lacks these of Driver Verifier's standard checks: {lacking}");
             verdict.notes.push(text);
         }
+        let version = self.evidence.events().find_map(|event| match event {
+            Event::QemuAnswered { version } => Some(version),
+            _ => None,
+        });
+        verdict.notes.extend(version.and_then(|version| newer_than_tested(version)));
         for wrong in self.scenario.wrongs() {
             let text = serde_json::to_string(wrong).unwrap_or_default();
             verdict.notes.push(format!("the card was asked to do wrong: {text}"));

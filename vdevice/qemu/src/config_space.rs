@@ -9,7 +9,7 @@
 //!
 //! Anything but exactly one word is an error, and nothing has been changed.
 
-use std::ffi::c_void;
+use std::ffi::{c_int, c_void};
 use std::os::fd::AsRawFd;
 
 use thiserror::Error;
@@ -60,6 +60,14 @@ impl ConfigSpace {
     /// `object` is a PCI device of QEMU's that its parent has realized, no guest can reach it yet, and it was
     /// allocated by QEMU as every object is: as one block of the C library's heap.
     pub(crate) unsafe fn find(object: *mut Object) -> Result<Self, Unrecognized> {
+        let access = Access { read: qemu().pci_default_read_config, write: qemu().pci_default_write_config };
+        // SAFETY: by the caller's word.
+        unsafe { Self::find_by(object, &access) }
+    }
+
+    /// # Safety
+    /// As for [`find`](Self::find), of the functions that are given.
+    unsafe fn find_by(object: *mut Object, access: &Access) -> Result<Self, Unrecognized> {
         // SAFETY: by the caller's word, the start of a block.
         let size = unsafe { libc::malloc_usable_size(object.cast()) };
         if !SIZES.contains(&size) {
@@ -67,7 +75,7 @@ impl ConfigSpace {
         }
         let word = |index: usize| object.cast::<usize>().wrapping_add(index);
         let words = size / size_of::<usize>();
-        let default_writer = qemu().pci_default_write_config as usize;
+        let default_writer = access.write as usize;
         let is_writer = |index: &usize| {
             // SAFETY: an aligned word inside the block.
             unsafe { word(*index).read() == default_writer }
@@ -82,12 +90,12 @@ impl ConfigSpace {
         pointers.sort_unstable();
         pointers.dedup();
         // SAFETY: by the caller's word.
-        let original = unsafe { read_byte(object, INTERRUPT_LINE) };
+        let original = unsafe { access.byte(object, INTERRUPT_LINE) };
         for pattern in [0x5A, 0xA5, original] {
             // SAFETY: by the caller's word.
-            unsafe { (qemu().pci_default_write_config)(object, INTERRUPT_LINE, u32::from(pattern), 1) };
+            unsafe { (access.write)(object, INTERRUPT_LINE, u32::from(pattern), 1) };
             // SAFETY: by the caller's word.
-            let image = unsafe { image(object) };
+            let image = unsafe { access.image(object) };
             if image[INTERRUPT_LINE as usize] != pattern {
                 return Err(Unrecognized::Fixed);
             }
@@ -142,18 +150,26 @@ impl ConfigSpace {
     }
 }
 
-/// # Safety
-/// As for [`ConfigSpace::find`].
-unsafe fn read_byte(object: *mut Object, offset: u32) -> u8 {
-    // SAFETY: by the caller's word.
-    unsafe { (qemu().pci_default_read_config)(object, offset, 1) as u8 }
+/// QEMU's functions that read and write a device's configuration space.
+struct Access {
+    read: unsafe extern "C" fn(*mut Object, u32, c_int) -> u32,
+    write: WriteConfig,
 }
 
-/// # Safety
-/// As for [`ConfigSpace::find`].
-unsafe fn image(object: *mut Object) -> [u8; LEN] {
-    // SAFETY: by the caller's word.
-    std::array::from_fn(|offset| unsafe { read_byte(object, offset as u32) })
+impl Access {
+    /// # Safety
+    /// As for [`ConfigSpace::find`].
+    unsafe fn byte(&self, object: *mut Object, offset: u32) -> u8 {
+        // SAFETY: by the caller's word.
+        unsafe { (self.read)(object, offset, 1) as u8 }
+    }
+
+    /// # Safety
+    /// As for [`ConfigSpace::find`].
+    unsafe fn image(&self, object: *mut Object) -> [u8; LEN] {
+        // SAFETY: by the caller's word.
+        std::array::from_fn(|offset| unsafe { self.byte(object, offset as u32) })
+    }
 }
 
 /// Reads memory of this process that may not be there: the kernel is asked to send it through a pipe, and
@@ -184,6 +200,87 @@ impl Peeker {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// An object of 4 KiB, as QEMU might lay one out: the address of its configuration space in word 1, of its write function
+    /// in word 3.
+    struct Fake {
+        words: Vec<usize>,
+        bytes: Vec<u8>,
+        twin: Vec<u8>,
+    }
+
+    impl Fake {
+        fn new() -> Self {
+            let bytes: Vec<u8> = (0..LEN).map(|n| n as u8 ^ 0x80).collect();
+            let mut fake = Self { words: vec![7; 512], twin: bytes.clone(), bytes };
+            fake.words[0] = std::ptr::from_ref(&fake.bytes).addr();
+            fake.words[1] = fake.bytes.as_mut_ptr().expose_provenance();
+            fake.words[3] = write as *const () as usize;
+            fake
+        }
+
+        fn find(&mut self) -> Result<usize, Unrecognized> {
+            self.find_by(write)
+        }
+
+        fn find_by(&mut self, write: WriteConfig) -> Result<usize, Unrecognized> {
+            let (bytes, twin) = (self.bytes.as_mut_ptr(), self.twin.as_mut_ptr());
+            SPACE.set((bytes, twin));
+            // SAFETY: a block of the heap; the functions touch `SPACE` alone.
+            let found =
+                unsafe { ConfigSpace::find_by(self.words.as_mut_ptr().cast(), &Access { read, write }) };
+            found.map(|space| space.bytes.addr() - bytes.addr())
+        }
+    }
+
+    thread_local! {
+        static SPACE: std::cell::Cell<(*mut u8, *mut u8)> =
+            const { std::cell::Cell::new((std::ptr::null_mut(), std::ptr::null_mut())) };
+    }
+
+    unsafe extern "C" fn read(_: *mut Object, offset: u32, _: c_int) -> u32 {
+        let place = SPACE.get().0.wrapping_add(offset as usize);
+        // SAFETY: one of the 256 bytes.
+        u32::from(unsafe { place.read() })
+    }
+
+    unsafe extern "C" fn write(_: *mut Object, offset: u32, value: u32, _: c_int) {
+        let (bytes, twin) = SPACE.get();
+        for place in [bytes, twin] {
+            // SAFETY: one of the 256 bytes.
+            unsafe { place.wrapping_add(offset as usize).write(value as u8) };
+        }
+    }
+
+    /// Each thing that is relied on of an object, gone wrong: refused, in one line, and nothing has changed.
+    #[test]
+    fn an_object_that_is_laid_out_otherwise_is_refused() {
+        type Spoil = fn(&mut Fake);
+        let no_writer: Spoil = |fake| fake.words[3] = 7;
+        let two_writers: Spoil = |fake| fake.words[9] = fake.words[3];
+        let no_space: Spoil = |fake| fake.words[1] ^= 1 << 40;
+        let two_spaces: Spoil = |fake| fake.words[9] = fake.twin.as_mut_ptr().expose_provenance();
+        for (spoil, expected) in [
+            (no_writer, Unrecognized::Writer(0)),
+            (two_writers, Unrecognized::Writer(2)),
+            (no_space, Unrecognized::Space(0)),
+            (two_spaces, Unrecognized::Space(2)),
+            ((|fake| fake.words = vec![7; 16]) as Spoil, Unrecognized::Size(0)),
+        ] {
+            let mut fake = Fake::new();
+            let before = fake.bytes.clone();
+            spoil(&mut fake);
+            let error = fake.find().unwrap_err();
+            let same = std::mem::discriminant(&error) == std::mem::discriminant(&expected);
+            assert!(error == expected || (same && matches!(error, Unrecognized::Size(_))), "{error}");
+            assert!(!error.to_string().contains('\n'));
+            assert_eq!(fake.bytes, before);
+        }
+        let mut fake = Fake::new();
+        fake.words[3] = writes_nothing as *const () as usize;
+        assert_eq!(fake.find_by(writes_nothing), Err(Unrecognized::Fixed));
+        assert_eq!(Fake::new().find(), Ok(0));
+    }
 
     #[test]
     fn capabilities_are_found_and_a_list_that_goes_round_ends() {

@@ -1,7 +1,7 @@
 //! What QEMU looks for in a plugin: a version, and a function to install it.
 
 use std::env;
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use thiserror::Error;
@@ -40,10 +40,14 @@ const LANDMARKS: &[(&CStr, c_int)] = &[
 
 extern "C" fn choose_api() {
     let asked = env::var(API_VARIABLE).ok().and_then(|version| version.parse().ok());
-    let found = || LANDMARKS.iter().find(|(name, _)| !find(name).is_null()).map(|(_, version)| *version);
-    if let Some(version) = asked.or_else(found) {
+    if let Some(version) = asked.or_else(|| api_of(find)) {
         qemu_plugin_version.store(version, Ordering::Relaxed);
     }
+}
+
+/// The version of a QEMU that has what `find` finds; `None` for one that has no plugins.
+fn api_of(find: impl Fn(&CStr) -> *mut c_void) -> Option<c_int> {
+    LANDMARKS.iter().find(|(name, _)| !find(name).is_null()).map(|(_, version)| *version)
 }
 
 /// Why the library is not installed.
@@ -137,6 +141,18 @@ mod tests {
         assert_eq!(refused("colour=red"), "unknown argument 'colour=red': the only one is lifeline=FD");
         assert!(refused("lifeline=on").contains("lifeline=on: not a file descriptor"));
         assert!(parse(&[]).unwrap().is_none());
+    }
+
+    #[test]
+    fn the_newest_landmark_is_the_version() {
+        for (number, (_, version)) in LANDMARKS.iter().enumerate() {
+            let has = |name: &CStr| match LANDMARKS[number..].iter().any(|(known, _)| *known == name) {
+                true => std::ptr::dangling_mut(),
+                false => std::ptr::null_mut(),
+            };
+            assert_eq!(api_of(has), Some(*version));
+        }
+        assert_eq!(api_of(|_| std::ptr::null_mut()), None);
     }
 
     #[test]

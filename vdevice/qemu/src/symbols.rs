@@ -197,6 +197,34 @@ mod tests {
         assert!(!text.contains('\n') && text.contains("isa_get_irq, "), "{text}");
     }
 
+    /// A QEMU that lacks any one of them is refused, in one line that names it.
+    #[test]
+    fn every_name_is_needed_and_named() {
+        let asked = std::cell::RefCell::new(Vec::new());
+        let somewhere = std::ptr::dangling_mut::<c_void>();
+        let note = |name: &CStr| {
+            asked.borrow_mut().push(name.to_owned());
+            somewhere
+        };
+        assert!(Symbols::resolve(note).is_ok());
+        let names = asked.into_inner();
+        assert!(names.len() > 50, "{}", names.len());
+        for lacking in &names {
+            let find =
+                |name: &CStr| if name == lacking.as_c_str() { std::ptr::null_mut() } else { somewhere };
+            let missing = Symbols::resolve(find).err().unwrap();
+            let text = missing.to_string();
+            assert!(
+                text.contains(&format!(
+                    "1 of the functions that the device needs ({})",
+                    lacking.to_str().unwrap()
+                )),
+                "{text}"
+            );
+            assert!(!text.contains('\n'), "{text}");
+        }
+    }
+
     #[test]
     fn one_missing_name_is_enough_and_is_the_one_named() {
         let somewhere = std::ptr::dangling_mut::<c_void>();
