@@ -112,7 +112,7 @@ async fn a_driver_entry_whose_calls_fail_in_turn_breaks_no_rule_of_the_verifiers
 
 #[tokio::test]
 async fn a_driver_entry_on_pci_whose_calls_fail_in_turn_gives_everything_back() {
-    for bus in [Bus::PciIntx, Bus::PciMsix] {
+    for bus in [Bus::PciIntx, Bus::PciMsi, Bus::PciMsix] {
         comes_back_with_the_failure_and_nothing_kept(bus, 2, true).await;
     }
 }

@@ -20,8 +20,10 @@ mod killed;
 mod other_drivers;
 #[path = "../../src/testing/pe.rs"]
 mod pe;
+mod reads;
 mod selftest;
 mod series;
 mod stress;
 mod trials;
 mod verifier_stops;
+mod victims;
