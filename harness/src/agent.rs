@@ -14,8 +14,8 @@ use thiserror::Error;
 
 pub use self::{
     answers::{
-        DriverInfo, Finding, Injection, LoadAnswer, Memory, ModuleInfo, Modules, PoolUse, ServiceState,
-        StateAnswer, UnloadAnswer, VerifierAnswer,
+        CycleAnswer, CyclePart, CyclesStopped, DriverInfo, Finding, Injection, LoadAnswer, Memory,
+        ModuleInfo, Modules, PoolUse, ServiceState, StateAnswer, UnloadAnswer, VerifierAnswer,
     },
     client::Agent,
 };

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    agent::{LoadAnswer, Modules, StateAnswer, UnloadAnswer},
+    agent::{CycleAnswer, LoadAnswer, Modules, StateAnswer, UnloadAnswer},
     device::{Stats, StormSpec, Watch},
     hex::{Hex, Status},
     misbehaviour::Misbehaviour,
@@ -140,6 +140,13 @@ pub enum Event {
     UnloadAnswered {
         /// What the guest said.
         answer: UnloadAnswer,
+    },
+    /// The guest was told to load and unload the driver over and over by itself.
+    CyclesStarted {},
+    /// It has.
+    CyclesAnswered {
+        /// What the guest said.
+        answer: CycleAnswer,
     },
     /// The guest's memory was kept, or could not be.
     MemoryDumped {

@@ -355,7 +355,7 @@ mod tests {
         let arguments = parts.machine(&qemu).arguments();
         let text = shell_text(&arguments);
         for part in [
-            "-M pc,hpet=off,vmport=off,smbus=off,usb=off",
+            "-M pc,acpi=off,hpet=off,vmport=off,smbus=off,usb=off",
             "-smp 4",
             "-m 64",
             "-kernel /k",

@@ -28,6 +28,9 @@ pub struct Scenario {
     pub verifier: bool,
     /// Decides every random choice of the run.
     pub seed: u64,
+    /// How often the driver is loaded, stormed and unloaded. More than once: by the guest itself, without the host in between,
+    /// so that no interrupt is placed in Unload and nothing is read from the device.
+    pub cycles: u32,
     /// The driver under test.
     pub driver: Driver,
     /// The card's resources.
@@ -56,6 +59,7 @@ impl Default for Scenario {
             processors: 2,
             verifier: false,
             seed: 1,
+            cycles: 1,
             driver: Driver::default(),
             card: Card::default(),
             storm: Storm::default(),
@@ -67,6 +71,9 @@ impl Default for Scenario {
         }
     }
 }
+
+/// The most cycles of one run.
+pub const MOST_CYCLES: u32 = 10_000;
 
 /// How the card is attached to the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -463,6 +470,14 @@ impl Scenario {
             records.into(),
             records.is_power_of_two() && (64..=1 << 24).contains(&records),
             "a power of two from 64 to 16777216",
+        )?;
+        range("cycles", self.cycles.into(), (1..=MOST_CYCLES).contains(&self.cycles), "1 to 10000")?;
+        let samples = self.before_unload.samples_read.into();
+        range(
+            "before_unload.samples_read",
+            samples,
+            self.cycles == 1 || samples == 0,
+            "0, as cycles are more than 1",
         )?;
         range("unload.settle_ms", self.unload.settle_ms, self.unload.settle_ms <= 60_000, "at most 60000")?;
         let deadlines = &self.deadlines;

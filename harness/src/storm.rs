@@ -60,6 +60,9 @@ pub struct Storm {
     /// With `ack`: virtual nanoseconds between an acknowledgement and the next samples.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gap_ns: Option<u64>,
+    /// With `ack`: so many of them in a row at once, without the gap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train: Option<u64>,
     /// With `period`: virtual nanoseconds from one to the next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub period_ns: Option<u64>,
@@ -225,6 +228,7 @@ impl Storm {
         Self {
             pace,
             gap_ns: None,
+            train: None,
             period_ns: None,
             register: None,
             access: None,
@@ -277,6 +281,7 @@ impl Storm {
         let pace = self.pace.text();
         let fields = [
             ("gap_ns", Pace::Ack, self.gap_ns.is_some()),
+            ("train", Pace::Ack, self.train.is_some()),
             ("period_ns", Pace::Period, self.period_ns.is_some()),
             ("register", Pace::Access, self.register.is_some()),
             ("access", Pace::Access, self.access.is_some()),
@@ -294,6 +299,7 @@ impl Storm {
             ("delay_ns", self.delay_ns, 0, LONGEST_NS),
             ("jitter_ns", Some(self.jitter_ns), 0, LONGEST_NS),
             ("burst", Some(self.burst), 1, LARGEST_BURST),
+            ("train", self.train, 1, LARGEST_BURST),
             ("burst_gap_ns", Some(self.burst_gap_ns), 0, LONGEST_NS),
         ] {
             if let Some(value) = value.filter(|value| !(least..=most).contains(value)) {

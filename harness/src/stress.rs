@@ -3,7 +3,8 @@
 //! One run says that nothing went wrong once. Here it is what the many say: that none of them went wrong, that the device and
 //! the driver have counted the same interrupts, and that the guest holds as much memory after the last as after the first.
 //! Unless it is asked otherwise the guest just goes on from cycle to cycle, so that what one leaves behind is there in the
-//! next.
+//! next. A cycle is a whole run, watched instruction by instruction; or one of many that the guest goes through by itself in one
+//! run ([`Scenario::cycles`]), some hundred times as fast, in which only counters and what is left behind are looked at.
 
 use std::{
     collections::VecDeque,
@@ -19,9 +20,11 @@ use crate::{
     run::{Parts, RunError},
     scenario::{Bus, Scenario},
     series::{Begin, Series},
-    verdict::{Outcome, Verdict},
+    verdict::{CycleTimes, Outcome, Verdict},
 };
 
+/// Cycles of the guest's own in one run: so many that asking for them costs little, so few that it is heard from every few seconds.
+pub const CYCLES_OF_A_RUN: u32 = 250;
 /// Cycles after which the guest has whatever it gets once and keeps: page tables, room in its lists, the last of what was deleted,
 /// which it keeps out of reach for a while. Of fewer than twice as many no growth is told.
 const WARM_UP: u64 = 64;
@@ -67,6 +70,14 @@ pub struct Cycles {
     pub asserted: u64,
     /// Of these, those acknowledged.
     pub serviced: u64,
+    /// Interrupts that the driver's ISR claimed, as the guest has counted, where it went through the cycles by itself.
+    pub claimed: Option<u64>,
+    /// The guest's time for a cycle, where it went through them by itself.
+    pub cycle: Option<Spread>,
+    /// Of that, for loading.
+    pub load: Option<Spread>,
+    /// Of that, for Unload, until the image was gone.
+    pub unload: Option<Spread>,
     /// Interrupts, as the driver has counted them; none where it does not say.
     pub served: Option<u64>,
     /// Interrupts outstanding inside Unload before the device was silenced.
@@ -95,6 +106,10 @@ impl Cycles {
             miscounted: 0,
             asserted: 0,
             serviced: 0,
+            claimed: None,
+            cycle: None,
+            load: None,
+            unload: None,
             served: None,
             inside_unload: 0,
             before: None,
@@ -105,8 +120,17 @@ impl Cycles {
         }
     }
 
-    fn add(&mut self, verdict: &Verdict) {
-        self.cycles += 1;
+    fn add(&mut self, verdict: &Verdict, times: &mut Times) {
+        // The cycle that ended a run early is one of its cycles as well.
+        let own = verdict.cycles.as_ref().map(|cycles| {
+            times.add(cycles);
+            *self.claimed.get_or_insert(0) += cycles.claimed;
+            cycles.completed
+        });
+        let clean = if verdict.outcome == Outcome::Clean { own.unwrap_or(1) } else { own.unwrap_or(0) };
+        let all = if verdict.outcome == Outcome::Clean { clean } else { clean + 1 };
+        self.cycles += all;
+        self.clean += clean;
         let device = &verdict.device;
         self.asserted += device.asserted;
         self.serviced += device.serviced;
@@ -115,7 +139,6 @@ impl Cycles {
             *self.served.get_or_insert(0) += served;
         }
         match verdict.outcome {
-            Outcome::Clean => self.clean += 1,
             Outcome::Infrastructure | Outcome::Unsupported => self.infrastructure += 1,
             _ => {}
         }
@@ -124,7 +147,15 @@ impl Cycles {
         if self.first_fault.is_none() && (miscounted || verdict.outcome != Outcome::Clean) {
             let count = verdict.driver.interrupts.filter(|_| miscounted);
             let counted = count.map(|served| {
-                format!("the driver served {served} interrupts, the device saw {} served", device.serviced)
+                let claimed = verdict
+                    .cycles
+                    .as_ref()
+                    .map(|cycles| format!(", the guest saw {} claimed", cycles.claimed));
+                let claimed = claimed.unwrap_or_default();
+                format!(
+                    "the driver served {served} interrupts, the device saw {} served{claimed}",
+                    device.serviced
+                )
             });
             self.first_fault = Some(counted.unwrap_or_else(|| verdict.summary.clone()));
         }
@@ -149,6 +180,41 @@ impl Cycles {
     }
 }
 
+/// Some times, in microseconds of the guest's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Spread {
+    /// As many took longer as took less.
+    pub median_us: u32,
+    /// Of a hundred, one took longer.
+    pub centile_99_us: u32,
+    /// None took longer.
+    pub worst_us: u32,
+}
+
+impl Spread {
+    fn of(mut times: Vec<u32>) -> Option<Self> {
+        times.sort_unstable();
+        let at = |share: usize| times.get(times.len() * share / 100).copied();
+        Some(Self { median_us: at(50)?, centile_99_us: at(99)?, worst_us: *times.last()? })
+    }
+}
+
+/// The times of every cycle.
+#[derive(Debug, Default)]
+struct Times {
+    load: Vec<u32>,
+    cycle: Vec<u32>,
+    unload: Vec<u32>,
+}
+
+impl Times {
+    fn add(&mut self, cycles: &CycleTimes) {
+        self.load.extend_from_slice(&cycles.load_us);
+        self.cycle.extend_from_slice(&cycles.cycle_us);
+        self.unload.extend_from_slice(&cycles.unload_us);
+    }
+}
+
 /// What a guest holds more of, or less.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Growth {
@@ -165,8 +231,10 @@ pub struct Growth {
 }
 
 fn is_miscounted(verdict: &Verdict) -> bool {
+    let claimed = verdict.cycles.as_ref().map(|cycles| cycles.claimed);
+    let counts = [verdict.driver.interrupts, claimed];
     verdict.outcome == Outcome::Clean
-        && verdict.driver.interrupts.is_some_and(|served| served != verdict.device.serviced)
+        && counts.iter().flatten().any(|count| *count != verdict.device.serviced)
 }
 
 /// Runs it; gives what came of each kind of machine, in their order. `progress` is told of each machine's cycles as they pass.
@@ -215,24 +283,34 @@ impl Stress {
         let mut cycles = Cycles::of(bus, processors);
         let began = Instant::now();
         let mut kept = 0;
-        let mut going_on = 0;
-        for number in 0..self.cycles {
+        let (mut going_on, mut measured_at) = (0, 0);
+        let mut times = Times::default();
+        let mut number = 0;
+        while cycles.cycles < self.cycles {
             let seed = self.scenario.seed.wrapping_add(number);
+            number += 1;
+            // The first few by themselves, since what grows is counted from after them.
+            let warm_up = if going_on == 0 { WARM_UP } else { self.cycles };
+            let most = (self.cycles - cycles.cycles).min(warm_up).min(self.scenario.cycles.into());
+            let own = u32::try_from(most).unwrap_or(u32::MAX);
+            let change = |scenario: &mut Scenario| (scenario.seed, scenario.cycles) = (seed, own);
             let keep = |verdict: &Verdict| {
                 kept < MOST_KEPT && (verdict.outcome != Outcome::Clean || is_miscounted(verdict))
             };
-            let run = series.run(self.begin, |scenario| scenario.seed = seed, keep).await?;
-            cycles.add(&run.verdict);
+            let run = series.run(self.begin, change, keep).await?;
+            let before = cycles.cycles;
+            cycles.add(&run.verdict, &mut times);
             if run.kept {
                 kept += 1;
                 cycles.evidence.get_or_insert_with(|| series.dir().path().to_owned());
             }
-            going_on = if run.booted { 0 } else { going_on + 1 };
-            // After another boot there is nothing to compare with until that guest is warm as well.
-            match going_on {
-                0 => cycles.before = None,
-                WARM_UP => cycles.before = series.memory().await,
-                _ => {}
+            if run.booted {
+                // There is nothing to compare with until that guest is warm as well.
+                (going_on, cycles.before) = (0, None);
+            }
+            going_on += cycles.cycles - before;
+            if going_on >= WARM_UP && cycles.before.is_none() {
+                (cycles.before, measured_at) = (series.memory().await, going_on);
             }
             progress(bus, processors, cycles.cycles);
             if self.limit.is_some_and(|limit| began.elapsed() >= limit) {
@@ -240,7 +318,10 @@ impl Stress {
             }
         }
         cycles.took = began.elapsed();
-        cycles.before = cycles.before.filter(|_| going_on >= 2 * WARM_UP);
+        cycles.before = cycles.before.filter(|_| going_on >= measured_at + WARM_UP);
+        cycles.load = Spread::of(times.load);
+        cycles.cycle = Spread::of(times.cycle);
+        cycles.unload = Spread::of(times.unload);
         cycles.after = series.memory().await;
         series.end_and_tidy().await?;
         Ok(cycles)
@@ -274,10 +355,10 @@ mod tests {
         verdict.bugcheck = None;
         verdict.outcome = Outcome::Clean;
         verdict.driver.interrupts = Some(verdict.device.serviced);
-        cycles.add(&verdict);
+        cycles.add(&verdict, &mut Times::default());
         assert_eq!((cycles.clean, cycles.miscounted, cycles.first_fault.clone()), (1, 0, None));
         verdict.driver.interrupts = Some(1);
-        cycles.add(&verdict);
+        cycles.add(&verdict, &mut Times::default());
         assert_eq!((cycles.clean, cycles.miscounted, cycles.served), (2, 1, Some(1100)));
         assert!(cycles.first_fault.unwrap().contains("served 1 interrupts"));
     }
@@ -286,9 +367,9 @@ mod tests {
     fn what_is_not_the_drivers_is_counted_apart() {
         let mut verdict = example();
         let mut cycles = Cycles::of(Bus::Isa, 1);
-        cycles.add(&verdict);
+        cycles.add(&verdict, &mut Times::default());
         verdict.outcome = Outcome::Infrastructure;
-        cycles.add(&verdict);
+        cycles.add(&verdict, &mut Times::default());
         assert_eq!((cycles.cycles, cycles.clean, cycles.infrastructure), (2, 0, 1));
         assert_eq!(cycles.first_fault.as_deref(), Some("bugcheck 0xD1"));
     }

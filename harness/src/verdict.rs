@@ -114,6 +114,9 @@ pub struct Verdict {
     pub seed: u64,
     /// The instruction at which an interrupt was placed, where one was.
     pub injection: Option<u64>,
+    /// What the guest's own cycles took, where it was told to load and unload the driver over and over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cycles: Option<CycleTimes>,
     /// Milliseconds from QEMU's start to the agent's first answer.
     pub boot_ms: Option<u64>,
     /// Where the evidence is.
@@ -238,6 +241,21 @@ pub struct UnloadCounts {
     pub before_silence: u64,
     /// Whether it was silenced at all.
     pub silenced: bool,
+}
+
+/// Cycles of load, storm and unload that the guest went through by itself. Times are the guest's, in microseconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CycleTimes {
+    /// Cycles completed.
+    pub completed: u64,
+    /// Interrupts that the driver's ISR claimed, as the guest has counted.
+    pub claimed: u64,
+    /// Of each cycle: loading, DriverEntry and all.
+    pub load_us: Vec<u32>,
+    /// Of each cycle: all of it.
+    pub cycle_us: Vec<u32>,
+    /// Of each cycle: Unload, until the image was gone.
+    pub unload_us: Vec<u32>,
 }
 
 /// The driver under test.

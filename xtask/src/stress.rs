@@ -15,7 +15,7 @@ use squall_harness::{
     scenario::{Bus, Scenario},
     series::Begin,
     storm::Storm,
-    stress::{self, Cycles, Growth, Stress},
+    stress::{self, CYCLES_OF_A_RUN, Cycles, Growth, Spread, Stress},
     wdk::Image,
 };
 
@@ -27,15 +27,25 @@ use crate::{
     progress::{Count, Stages},
 };
 
+/// The interrupts of cycles that are whole runs.
+const LOOSE: &str = "ack,gap=20us,jitter=20us";
+/// The interrupts of cycles that the guest goes through by itself.
+const DENSE: &str = "ack,gap=100us,jitter=100us,train=50";
 /// The processors that are taken where none are asked for.
 const PROCESSORS: [u8; 3] = [1, 2, 4];
 
 /// Loads, storms and unloads the driver over and over, in one guest after the other without a boot in between
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Cycles in all, shared evenly by the kinds of machine
-    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    /// Cycles in all, shared evenly by the kinds of machine; each is a whole run
+    #[arg(long, value_name = "N", default_value_t = 1_000, conflicts_with = "cycles")]
     iterations: u64,
+    /// Instead: so many cycles in each kind of machine, which the guest goes through by itself, without the host in between
+    #[arg(long, value_name = "N", conflicts_with_all = ["reset", "serviced"])]
+    cycles: Option<u64>,
+    /// With --cycles, interrupts that have to be served before each Unload
+    #[arg(long, value_name = "N", default_value_t = 1_000, requires = "cycles")]
+    interrupts: u64,
     /// Ends each kind of machine after so long, whatever it has come to
     #[arg(long, value_name = "SECONDS")]
     seconds: Option<u64>,
@@ -54,9 +64,9 @@ pub(crate) struct Args {
     /// Interrupts that have to be served before Unload
     #[arg(long, value_name = "N", default_value_t = 100)]
     serviced: u64,
-    /// The interrupts: ack and after it, by commas, gap=20us, jitter=0us, count=N
-    #[arg(long, value_name = "SPEC", default_value = "ack,gap=20us,jitter=20us")]
-    storm: Storm,
+    /// The interrupts, as of e2e; by default ack,gap=20us,jitter=20us, with --cycles some 100,000 a second and more
+    #[arg(long, value_name = "SPEC")]
+    storm: Option<Storm>,
     /// What every storm comes from
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -77,13 +87,23 @@ pub(crate) struct Args {
 /// Builds, runs the cycles, prints what came of them. 0 only where every cycle was clean, device and driver have counted the same,
 /// and nothing grew.
 pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
-    let mut scenario = Scenario { seed: args.seed, storm: args.storm.clone(), ..Scenario::default() };
+    let storm = match &args.storm {
+        Some(storm) => storm.clone(),
+        None => if args.cycles.is_some() { DENSE } else { LOOSE }.parse().map_err(Failure::usage)?,
+    };
+    let mut scenario = Scenario { seed: args.seed, storm, ..Scenario::default() };
     scenario.verifier = args.verifier == Switch::On;
     scenario.driver.device = Some(BUILT_DEVICE.to_owned());
-    (scenario.before_unload.serviced, scenario.before_unload.samples_read) = (args.serviced, 2);
+    (scenario.before_unload.serviced, scenario.before_unload.samples_read) = match args.cycles {
+        Some(_) => (args.interrupts, 0),
+        None => (args.serviced, 2),
+    };
+    if args.cycles.is_some() {
+        scenario.cycles = CYCLES_OF_A_RUN;
+    }
     scenario.unload.settle_ms = 1;
     let kinds = args.kinds(&scenario)?;
-    let cycles = args.iterations.div_ceil(kinds.len() as u64);
+    let cycles = args.cycles.unwrap_or_else(|| args.iterations.div_ceil(kinds.len() as u64));
 
     let stages = Stages::new();
     let builder = Builder::new(&stages)?;
@@ -97,9 +117,11 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
 
     let of = usize::try_from(cycles).unwrap_or(usize::MAX).saturating_mul(kinds.len());
     let count = Count::new(&format!("{cycles} cycles in each of {} kind(s) of machine", kinds.len()), of);
-    let done = std::sync::atomic::AtomicUsize::new(0);
+    let seen = std::sync::Mutex::new(std::collections::BTreeMap::new());
     let tell = move |bus: Bus, processors: u8, cycle: u64| {
-        let done = done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
+        let mut seen = seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        seen.insert((bus.name(), processors), cycle);
+        let done = usize::try_from(seen.values().sum::<u64>()).unwrap_or(usize::MAX);
         count.step(done, &format!("{bus}, {processors} cpu(s), cycle {cycle}"));
     };
     let stress = Stress {
@@ -124,8 +146,8 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
 
 impl Args {
     fn kinds(&self, scenario: &Scenario) -> Result<Vec<(Bus, u8)>, Failure> {
-        if self.iterations == 0 || self.machines == Some(0) {
-            return Err(Failure::usage("--iterations and --machines: at least 1"));
+        if self.iterations == 0 || self.cycles == Some(0) || self.machines == Some(0) {
+            return Err(Failure::usage("--iterations, --cycles and --machines: at least 1"));
         }
         let profile = scenario.check()?;
         let buses = if self.bus.is_empty() { &profile.buses } else { &self.bus };
@@ -153,6 +175,9 @@ fn table(all: &[Cycles]) -> String {
         "BY THE DRIVER",
         "IN UNLOAD",
         "PER SECOND",
+        "CYCLE (WORST)",
+        "LOAD",
+        "UNLOAD",
         "GROWTH",
     ];
     table.set_header(header);
@@ -168,6 +193,11 @@ fn table(all: &[Cycles]) -> String {
             cycles.served.map_or_else(none, |served| served.to_string()),
             cycles.inside_unload.to_string(),
             format!("{:.0}", cycles.rate()),
+            cycles.cycle.map_or_else(none, |spread| {
+                format!("{} ({})", milliseconds(spread.median_us), milliseconds(spread.worst_us))
+            }),
+            cycles.load.map_or_else(none, |spread: Spread| milliseconds(spread.median_us)),
+            cycles.unload.map_or_else(none, |spread| milliseconds(spread.median_us)),
             cycles.growth().map_or_else(none, growth),
         ]);
     }
@@ -181,6 +211,10 @@ fn table(all: &[Cycles]) -> String {
     let (done, clean): (u64, u64) =
         all.iter().fold((0, 0), |sum, one| (sum.0 + one.cycles, sum.1 + one.clean));
     text + &format!("\n{clean} of {done} cycles clean\n")
+}
+
+fn milliseconds(us: u32) -> String {
+    format!("{:.1} ms", f64::from(us) / 1000.0)
 }
 
 fn growth(growth: Growth) -> String {

@@ -10,6 +10,8 @@ use crate::hex::{Hex, Status};
 /// The longest answer of a verb.
 pub const LONGEST_ANSWER: usize = 1 << 20;
 const MOST_ITEMS: usize = 1024;
+/// The most cycles of one command.
+const MOST_CYCLES: usize = 10_000;
 const LONGEST_TEXT: usize = 1024;
 
 /// A driver in the guest.
@@ -109,6 +111,54 @@ pub struct UnloadAnswer {
     /// Why it was not unloaded.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "some_text")]
     pub refused: Option<String>,
+}
+
+/// Why cycles ended early.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CyclesStopped {
+    /// In which part of a cycle.
+    pub during: CyclePart,
+    /// In one line.
+    #[serde(deserialize_with = "text")]
+    pub why: String,
+}
+
+/// A part of a cycle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CyclePart {
+    /// The driver was not loaded.
+    Load,
+    /// No more interrupts came, or none was claimed.
+    Storm,
+    /// It was not unloaded, or has left something behind.
+    Unload,
+}
+
+/// `cycle`. Times are the guest's, in microseconds, one for each cycle that was completed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CycleAnswer {
+    /// How the last one ended.
+    pub status: Status,
+    /// Cycles completed.
+    pub cycles: u64,
+    /// Interrupts that the driver's ISR claimed, as the guest has counted.
+    pub interrupts: u64,
+    /// For the load, DriverEntry and all.
+    #[serde(deserialize_with = "times")]
+    pub load_us: Vec<u32>,
+    /// For the whole cycle.
+    #[serde(deserialize_with = "times")]
+    pub cycle_us: Vec<u32>,
+    /// For Unload, until the image was gone.
+    #[serde(deserialize_with = "times")]
+    pub unload_us: Vec<u32>,
+    /// Why they ended early, where they did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<CyclesStopped>,
+    /// What the last one left behind.
+    #[serde(default, deserialize_with = "findings")]
+    pub findings: Vec<Finding>,
 }
 
 /// `status`.
@@ -212,6 +262,13 @@ fn bounded<T>(mut items: Vec<T>) -> Vec<T> {
 
 fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     Ok(bounded(Vec::<String>::deserialize(deserializer)?).into_iter().map(cut).collect())
+}
+
+/// One number for each cycle of a command, of which there are not more.
+fn times<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u32>, D::Error> {
+    let mut times = Vec::deserialize(deserializer)?;
+    times.truncate(MOST_CYCLES);
+    Ok(times)
 }
 
 fn findings<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Finding>, D::Error> {

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use tokio::{io::WriteHalf, net::UnixStream, task::JoinHandle};
 
 use super::{
-    AgentError, LoadAnswer, Memory, Modules, StateAnswer, UnloadAnswer, VerifierAnswer,
+    AgentError, CycleAnswer, LoadAnswer, Memory, Modules, StateAnswer, UnloadAnswer, VerifierAnswer,
     answers::{InstallAnswer, LONGEST_ANSWER},
     sync::synchronise,
 };
@@ -179,6 +179,18 @@ impl Agent {
     /// `unload`: calls Unload and lets the image go.
     pub async fn unload(&mut self, service: &str) -> Result<UnloadAnswer, AgentError> {
         self.verb("unload", strings(["--service", service])).await
+    }
+
+    /// `cycle`: loads, lets the driver claim so many interrupts, unloads; so many times.
+    pub async fn cycle(
+        &mut self,
+        service: &str,
+        cycles: u32,
+        interrupts: u64,
+    ) -> Result<CycleAnswer, AgentError> {
+        let (cycles, interrupts) = (cycles.to_string(), interrupts.to_string());
+        let arguments = ["--service", service, "--cycles", &cycles, "--interrupts", &interrupts];
+        self.verb("cycle", strings(arguments)).await
     }
 
     /// `status`: what became of a service.

@@ -28,6 +28,8 @@ use crate::{
 const SAMPLE: u32 = 4;
 /// Between two looks at the device's counters.
 const LOOK: Duration = Duration::from_millis(2);
+/// What a cycle of the guest's own may take on a busy host, the driver's own waits apart.
+const LONG_CYCLE: Duration = Duration::from_millis(200);
 /// How long something that is gone may take to say why.
 const EXPLANATION: Duration = Duration::from_secs(1);
 /// How long QEMU gets to write the guest's memory into a file.
@@ -115,6 +117,11 @@ impl Steps<'_> {
         self.recorder.record(Event::CountersAtBeginning { stats: before.clone() })?;
         self.install().await?;
         self.verify().await?;
+        if self.scenario.cycles > 1 {
+            self.blow().await?;
+            self.cycle().await?;
+            return self.take_stock().await;
+        }
         let Some(driver) = self.load().await? else { return Ok(()) };
         self.blow().await?;
         self.read_device().await?;
@@ -298,6 +305,20 @@ impl Steps<'_> {
         let gone = answer.status.is_success() && answer.refused.is_none();
         self.recorder.record(Event::UnloadAnswered { answer })?;
         Ok(gone)
+    }
+
+    /// Has the guest load and unload the driver by itself, over and over.
+    async fn cycle(&mut self) -> Result<(), Stop> {
+        (self.stage)("loading and unloading in the storm");
+        self.recorder.record(Event::LoadStarted {})?;
+        self.recorder.record(Event::CyclesStarted {})?;
+        let (deadlines, cycles) = (&self.scenario.deadlines, self.scenario.cycles);
+        let deadline = deadlines.load() + deadlines.serviced() + deadlines.unload() + cycles * LONG_CYCLE;
+        let Session { qmp, agent, .. } = &mut *self.session;
+        let cycle = agent.cycle(&self.scenario.driver.service, cycles, self.scenario.before_unload.serviced);
+        let answer = answered(qmp, "the guest's cycles", deadline, cycle).await?;
+        self.recorder.record(Event::CyclesAnswered { answer })?;
+        Ok(())
     }
 
     /// Lets the storm go on, measured by the guest's clock, so that what was left behind is struck. A sample is

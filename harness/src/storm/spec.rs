@@ -49,6 +49,7 @@ fn one(text: &str) -> Result<Storm, StormError> {
             "delay" => storm.delay_ns = Some(nanoseconds(name, value)?),
             "jitter" => storm.jitter_ns = nanoseconds(name, value)?,
             "burst-gap" => storm.burst_gap_ns = nanoseconds(name, value)?,
+            "train" => storm.train = Some(value.parse().map_err(|_| field())?),
             "burst" => storm.burst = value.parse().map_err(|_| field())?,
             "count" => storm.count = value.parse().map_err(|_| field())?,
             "read" | "write" => {
@@ -122,6 +123,9 @@ impl fmt::Display for Storm {
             if let Some(value) = value {
                 write!(f, ",{name}={value}ns")?;
             }
+        }
+        if let Some(train) = self.train {
+            write!(f, ",train={train}")?;
         }
         if self.burst > 1 {
             write!(f, ",burst={}", self.burst)?;

@@ -16,6 +16,7 @@ fn every_field_is_read_and_written_back() {
     assert!(!"none".parse::<Storm>().unwrap().blows());
     for text in [
         "ack,gap=2us,jitter=500ns,count=1000",
+        "ack,gap=10us,train=50",
         "period,every=100us,burst=5,burst-gap=4us,jitter=1us",
         "access,read=status,delay=5us",
         "access,write=FIFO_LEVEL:7",

@@ -4,9 +4,9 @@
 //! believable record, a fault that the guest calls its own, a watchdog over a guest that was not running, are all
 //! *infrastructure*, and are never held against a driver.
 
-use super::{DeviceCounts, Hang, Outcome, SCHEMA, Subject, UnloadCounts, Verdict};
+use super::{CycleTimes, DeviceCounts, Hang, Outcome, SCHEMA, Subject, UnloadCounts, Verdict};
 use crate::{
-    agent::{DriverInfo, Finding, LoadAnswer, ServiceState},
+    agent::{CycleAnswer, CyclePart, DriverInfo, Finding, LoadAnswer, ServiceState},
     crash::{CrashError, CrashRecord, ModuleRange},
     device::Stats,
     evidence::{Event, Evidence},
@@ -21,6 +21,8 @@ use crate::{
 
 /// How much of a guest's console is looked through for a driver's last words.
 const LAST_WORDS: u64 = 64 << 10;
+/// The same for each cycle.
+const WORDS_OF_A_CYCLE: u64 = 4 << 10;
 
 /// Everything that a verdict is computed from.
 pub(super) struct Case<'a> {
@@ -94,17 +96,40 @@ impl Case<'_> {
             verifier: self.verifier().is_some(),
             seed: self.scenario.seed,
             injection: None,
+            cycles: self.cycled().map(|answer| CycleTimes {
+                completed: answer.cycles,
+                claimed: answer.interrupts,
+                load_us: answer.load_us.clone(),
+                cycle_us: answer.cycle_us.clone(),
+                unload_us: answer.unload_us.clone(),
+            }),
             boot_ms,
             run_dir: run_dir.unwrap_or_default(),
         }
     }
 
-    /// What the driver itself says at the end: the count in its console line `... unloading after N interrupts ...`.
+    /// What the driver itself says at the end: the count in its console line `... unloading after N interrupts ...`. Of cycles, the
+    /// sum, if it has said one in each.
     fn served(&self) -> Option<u64> {
-        let console = self.run.tail(CONSOLE, LAST_WORDS).ok()?;
+        let cycles = self.cycled().map(|answer| answer.cycles);
+        let most = LAST_WORDS.max(cycles.unwrap_or(0).saturating_mul(WORDS_OF_A_CYCLE));
+        let console = self.run.tail(CONSOLE, most).ok()?;
         let text = String::from_utf8_lossy(&console);
-        let (_, count) = text.lines().rev().find_map(|line| line.split_once(": unloading after "))?;
-        count.split_once(" interrupts")?.0.parse().ok()
+        let mut counts = text.lines().rev().filter_map(|line| {
+            let (_, count) = line.split_once(": unloading after ")?;
+            count.split_once(" interrupts")?.0.parse::<u64>().ok()
+        });
+        let Some(cycles) = cycles else { return counts.next() };
+        let counts: Vec<_> = counts.collect();
+        (counts.len() as u64 == cycles).then(|| counts.iter().sum())
+    }
+
+    /// What the guest said about its own cycles.
+    fn cycled(&self) -> Option<&CycleAnswer> {
+        self.evidence.events().find_map(|event| match event {
+            Event::CyclesAnswered { answer } => Some(answer),
+            _ => None,
+        })
     }
 
     /// Where the driver's image lay: as the guest said when it had loaded it, or as it says in its crash record, where that
@@ -223,6 +248,9 @@ impl Case<'_> {
         if let Some((waited_for, host_ms, clock, processors)) = watchdog {
             return self.hang(verdict, waited_for, host_ms, clock, processors, load_started);
         }
+        if let Some(answer) = self.cycled() {
+            return self.cycles_ended(verdict, answer, state, run_ended);
+        }
         match (load, unload) {
             (Some(answer), None) if !answer.status.is_success() => load_failed(verdict, answer),
             (Some(_), Some(answer)) => match (&answer.refused, answer.status.is_success()) {
@@ -284,6 +312,36 @@ impl Case<'_> {
             verdict.summary = format!("unloaded, and left behind: {}", kinds.join(", "));
         }
         verdict.findings = findings;
+    }
+
+    fn cycles_ended(
+        &self,
+        verdict: &mut Verdict,
+        answer: &CycleAnswer,
+        state: Option<ServiceState>,
+        run_ended: bool,
+    ) {
+        let before = format!("after {} cycles", answer.cycles);
+        match &answer.stopped {
+            Some(stopped) if answer.findings.is_empty() => {
+                let (outcome, what) = match stopped.during {
+                    CyclePart::Load => (Outcome::LoadFailed, "the driver could not be loaded"),
+                    CyclePart::Storm => (Outcome::Hang, "no more interrupts were served"),
+                    CyclePart::Unload => (Outcome::UnloadRefused, "the guest would not unload the driver"),
+                };
+                verdict.outcome = outcome;
+                verdict.summary = format!("{before} {what}: {} ({})", stopped.why, describe(answer.status));
+            }
+            None if answer.cycles != u64::from(self.scenario.cycles) => {
+                infrastructure(verdict, format!("guest ended its cycles {before} and did not say why"));
+            }
+            _ => {
+                self.unloaded(verdict, answer.findings.clone(), state, run_ended);
+                if verdict.outcome == Outcome::Finding {
+                    verdict.summary = format!("{before}: {}", verdict.summary);
+                }
+            }
+        }
     }
 
     fn hang(

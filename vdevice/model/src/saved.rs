@@ -140,7 +140,7 @@ mod tests {
         let (register, direction) = (Register::Status, Direction::Write);
         let trigger = Trigger { register, direction, mask: 0, value: 0 };
         let storm = [
-            schedule(Pace::Acknowledgement { gap_ns: 10 }),
+            schedule(Pace::Acknowledgement { gap_ns: 10, train: 2 }),
             schedule(Pace::Period { period_ns: 3000 }),
             schedule(Pace::Access { trigger, delay_ns: 20 }),
         ];
@@ -192,11 +192,13 @@ mod tests {
         };
         let refused = |from: &str, to: &str| swapped(from, to).unwrap_err();
         let samples = std::format!("[{}1]", "1,".repeat(64));
-        let fifo = std::format!("[{}]", [1, 2, 3, 4, 5].map(|n| std::format!("{n}")).join(","));
+        let fifo = std::format!("[{}]", [1, 2, 3, 4, 5, 6].map(|n| std::format!("{n}")).join(","));
         assert!(refused(&fifo, &samples).contains("at most 64 samples"));
         assert!(refused("\"gap_ns\":10", "\"gap_ns\":2000000000").contains("gap_ns is"));
         assert!(refused("\"burst\":1", "\"burst\":0").contains("burst is 0"));
+        assert!(refused("\"train\":2", "\"train\":0").contains("train is 0"));
         assert!(refused("\"in_burst\":0", "\"in_burst\":1").contains("come to where it cannot"));
+        assert!(refused("\"in_train\":1", "\"in_train\":2").contains("come to where it cannot"));
         assert!(
             refused("\"wait\":{\"Until\"", "\"wait\":\"Access\",\"x\":{\"Until\"").contains("unknown field")
         );

@@ -34,10 +34,13 @@ pub struct Schedule {
 /// What the beginning of a burst waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Pace {
-    /// The first begins at once, each next one a gap after the guest has acknowledged a sample.
+    /// The first begins at once, each next one when the guest has acknowledged a sample: as long as a train is under way at
+    /// once, without jitter; a gap later where a new train begins. So a guest is kept at it, and has time for something else.
     Acknowledgement {
         /// Virtual nanoseconds, at most [`MAX_DELAY_NS`].
         gap_ns: u64,
+        /// Acknowledgements from the begin of a train to that of the next, 1 to [`MAX_BURST`].
+        train: u64,
     },
     /// The first begins at once, the others when so many periods have passed since. One whose time has passed
     /// when its turn comes is missed.
@@ -134,7 +137,10 @@ impl Schedule {
     /// [`ScheduleError`] names the first value that cannot be.
     pub fn check(&self) -> Result<(), ScheduleError> {
         match self.pace {
-            Pace::Acknowledgement { gap_ns } => check("gap_ns", gap_ns, 0, MAX_DELAY_NS)?,
+            Pace::Acknowledgement { gap_ns, train } => {
+                check("gap_ns", gap_ns, 0, MAX_DELAY_NS)?;
+                check("train", train, 1, MAX_BURST)?;
+            }
             Pace::Period { period_ns } => check("period_ns", period_ns, MIN_PERIOD_NS, MAX_DELAY_NS)?,
             Pace::Access { delay_ns, .. } => check("delay_ns", delay_ns, 0, MAX_DELAY_NS)?,
         }
@@ -172,7 +178,7 @@ mod tests {
     #[test]
     fn the_ends_of_every_range_are_inside() {
         for gap_ns in [0, MAX_DELAY_NS] {
-            let pace = Pace::Acknowledgement { gap_ns };
+            let pace = Pace::Acknowledgement { gap_ns, train: MAX_BURST };
             let schedule = Schedule { jitter_ns: MAX_DELAY_NS, burst: MAX_BURST, ..with(pace) };
             assert_eq!(Schedule { burst_gap_ns: MAX_DELAY_NS, ..schedule }.check(), Ok(()));
         }
@@ -183,8 +189,10 @@ mod tests {
 
     #[test]
     fn what_is_outside_is_named_with_its_range() {
-        let ack = with(Pace::Acknowledgement { gap_ns: 0 });
-        let gap = with(Pace::Acknowledgement { gap_ns: MAX_DELAY_NS + 1 });
+        let ack = with(Pace::Acknowledgement { gap_ns: 0, train: 1 });
+        let gap = with(Pace::Acknowledgement { gap_ns: MAX_DELAY_NS + 1, train: 1 });
+        let train = with(Pace::Acknowledgement { gap_ns: 0, train: 0 });
+        assert_eq!(refused(train), "train is 0; it must be from 1 to 1000");
         assert_eq!(refused(gap), "gap_ns is 1000000001; it must be from 0 to 1000000000");
         let period = with(Pace::Period { period_ns: 999 });
         assert_eq!(refused(period), "period_ns is 999; it must be from 1000 to 1000000000");

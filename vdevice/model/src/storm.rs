@@ -37,6 +37,8 @@ pub(crate) struct Running {
     taken: u64,
     /// Samples of the burst that was begun.
     in_burst: u64,
+    /// Acknowledgements in the train that is under way.
+    in_train: u64,
     /// Where the burst's period began.
     period_began: u64,
     random: SplitMix64,
@@ -50,7 +52,7 @@ impl Running {
             Pace::Access { .. } => Wait::Access,
         };
         let random = SplitMix64::new(schedule.seed);
-        Self { schedule, wait, taken: 0, in_burst: 0, period_began: now, random }
+        Self { schedule, wait, taken: 0, in_burst: 0, in_train: 0, period_began: now, random }
     }
 
     /// When the next sample is due, where that is known.
@@ -107,8 +109,16 @@ impl Running {
 
     /// The guest has acknowledged a sample.
     pub(crate) fn acknowledged(&mut self, now: u64) {
-        if let (Wait::Acknowledgement, Pace::Acknowledgement { gap_ns }) = (self.wait, self.schedule.pace) {
-            self.wait = self.burst_at(now.saturating_add(gap_ns));
+        if let (Wait::Acknowledgement, Pace::Acknowledgement { gap_ns, train }) =
+            (self.wait, self.schedule.pace)
+        {
+            self.in_train += 1;
+            self.wait = if self.in_train < train {
+                Wait::Until(now)
+            } else {
+                self.in_train = 0;
+                self.burst_at(now.saturating_add(gap_ns))
+            };
         }
     }
 
@@ -141,12 +151,12 @@ impl Running {
     /// Whether a schedule can have come to this.
     pub(crate) fn is_sound(&self) -> bool {
         let Schedule { pace, burst, count, .. } = self.schedule;
-        let waits = match pace {
-            Pace::Acknowledgement { .. } => self.wait != Wait::Access,
-            Pace::Period { .. } => matches!(self.wait, Wait::Until(_)),
-            Pace::Access { .. } => matches!(self.wait, Wait::Until(_) | Wait::Access),
+        let (waits, train) = match pace {
+            Pace::Acknowledgement { train, .. } => (self.wait != Wait::Access, train),
+            Pace::Period { .. } => (matches!(self.wait, Wait::Until(_)), 1),
+            Pace::Access { .. } => (matches!(self.wait, Wait::Until(_) | Wait::Access), 1),
         };
-        waits && self.in_burst < burst && (count == 0 || self.taken < count)
+        waits && self.in_train < train && self.in_burst < burst && (count == 0 || self.taken < count)
     }
 }
 
@@ -160,10 +170,23 @@ mod tests {
 
     #[test]
     fn the_end_of_time_is_no_overflow() {
-        let mut running = running(Pace::Acknowledgement { gap_ns: 5 }, 5);
+        let mut running = running(Pace::Acknowledgement { gap_ns: 5, train: 1 }, 5);
         running.wait = Wait::Acknowledgement;
         running.acknowledged(u64::MAX - 1);
         assert_eq!(running.due(), Some(u64::MAX));
+    }
+
+    #[test]
+    fn a_train_goes_at_once_and_the_next_one_after_the_gap() {
+        let mut running = running(Pace::Acknowledgement { gap_ns: 100, train: 3 }, 0);
+        let mut now = 0;
+        for begin in [0, 0, 0, 100, 100, 100, 200] {
+            assert_eq!(running.due(), Some(begin));
+            now = now.max(begin);
+            assert_eq!(running.sampled(begin, now, true), Next::More { missed: 0 });
+            assert_eq!(running.due(), None);
+            running.acknowledged(now);
+        }
     }
 
     #[test]

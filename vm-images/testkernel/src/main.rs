@@ -41,6 +41,7 @@ use ke::thread::NORMAL_PRIORITY;
 fn kernel_main(boot: &BootInfo) -> ! {
     mm::frame::init(boot);
     assert!(mm::paging::init(boot).is_ok(), "not enough memory for the page tables");
+    assert!(mm::region::prepare().is_ok(), "not enough memory for the page tables");
     hal::apic::init();
     arch::processors::init_first();
     hal::pic::disable();

@@ -96,7 +96,7 @@ fn paced(pace: Pace) -> Schedule {
 }
 
 fn ack(gap_ns: u64) -> Schedule {
-    paced(Pace::Acknowledgement { gap_ns })
+    paced(Pace::Acknowledgement { gap_ns, train: 1 })
 }
 
 fn every(period_ns: u64) -> Schedule {

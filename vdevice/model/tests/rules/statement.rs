@@ -42,6 +42,8 @@ struct Running {
     began: u64,
     bursts: u64,
     samples: u64,
+    /// Acknowledgements that it waited for.
+    heard: u64,
     random: u64,
 }
 
@@ -110,7 +112,9 @@ pub(crate) fn storm_can_be(storm: &[Schedule]) -> bool {
                 && in_range(burst, 1, 1000)
                 && in_range(burst_gap_ns, 0, SECOND)
                 && match pace {
-                    Pace::Acknowledgement { gap_ns } => in_range(gap_ns, 0, SECOND),
+                    Pace::Acknowledgement { gap_ns, train } => {
+                        in_range(gap_ns, 0, SECOND) && in_range(train, 1, 1000)
+                    }
                     Pace::Period { period_ns } => {
                         let fits = (burst - 1) * burst_gap_ns + jitter_ns < period_ns;
                         in_range(period_ns, 1000, SECOND) && fits
@@ -311,10 +315,16 @@ impl Rules {
         self.finish(true);
         self.settle();
         for number in 0..self.storm.len() {
-            if let Some(Running { schedule, wait: Wait::Acknowledgement, .. }) = &self.storm[number]
-                && let Pace::Acknowledgement { gap_ns } = schedule.pace
+            if let Some(Running { schedule, wait: Wait::Acknowledgement, heard, .. }) =
+                &mut self.storm[number]
+                && let Pace::Acknowledgement { gap_ns, train } = schedule.pace
             {
-                self.begin(number, now + gap_ns);
+                *heard += 1;
+                if *heard % train == 0 {
+                    self.begin(number, now + gap_ns);
+                } else {
+                    self.due(number, now);
+                }
             }
         }
     }
@@ -366,6 +376,7 @@ impl Rules {
                 began: now,
                 bursts: 0,
                 samples: 0,
+                heard: 0,
                 random: schedule.seed,
             })
         };

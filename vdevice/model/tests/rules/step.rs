@@ -105,7 +105,10 @@ impl<'a> Dice<'a> {
 
     fn schedule(&mut self) -> Schedule {
         let pace = match self.below(3) {
-            0 => Pace::Acknowledgement { gap_ns: self.duration() },
+            0 => {
+                let train = self.pick(&[1, 1, 1, 2, 3, 1000, 1001, 0]);
+                Pace::Acknowledgement { gap_ns: self.duration(), train }
+            }
             1 => Pace::Period { period_ns: 999 + self.below(256) * 7 },
             _ => {
                 let register = self.register();

@@ -19,6 +19,8 @@ struct Document {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     gap_ns: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    train: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     period_ns: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none", with = "register::option")]
     register: Option<Register>,
@@ -94,7 +96,10 @@ impl Document {
         let Schedule { pace, jitter_ns, burst, burst_gap_ns, count, seed } = schedule;
         let common = Self { jitter_ns, burst, burst_gap_ns, count, seed, ..Self::default() };
         match pace {
-            Pace::Acknowledgement { gap_ns } => Self { pace: PaceName::Ack, gap_ns: Some(gap_ns), ..common },
+            Pace::Acknowledgement { gap_ns, train } => {
+                let train = (train != 1).then_some(train);
+                Self { pace: PaceName::Ack, gap_ns: Some(gap_ns), train, ..common }
+            }
             Pace::Period { period_ns } => {
                 Self { pace: PaceName::Period, period_ns: Some(period_ns), ..common }
             }
@@ -118,7 +123,10 @@ impl Document {
         let pace = self.pace.text();
         let missing = |field| DescriptionError::Missing { field, pace };
         let pace = match self.pace {
-            PaceName::Ack => Pace::Acknowledgement { gap_ns: self.gap_ns.unwrap_or(DEFAULT_GAP_NS) },
+            PaceName::Ack => Pace::Acknowledgement {
+                gap_ns: self.gap_ns.unwrap_or(DEFAULT_GAP_NS),
+                train: self.train.unwrap_or(1),
+            },
             PaceName::Period => {
                 Pace::Period { period_ns: self.period_ns.ok_or_else(|| missing("period_ns"))? }
             }
@@ -144,6 +152,7 @@ impl Document {
     fn nothing_misplaced(&self) -> Result<(), DescriptionError> {
         let fields = [
             ("gap_ns", PaceName::Ack, self.gap_ns.is_some()),
+            ("train", PaceName::Ack, self.train.is_some()),
             ("period_ns", PaceName::Period, self.period_ns.is_some()),
             ("register", PaceName::Access, self.register.is_some()),
             ("access", PaceName::Access, self.access.is_some()),
@@ -200,7 +209,7 @@ mod tests {
     }
 
     fn ack(gap_ns: u64) -> Schedule {
-        let pace = Pace::Acknowledgement { gap_ns };
+        let pace = Pace::Acknowledgement { gap_ns, train: 1 };
         Schedule { pace, jitter_ns: 0, burst: 1, burst_gap_ns: 0, count: 0, seed: 1 }
     }
 

@@ -7,6 +7,7 @@
 //! One thread reads, answers and reads again, at a priority above everything that drivers can start; verbs run on
 //! threads of their own, so that a driver that never returns from Unload does not silence the agent.
 
+mod cycles;
 mod handles;
 mod processes;
 mod services;
@@ -35,7 +36,7 @@ pub fn run() -> ! {
     let mut handles = Handles::default();
     let mut bytes = [0; 256];
     loop {
-        let count = serial::read(&mut bytes);
+        let count = serial::read(&mut bytes, framer.is_inside());
         for &byte in &bytes[..count] {
             if let Some(frame) = framer.push(byte) {
                 serial::write(&answer(frame, &mut handles));

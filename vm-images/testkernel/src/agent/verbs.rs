@@ -63,6 +63,9 @@ fn perform(verb: Verb) -> (i32, String) {
                 Unloaded { status: told(STATUS_UNSUCCESSFUL), refused: Some(why), findings }
             }
         }),
+        Verb::Cycle { service, cycles, interrupts } => {
+            text(&super::cycles::run(&service, cycles, interrupts))
+        }
         Verb::Status(service) => text(&services::status(&service)),
         Verb::Modules => text(&list()),
         Verb::Memory => text(&memory()),
@@ -162,7 +165,25 @@ fn list() -> Modules {
     Modules { loaded: described(loaded), unloaded: described(unloaded) }
 }
 
-fn told(status: NTSTATUS) -> Status {
+/// Why a driver was not loaded: the status, and one line.
+pub(super) fn reason(refused: &NotLoaded) -> (NTSTATUS, String) {
+    match refused {
+        NotLoaded::Refused(why) => (STATUS_UNSUCCESSFUL, why.clone()),
+        NotLoaded::Driver(Refusal::Status(status)) => (*status, "no driver object could be made".into()),
+        NotLoaded::Driver(Refusal::Entry { status, .. }) => (*status, "DriverEntry failed".into()),
+        NotLoaded::Driver(Refusal::Image(LoadError::Invalid(why))) => {
+            (STATUS_INVALID_IMAGE_FORMAT, why.to_string())
+        }
+        NotLoaded::Driver(Refusal::Image(LoadError::MissingImports(names))) => {
+            (STATUS_DRIVER_ENTRYPOINT_NOT_FOUND, format!("no {}", names.join(", ")))
+        }
+        NotLoaded::Driver(Refusal::Image(LoadError::NoMemory)) => {
+            (STATUS_INSUFFICIENT_RESOURCES, "no memory for the image".into())
+        }
+    }
+}
+
+pub(super) fn told(status: NTSTATUS) -> Status {
     Status(status.bits())
 }
 

@@ -6,9 +6,13 @@
 //! emulated transmitter empties at once, so the writer looks for room itself and sleeps where the host does
 //! not read.
 //!
-//! Turning the FIFOs on loses whatever the chip holds, and a host that has been sending since before the
-//! kernel ran always has something there. So they stay off until the first answer is about to be sent: the
-//! host is waiting for that.
+//! The FIFOs are turned on at once: without them an emulated chip takes one byte at a time from the host, and a
+//! round through its main loop for each. Turning them on loses what the chip holds, and a host that has been
+//! sending since before the kernel ran always has something there; the agent's protocol begins with a request
+//! that is repeated until it is answered, for exactly that.
+//!
+//! The chip tells of a FIFO that is not full only when the line has been silent for four characters, longer than the
+//! host needs for the rest of a request. So a reader in the middle of one looks for itself, for a while.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -18,7 +22,7 @@ use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use super::port;
-use crate::hal;
+use crate::hal::{self, clock};
 use crate::ke::event::Event;
 use crate::ke::interrupt::{self, Connection, Refused, Service, Trigger};
 use crate::ke::irql::Irql;
@@ -46,17 +50,20 @@ const STATUS_CAN_TRANSMIT: u8 = 1 << 5;
 const ID_NOTHING: u8 = 1;
 
 const FIFO_BYTES: usize = 16;
+/// On, emptied, and an interrupt at 14 bytes or when the sender pauses.
+const FIFO_ON: u8 = 0xC7;
 const RING_BYTES: usize = 16 * 1024;
 /// How often the transmitter is asked before the writer sleeps.
 const PATIENCE: usize = 1000;
 const NAP_NS: u64 = 1_000_000;
+/// For how long a reader looks for the rest of a request by itself, and how often.
+const LOOK_NS: u64 = 200_000;
+const BETWEEN_LOOKS_NS: u64 = 5_000;
 
 struct Ring {
     bytes: VecDeque<u8>,
     /// The ISR found no room and turned itself off.
     stalled: bool,
-    /// The FIFOs are on.
-    fifo: bool,
 }
 
 struct Serial {
@@ -103,14 +110,11 @@ pub fn init() -> Result<(), Unavailable> {
     port::write_u8(DATA, 1);
     port::write_u8(INTERRUPT_ENABLE, 0);
     port::write_u8(LINE_CONTROL, 0x03);
+    port::write_u8(FIFO_CONTROL, FIFO_ON);
     port::write_u8(MODEM_CONTROL, 0x0B); // DTR, RTS, and OUT2, which gates the interrupt
 
     let serial: &'static Serial = Box::leak(Box::new(Serial {
-        ring: InterruptLock::new(Ring {
-            bytes: VecDeque::with_capacity(RING_BYTES),
-            stalled: false,
-            fifo: false,
-        }),
+        ring: InterruptLock::new(Ring { bytes: VecDeque::with_capacity(RING_BYTES), stalled: false }),
         readable: Event::new_synchronization(),
         wanted: AtomicBool::new(false),
         writable: Event::new_synchronization(),
@@ -157,16 +161,6 @@ impl Ring {
             self.bytes.push_back(port::read_u8(DATA));
         }
     }
-
-    /// Turns the FIFOs on, unless that would lose something; whether they are.
-    fn turn_fifo_on(&mut self) -> bool {
-        if !self.fifo && port::read_u8(LINE_STATUS) & STATUS_RECEIVED == 0 {
-            // Emptied, and an interrupt at 14 bytes or when the sender pauses.
-            port::write_u8(FIFO_CONTROL, 0xC7);
-            self.fifo = true;
-        }
-        self.fifo
-    }
 }
 
 /// The ISR. The line is edge-triggered: it must not return while the chip still wants something.
@@ -207,9 +201,11 @@ unsafe extern "win64" fn wake_reader(_: *mut KDPC, _: *mut c_void, _: *mut c_voi
 }
 
 /// Waits until something was received, and takes as much of it as fits: at least one byte, unless `buffer` is
-/// empty or there is no port. One reader at a time. At PASSIVE_LEVEL.
-pub fn read(buffer: &mut [u8]) -> usize {
+/// empty or there is no port. `more_is_due`: the sender is in the middle of something. One reader at a time. At
+/// PASSIVE_LEVEL.
+pub fn read(buffer: &mut [u8], more_is_due: bool) -> usize {
     let Some(serial) = serial().filter(|_| !buffer.is_empty()) else { return 0 };
+    let look_until = if more_is_due { clock::now_ns() + LOOK_NS } else { 0 };
     loop {
         // Said before looking: what comes after the look interrupts, and finds this.
         serial.wanted.store(true, Ordering::Release);
@@ -229,7 +225,11 @@ pub fn read(buffer: &mut [u8]) -> usize {
                 return count;
             }
         }
-        serial.readable.wait(None);
+        if clock::now_ns() < look_until {
+            clock::stall_ns(BETWEEN_LOOKS_NS);
+        } else {
+            serial.readable.wait(None);
+        }
     }
 }
 
@@ -237,8 +237,7 @@ pub fn read(buffer: &mut [u8]) -> usize {
 pub fn write(bytes: &[u8]) {
     let Some(serial) = serial() else { return };
     serial.writable.wait(None);
-    let room = if serial.ring.lock().turn_fifo_on() { FIFO_BYTES } else { 1 };
-    for chunk in bytes.chunks(room) {
+    for chunk in bytes.chunks(FIFO_BYTES) {
         while !(0..PATIENCE).any(|_| port::read_u8(LINE_STATUS) & STATUS_CAN_TRANSMIT != 0) {
             thread::sleep_ns(NAP_NS);
         }

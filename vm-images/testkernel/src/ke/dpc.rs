@@ -297,15 +297,21 @@ pub unsafe fn set_target(dpc: *mut KDPC, number: u16) {
     unsafe { (*dpc).Number = TARGET_BIAS.saturating_add(number) };
 }
 
-/// Takes a queue's first DPC out of it, with what it was to do.
+/// Takes a queue's first DPC out of it, with what it was to do. The processor counts as busy with it until [`through`].
 fn take(processor: &Processor, queue: &mut DpcQueue) -> Option<(*mut KDPC, KDPC)> {
     // SAFETY: what is queued is alive, or its driver freed it, and this is where it shows.
     let dpc = unsafe { queue.pop() }?;
+    processor.dpc_busy.fetch_add(1, Ordering::Relaxed);
     // The values are read before the DPC counts as not queued: from then on it may be queued anew, or freed.
     // SAFETY: as above.
     let call = unsafe { *dpc };
     claim(dpc, ptr::from_ref(processor).cast_mut().cast(), ptr::null_mut());
     Some((dpc, call))
+}
+
+/// One DPC that was taken has run.
+fn through(processor: &Processor) {
+    processor.dpc_busy.fetch_sub(1, Ordering::Release);
 }
 
 /// # Safety
@@ -353,6 +359,7 @@ fn drain(processor: &Processor) {
                 unsafe { run(dpc, &call) };
                 processor.dpc_running.1.store(0, Ordering::Relaxed);
                 processor.dpc_active.store(0, Ordering::Relaxed);
+                through(processor);
             }
             // SAFETY: the event was leaked for this.
             None => unsafe { (*wake).set() },
@@ -370,6 +377,7 @@ fn serve_threaded(processor: &'static Processor, wake: &Event) -> ! {
             let Some((dpc, call)) = taken else { break };
             // SAFETY: taken just now.
             unsafe { run(dpc, &call) };
+            through(processor);
         }
     }
 }
@@ -410,6 +418,15 @@ pub fn dispatch_interrupt() {
     }
 }
 
+/// Whether a DPC of the processor's is queued, or taken out of its queue and not through yet. A DPC leaves its queue and is
+/// noted as running under one lock, so that none can be missed in between.
+fn has_any(processor: &Processor) -> bool {
+    queues(processor).into_iter().any(|queue| {
+        let queue = queue.lock();
+        !queue.is_empty() || processor.dpc_busy.load(Ordering::Acquire) != 0
+    })
+}
+
 struct Flush {
     left: AtomicUsize,
     done: Event,
@@ -425,10 +442,19 @@ unsafe extern "win64" fn flushed(_: *mut KDPC, context: *mut c_void, _: *mut c_v
 
 /// Returns when every DPC that was queued before the call, on any processor, has run. At PASSIVE_LEVEL.
 ///
-/// Each processor gets one more DPC at the end of each queue: when that has run, those before it have.
+/// Each processor that has any gets one more DPC at the end of each queue: when that has run, those before it have.
 pub fn flush_all() {
+    let mut busy = [0_usize; processor::MAX_PROCESSORS];
+    let mut some = 0;
+    for processor in processor::all().filter(|processor| has_any(processor)) {
+        busy[some] = processor.number();
+        some += 1;
+    }
+    if some == 0 {
+        return;
+    }
     // One of either kind for each processor; a threaded one goes behind the ordinary ones before it, too.
-    let count = 2 * processor::count();
+    let count = 2 * some;
     let flush = Flush { left: AtomicUsize::new(count), done: Event::new_notification() };
     let mut dpcs = [const { core::mem::MaybeUninit::<KDPC>::uninit() }; 2 * processor::MAX_PROCESSORS];
     for (number, dpc) in dpcs.iter_mut().enumerate().take(count) {
@@ -439,7 +465,7 @@ pub fn flush_all() {
             if number % 2 == 1 {
                 (*dpc).Type = object_type::THREADED_DPC;
             }
-            set_target(dpc, (number / 2) as u16);
+            set_target(dpc, busy[number / 2] as u16);
             insert(dpc, ptr::null_mut(), ptr::null_mut());
         }
     }

@@ -32,6 +32,7 @@ use super::irql::{self, Irql};
 use super::lock::InterruptLock;
 use super::{clock, dpc, processor, rendezvous, spinlock, thread};
 use crate::hal::{apic, ioapic, message};
+use crate::mm::region::Window;
 use crate::nt::{BOOLEAN, KINTERRUPT, KSPIN_LOCK, MessageServiceRoutine, ServiceRoutine};
 use crate::selftest::{check, kernel_test};
 use crate::vf::noted;
@@ -398,6 +399,9 @@ fn deliver(vector: u8) {
             // SAFETY: the driver connected this routine.
             let mine = interrupt.synchronized(|| unsafe { routine.call(object.cast(), context) }) != 0;
             claimed_now |= mine;
+            if mine && Window::Images.holds(routine.address()) {
+                processor::current().claimed.fetch_add(1, Ordering::Relaxed);
+            }
             if trigger == Trigger::Level && mine {
                 break;
             }
@@ -415,6 +419,11 @@ fn deliver(vector: u8) {
     if !claimed {
         processor::current().unclaimed.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// Interrupts that drivers' ISRs have claimed, ever.
+pub fn claimed() -> u64 {
+    processor::all().map(|processor| processor.claimed.load(Ordering::Relaxed)).sum()
 }
 
 /// Takes an interrupt, from the moment that its registers are saved. Interrupts are off on entry and on

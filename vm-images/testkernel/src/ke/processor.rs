@@ -88,6 +88,8 @@ pub struct Processor {
     pub threaded_wake: AtomicPtr<Event>,
     /// DPC routines on the stack: 0 or 1, as they do not nest.
     pub dpc_active: AtomicU32,
+    /// DPCs of either kind that have left their queue and are not through.
+    pub dpc_busy: AtomicU32,
     /// Routine and context of the DPC that runs; the context is 0 where none does.
     pub dpc_running: (AtomicUsize, AtomicUsize),
     /// When the clock is set to interrupt, in ns; `u64::MAX` never.
@@ -98,6 +100,8 @@ pub struct Processor {
     pub sleep: Sleep,
     /// Interrupts that nobody was connected for.
     pub unclaimed: AtomicU64,
+    /// Interrupts that an ISR of a driver's image claimed.
+    pub claimed: AtomicU64,
     /// The kernel itself raised to DISPATCH_LEVEL, for a lock of its own: see [`kernel_raised`].
     kernel_raised: AtomicBool,
 }
@@ -136,11 +140,13 @@ pub fn create(number: usize, apic_id: u32) -> &'static Processor {
         threaded_dpcs: InterruptLock::new(DpcQueue::new()),
         threaded_wake: AtomicPtr::new(ptr::null_mut()),
         dpc_active: AtomicU32::new(0),
+        dpc_busy: AtomicU32::new(0),
         dpc_running: (AtomicUsize::new(0), AtomicUsize::new(0)),
         clock_armed: AtomicU64::new(u64::MAX),
         next_tick: AtomicU64::new(u64::MAX),
         sleep: Sleep::awake(),
         unclaimed: AtomicU64::new(0),
+        claimed: AtomicU64::new(0),
         kernel_raised: AtomicBool::new(false),
     }));
     processor.kpcr.self_address = &raw const *processor;

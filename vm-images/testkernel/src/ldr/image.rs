@@ -9,7 +9,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use squall_testkernel_pure::pe::{self, Invalid, Layout, Symbol};
+use squall_testkernel_pure::pe::{self, Invalid, Layout, Section, Symbol};
 
 use super::export::{self, Module};
 use super::inject::{Planned, Stubs, Watch};
@@ -51,26 +51,27 @@ impl Image {
     /// Makes an image of `file`, to be known as `name`; where `watch` is given, its calls are watched.
     pub fn load(file: &[u8], name: &str, watch: Option<&Arc<Watch>>) -> Result<Self, LoadError> {
         let layout = Layout::parse(file)?;
-        let region = image::map(layout.size as usize).ok_or(LoadError::NoMemory)?;
-        // SAFETY: the region is that many bytes, writable until it is protected below, and nobody else knows of it.
-        let bytes =
-            unsafe { core::slice::from_raw_parts_mut(region.pointer().as_ptr(), layout.size as usize) };
-        layout.lay_out(file, bytes)?;
-        layout.relocate(bytes, region.base())?;
-        let range = region.base()..region.base() + u64::from(layout.size);
+        let place = image::reserve(layout.size as usize).ok_or(LoadError::NoMemory)?;
+        let base = place.base();
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(layout.size as usize).map_err(|_| LoadError::NoMemory)?;
+        bytes.resize(layout.size as usize, 0);
+        layout.lay_out(file, &mut bytes)?;
+        layout.relocate(&mut bytes, base)?;
+        let range = base..base + u64::from(layout.size);
         let driver = verified::begin_load(name, &range);
-        let bound = bind(&layout, bytes, driver, watch).and_then(|stubs| {
-            layout.set_cookie(bytes, region.base(), fresh_cookie())?;
-            Ok(stubs)
+        let made = bind(&layout, &mut bytes, driver, watch).and_then(|stubs| {
+            layout.set_cookie(&mut bytes, base, fresh_cookie())?;
+            let region = place.fill(&bytes, |offset| protection_at(&layout, offset as u32));
+            Ok((region.ok_or(LoadError::NoMemory)?, stubs))
         });
-        let stubs = match bound {
-            Ok(stubs) => stubs,
+        let (region, stubs) = match made {
+            Ok(made) => made,
             Err(error) => {
                 unload::image_is_gone(&range);
                 return Err(error);
             }
         };
-        protect(&layout, &region);
         noted::image_is_ready(&range, pageable(&layout, region.base()));
         if let Some(driver) = driver {
             unload::image_is_ready(driver, &range, pageable(&layout, region.base()));
@@ -153,18 +154,17 @@ fn pageable(layout: &Layout, base: u64) -> impl Iterator<Item = Range<u64>> {
     })
 }
 
-fn protect(layout: &Layout, region: &ImageRegion) {
-    // Headers and whatever lies between sections can be read, no more.
-    region.protect(0, region.bytes(), Protection::Read);
-    for section in &layout.sections {
-        let protection = match (section.protection.write, section.protection.execute) {
-            (false, false) => Protection::Read,
-            (true, false) => Protection::ReadWrite,
-            (false, true) => Protection::ReadExecute,
-            (true, true) => Protection::ReadWriteExecute,
-        };
-        region.protect(section.rva as usize, section.size as usize, protection);
-    }
+/// What may be done with the page at that offset. Headers and whatever lies between sections can be read, no more.
+fn protection_at(layout: &Layout, offset: u32) -> Protection {
+    let holds =
+        |section: &&Section| (section.rva..section.rva.saturating_add(section.size)).contains(&offset);
+    let asked = layout.sections.iter().rev().find(holds).map(|section| section.protection);
+    asked.map_or(Protection::Read, |asked| match (asked.write, asked.execute) {
+        (false, false) => Protection::Read,
+        (true, false) => Protection::ReadWrite,
+        (false, true) => Protection::ReadExecute,
+        (true, true) => Protection::ReadWriteExecute,
+    })
 }
 
 /// A /GS cookie that differs from load to load. Not a secret here: it only must not be the linker's default, whose upper

@@ -1,41 +1,142 @@
 //! Where driver images live.
 //!
-//! An image is mapped writable while the loader fills it in, then each section gets the protection that the
-//! file asks for. When the driver is gone the whole image goes at once, with every other processor parked:
+//! A driver's image is put together in the heap and appears whole, each page with the protection that the file asks for:
+//! nobody can have seen it before, so no processor has to be told. When the driver is gone the whole image goes at once, with every other processor parked:
 //! whoever was about to run in it meets the missing *code* first, whatever data it would have touched next.
 //! The addresses rest for as long as the window allows, so that a call into the unloaded driver faults
 //! instead of landing in its successor.
+//!
+//! The frames of pages that only hold code are kept on *standby* for a while, as Windows keeps those of an image's section: a
+//! driver that is loaded again finds its code there, byte for byte, since code that addresses everything relative to itself
+//! is the same wherever it lies. It saves more than the copying. An emulator translates code by the memory that it lies in, and
+//! keeps the translation until that memory is written to; translating a driver anew costs it many times what loading one does.
 
+use alloc::vec::Vec;
 use core::ptr::NonNull;
 
-use super::frame::PAGE_SIZE;
+use super::frame::{self, Frame, PAGE_SIZE};
 use super::paging::Protection;
 use super::region::{Region, Window};
+use crate::ke::lock::SpinLock;
 use crate::selftest::{check, kernel_test};
+
+/// Frames on standby, at most: 512 KiB of code.
+const MOST_ON_STANDBY: usize = 128;
+
+/// Frames that hold code which is mapped nowhere, the ones that have been there longest first.
+static STANDBY: SpinLock<Vec<Frame>> = SpinLock::new(Vec::new());
 
 /// The memory of one driver image. Dropping it is unmapping it.
 #[derive(Debug)]
-pub struct ImageRegion(Region);
+pub struct ImageRegion {
+    region: Region,
+    /// The frames that hold only code.
+    code: Vec<Frame>,
+}
 
-impl ImageRegion {
-    /// Where the image begins.
+/// Addresses for an image that is still to appear there.
+#[derive(Debug)]
+pub struct Place(Region);
+
+/// Finds a place for an image of `size` bytes.
+pub fn reserve(size: usize) -> Option<Place> {
+    let pages = size.div_ceil(PAGE_SIZE);
+    if pages == 0 {
+        return None;
+    }
+    Region::empty(Window::Images, 0, pages).map(Place)
+}
+
+impl Place {
+    /// Where the image will begin.
     pub fn base(&self) -> u64 {
         self.0.base()
     }
 
+    /// Has the image appear, finished; `protection` says by each page's offset what may be done with it. Where memory runs
+    /// out, nothing is left behind.
+    pub fn fill(self, image: &[u8], protection: impl Fn(usize) -> Protection) -> Option<ImageRegion> {
+        let mut code = Vec::new();
+        code.try_reserve_exact(self.0.bytes() / PAGE_SIZE).ok()?;
+        for (page, bytes) in image.chunks(PAGE_SIZE).enumerate() {
+            let protection = protection(page * PAGE_SIZE);
+            let frame = match protection {
+                Protection::ReadExecute => code_frame(bytes)?,
+                _ => frame_of(bytes)?,
+            };
+            if !self.0.put(page, frame, protection) {
+                frame::release(frame);
+                return None;
+            }
+            if protection == Protection::ReadExecute {
+                code.push(frame);
+            }
+        }
+        Some(ImageRegion { region: self.0, code })
+    }
+}
+
+/// A new frame with these bytes, and zeros behind them.
+fn frame_of(bytes: &[u8]) -> Option<Frame> {
+    let frame = frame::allocate_zeroed()?;
+    // SAFETY: the frame is nobody else's, and as long as any page of an image.
+    unsafe { frame.direct().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+    Some(frame)
+}
+
+/// A frame with these bytes: one that was on standby with just them, or a new one.
+fn code_frame(bytes: &[u8]) -> Option<Frame> {
+    let holds = |frame: &Frame| {
+        // SAFETY: a frame on standby is mapped nowhere else, and nobody writes to it.
+        let there = unsafe { core::slice::from_raw_parts(frame.direct(), PAGE_SIZE) };
+        there.starts_with(bytes) && there[bytes.len()..].iter().all(|&byte| byte == 0)
+    };
+    let found = {
+        let mut standby = STANDBY.lock();
+        standby.iter().position(holds).map(|at| standby.remove(at))
+    };
+    found.or_else(|| frame_of(bytes))
+}
+
+/// Keeps a frame for who needs the same code again.
+fn put_on_standby(frame: Frame) {
+    let mut standby = STANDBY.lock();
+    let oldest = (standby.len() >= MOST_ON_STANDBY).then(|| standby.remove(0));
+    let kept = standby.try_reserve(1).is_ok();
+    if kept {
+        standby.push(frame);
+    }
+    drop(standby);
+    oldest.into_iter().chain((!kept).then_some(frame)).for_each(frame::release);
+}
+
+impl Drop for ImageRegion {
+    fn drop(&mut self) {
+        let Self { region, code } = self;
+        region
+            .unmap(|frame| if code.contains(&frame) { put_on_standby(frame) } else { frame::release(frame) });
+    }
+}
+
+impl ImageRegion {
+    /// Where the image begins.
+    pub fn base(&self) -> u64 {
+        self.region.base()
+    }
+
     /// The same, as a pointer: the image's bytes are written through it until they are protected.
     pub fn pointer(&self) -> NonNull<u8> {
-        self.0.pointer()
+        self.region.pointer()
     }
 
     /// Bytes mapped: whole pages.
     pub fn bytes(&self) -> usize {
-        self.0.bytes()
+        self.region.bytes()
     }
 
     /// Gives the pages that hold `offset..offset + len` their protection, on every processor.
     pub fn protect(&self, offset: usize, len: usize, protection: Protection) {
-        self.0.protect(offset, len, protection);
+        self.region.protect(offset, len, protection);
     }
 }
 
@@ -45,7 +146,8 @@ pub fn map(size: usize) -> Option<ImageRegion> {
     if pages == 0 {
         return None;
     }
-    Region::map(Window::Images, 0, pages, Protection::ReadWrite).map(ImageRegion)
+    let region = Region::map(Window::Images, 0, pages, Protection::ReadWrite)?;
+    Some(ImageRegion { region, code: Vec::new() })
 }
 
 /// Takes the image away from every processor at once.

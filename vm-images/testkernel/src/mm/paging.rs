@@ -18,6 +18,9 @@ use crate::arch::boot::{BootInfo, DIRECT_MAP_BASE};
 use crate::ke::lock::{SpinLock, SpinLockGuard};
 use crate::ke::rendezvous;
 
+/// Bytes of addresses that one table of pages shows.
+const TABLE_SPAN: usize = 512 * PAGE_SIZE;
+
 /// What may be done with a page. Never both written and executed, but where a driver's own section says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protection {
@@ -204,6 +207,11 @@ impl Tables {
             table = Frame::containing(entry.load(Ordering::Acquire) & ADDRESS_MASK);
         }
         Ok(entry_at(table, index_at(address, 0)))
+    }
+
+    /// Makes the tables for a range of addresses.
+    pub fn prepare(&mut self, range: Range<u64>) -> Result<(), OutOfMemory> {
+        range.step_by(TABLE_SPAN).try_for_each(|address| self.make(address).map(drop))
     }
 
     /// Makes `frame` appear at `address`, where nothing is.

@@ -4,16 +4,17 @@
 //! images, one for everything else. Addresses come back as late as the window allows ([`AddressWindow`]), so
 //! that a pointer kept too long meets nothing instead of somebody else's memory.
 
-use alloc::vec::Vec;
 use core::ptr::NonNull;
 
 use squall_testkernel_pure::address_window::AddressWindow;
 
 use super::frame::{self, Frame, PAGE_SIZE};
-use super::paging::{self, Protection};
+use super::paging::{self, OutOfMemory, Protection};
 use crate::ke::lock::SpinLock;
 
 const WINDOW_PAGES: usize = (1 << 30) / PAGE_SIZE;
+/// What is walked round of each window: 1024 drivers of the usual size, for which there are 32 page tables.
+const WALKED_PAGES: usize = (64 << 20) / PAGE_SIZE;
 
 /// Which window a range comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,19 +34,38 @@ impl Window {
         }
     }
 
+    /// Whether an address lies in it.
+    pub const fn holds(self, address: u64) -> bool {
+        address >= self.base() && address - self.base() < (WINDOW_PAGES * PAGE_SIZE) as u64
+    }
+
     /// How many of its pages are taken.
     pub fn taken(self) -> usize {
         self.pages().lock().taken()
     }
 
     fn pages(self) -> &'static SpinLock<AddressWindow> {
-        static DYNAMIC: SpinLock<AddressWindow> = SpinLock::new(AddressWindow::new(WINDOW_PAGES));
-        static IMAGES: SpinLock<AddressWindow> = SpinLock::new(AddressWindow::new(WINDOW_PAGES));
+        static DYNAMIC: SpinLock<AddressWindow> =
+            SpinLock::new(AddressWindow::new(WINDOW_PAGES, WALKED_PAGES));
+        static IMAGES: SpinLock<AddressWindow> =
+            SpinLock::new(AddressWindow::new(WINDOW_PAGES, WALKED_PAGES));
         match self {
             Self::Dynamic => &DYNAMIC,
             Self::Images => &IMAGES,
         }
     }
+}
+
+/// Makes the page tables for what is walked round of both windows, so that what is in use later tells of who uses it, and not of
+/// how far the walk has come. Once, when there is memory.
+///
+/// # Errors
+/// There is not that much.
+pub fn prepare() -> Result<(), OutOfMemory> {
+    [Window::Dynamic, Window::Images].into_iter().try_for_each(|window| {
+        let end = window.base() + (WALKED_PAGES * PAGE_SIZE) as u64;
+        paging::tables().prepare(window.base()..end)
+    })
 }
 
 /// What is behind a range, and so what happens to it in the end.
@@ -55,6 +75,8 @@ enum Backing {
     Memory,
     /// A device's registers, or memory that belongs to somebody else.
     Physical,
+    /// Nothing any more, nor are the addresses this range's.
+    Gone,
 }
 
 /// A range of addresses and the pages behind it. Dropping it unmaps them on every processor.
@@ -75,24 +97,53 @@ impl Region {
         Some(Self { window, first, guard, pages, backing })
     }
 
-    /// `pages` pages of zeros, behind `guard` pages that fault.
-    ///
-    /// Where memory runs out, nothing is left behind.
-    pub fn map(window: Window, guard: usize, pages: usize, protection: Protection) -> Option<Self> {
+    /// Addresses for `pages` pages of memory, behind `guard` pages that fault. Nothing is there yet.
+    pub fn empty(window: Window, guard: usize, pages: usize) -> Option<Self> {
         // Images begin at multiples of 64 KiB, as on Windows, with a gap between them.
         let align = if window == Window::Images { 16 } else { 1 };
         let extra = if window == Window::Images { 1 } else { 0 };
         let mut region = Self::reserve(window, guard, pages.checked_add(extra)?, align, Backing::Memory)?;
         region.pages = pages;
+        Some(region)
+    }
+
+    /// Puts a frame where nothing is yet; it goes back with the region. False, and the frame stays the caller's, where there
+    /// is no memory for a page table.
+    #[must_use]
+    pub fn put(&self, page: usize, frame: Frame, protection: Protection) -> bool {
+        paging::tables().map(self.page_address(page), frame, protection).is_ok()
+    }
+
+    /// `pages` pages of zeros, behind `guard` pages that fault.
+    ///
+    /// Where memory runs out, nothing is left behind.
+    pub fn map(window: Window, guard: usize, pages: usize, protection: Protection) -> Option<Self> {
+        let region = Self::empty(window, guard, pages)?;
         for page in 0..pages {
             // Dropping the region gives back what there is of it.
             let frame = frame::allocate_zeroed()?;
-            if paging::tables().map(region.page_address(page), frame, protection).is_err() {
+            if !region.put(page, frame, protection) {
                 frame::release(frame);
                 return None;
             }
         }
         Some(region)
+    }
+
+    /// Unmaps it, on every processor, and lets the caller have the frames that were behind it. Once; dropping it is the same,
+    /// with the frames given back.
+    pub fn unmap(&mut self, mut freed: impl FnMut(Frame)) {
+        let backing = core::mem::replace(&mut self.backing, Backing::Gone);
+        if backing == Backing::Gone {
+            return;
+        }
+        let keep = backing == Backing::Memory;
+        paging::tables().unmap(self.base(), self.pages, |physical| {
+            if keep {
+                freed(Frame::containing(physical));
+            }
+        });
+        self.window.pages().lock().give_back(self.first);
     }
 
     /// Makes `pages` pages from `physical` appear. They stay whoever's they are.
@@ -144,14 +195,6 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        let mut frames = Vec::new();
-        let keep = self.backing == Backing::Memory;
-        paging::tables().unmap(self.base(), self.pages, |physical| {
-            if keep {
-                frames.push(Frame::containing(physical));
-            }
-        });
-        frames.into_iter().for_each(frame::release);
-        self.window.pages().lock().give_back(self.first);
+        self.unmap(frame::release);
     }
 }

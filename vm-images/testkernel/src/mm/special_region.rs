@@ -13,7 +13,7 @@ use crate::ke::lock::SpinLock;
 const BASE: u64 = 0xffff_d000_0000_0000;
 const PAGES: usize = (128 << 20) / PAGE_SIZE;
 
-static WINDOW: SpinLock<AddressWindow> = SpinLock::new(AddressWindow::new(PAGES));
+static WINDOW: SpinLock<AddressWindow> = SpinLock::new(AddressWindow::new(PAGES, PAGES));
 
 /// The page of the window that holds `address`, guards included.
 pub fn page_of(address: u64) -> Option<u64> {

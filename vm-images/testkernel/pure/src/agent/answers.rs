@@ -95,6 +95,37 @@ pub struct Installed {
     pub refused: Option<String>,
 }
 
+/// Why cycles ended early.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Stopped {
+    /// `load`, `storm` or `unload`.
+    pub during: &'static str,
+    /// In one line.
+    pub why: String,
+}
+
+/// Of `cycle`. Times are the guest's, in microseconds, one of each for every cycle that was completed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cycled {
+    /// How it ended: the first load or unload that failed gives its own status.
+    pub status: Status,
+    /// Cycles completed.
+    pub cycles: u32,
+    /// Interrupts that the driver's ISR claimed in them.
+    pub interrupts: u64,
+    /// From before DriverEntry until its return, with the image's loading.
+    pub load_us: Vec<u32>,
+    /// From before the load until the image was gone.
+    pub cycle_us: Vec<u32>,
+    /// From before Unload until the image was gone.
+    pub unload_us: Vec<u32>,
+    /// Why they ended early, where they did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<Stopped>,
+    /// What the cycle that ended it left behind.
+    pub findings: Vec<Finding>,
+}
+
 /// Of `load`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Loaded {

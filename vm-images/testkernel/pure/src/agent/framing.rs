@@ -32,6 +32,11 @@ pub struct Framer {
 }
 
 impl Framer {
+    /// Whether a message has begun and not ended.
+    pub fn is_inside(&self) -> bool {
+        self.depth > 0
+    }
+
     /// Takes one byte; gives the frame that it ends, if any.
     pub fn push(&mut self, byte: u8) -> Option<Frame> {
         if byte == 0xFF {

@@ -2,6 +2,7 @@
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 
 /// The longest service name that Windows takes.
 const MAX_SERVICE: usize = 256;
@@ -27,6 +28,15 @@ pub enum Verb {
     },
     /// Unload it.
     Unload(String),
+    /// Load it, let interrupts come, unload it; over and over.
+    Cycle {
+        /// The service's name.
+        service: String,
+        /// How often: 1 to [`MAX_CYCLES`].
+        cycles: u32,
+        /// Interrupts that its ISR is to have claimed before each Unload.
+        interrupts: u32,
+    },
     /// How is it?
     Status(String),
     /// What is and was loaded?
@@ -52,6 +62,9 @@ pub struct FailCall {
     /// The status that it fails with, where it returns one.
     pub status: u32,
 }
+
+/// The most cycles of one command line.
+pub const MAX_CYCLES: u32 = 10_000;
 
 /// STATUS_INSUFFICIENT_RESOURCES.
 const DEFAULT_FAILURE: u32 = 0xC000_009A;
@@ -80,7 +93,9 @@ impl Verb {
     /// Reads the arguments after the program's name.
     pub fn parse(arguments: &[String]) -> Result<Self, Usage> {
         let Some((verb, rest)) = arguments.split_first() else {
-            return Err(Usage::new("no verb: install, load, unload, status, modules, memory or verifier"));
+            return Err(Usage::new(
+                "no verb: install, load, unload, cycle, status, modules, memory or verifier",
+            ));
         };
         let mut options = Options::read(verb, rest)?;
         let parsed = match verb.as_str() {
@@ -91,6 +106,11 @@ impl Verb {
             },
             "load" => Self::Load { service: options.service()?, failure: options.failure()? },
             "unload" => Self::Unload(options.service()?),
+            "cycle" => Self::Cycle {
+                service: options.service()?,
+                cycles: options.number("--cycles", 1..=MAX_CYCLES)?,
+                interrupts: options.number("--interrupts", 0..=1_000_000)?,
+            },
             "status" => Self::Status(options.service()?),
             "modules" => Self::Modules,
             "memory" => Self::Memory,
@@ -109,7 +129,7 @@ impl Verb {
             other => {
                 let name: String = other.chars().take(40).collect();
                 return Err(Usage::new(format_args!(
-                    "{name}: no such verb (install, load, unload, status, modules, memory, verifier)"
+                    "{name}: no such verb (install, load, unload, cycle, status, modules, memory, verifier)"
                 )));
             }
         };
@@ -149,6 +169,14 @@ impl<'a> Options<'a> {
 
     fn required(&mut self, name: &str) -> Result<String, Usage> {
         self.take(name).map(Into::into).ok_or_else(|| Usage::new(format_args!("{name} is missing")))
+    }
+
+    fn number(&mut self, name: &str, range: RangeInclusive<u32>) -> Result<u32, Usage> {
+        let given = self.required(name)?;
+        number(&given).filter(|number| range.contains(number)).ok_or_else(|| {
+            let (least, most) = (range.start(), range.end());
+            Usage::new(format_args!("{name} {given}: not a number from {least} to {most}"))
+        })
     }
 
     fn service(&mut self) -> Result<String, Usage> {
@@ -280,9 +308,14 @@ mod tests {
     #[test]
     fn usage_errors_name_what_is_wrong() {
         for (line, expected) in [
-            ("", "no verb: install, load, unload, status, modules, memory or verifier"),
-            ("explode", "explode: no such verb (install, load, unload, status, modules, memory, verifier)"),
+            ("", "no verb: install, load, unload, cycle, status, modules, memory or verifier"),
+            (
+                "explode",
+                "explode: no such verb (install, load, unload, cycle, status, modules, memory, verifier)",
+            ),
             ("load", "--service is missing"),
+            ("cycle --service a --cycles 5", "--interrupts is missing"),
+            ("cycle --service a --cycles 0 --interrupts 5", "--cycles 0: not a number from 1 to 10000"),
             ("load --service", "load: --service needs a value"),
             ("load squall", "load: squall is not an option"),
             (r"load --service a\b", "--service: a name without slashes, of 1 to 256 letters"),
