@@ -13,9 +13,9 @@ use squall_testkernel_pure::printf::{self, Source};
 use crate::console;
 use crate::hal::clock;
 use crate::ke::lock::InterruptLock;
-use crate::ldr::export::export;
+use crate::ldr::export::{export, export_data};
 use crate::mm::paging;
-use crate::nt::{NTSTATUS, STATUS_SUCCESS};
+use crate::nt::{BOOLEAN, FALSE, NTSTATUS, STATUS_DEBUGGER_INACTIVE, STATUS_SUCCESS, TRUE};
 
 /// Bytes that may be printed at once.
 const BURST: u64 = 128 << 10;
@@ -138,4 +138,42 @@ export! {
             print = sym print,
         )
     }
+
+    /// *DbgBreakPoint function (wdm.h)*: an exception, STATUS_BREAKPOINT, as no debugger is there to stop in.
+    #[unsafe(naked)]
+    #[unsafe(link_section = ".text.squall_leaf")]
+    pub unsafe extern "win64" fn DbgBreakPoint() {
+        naked_asm!("int3", "ret")
+    }
+
+    /// *DbgBreakPointWithStatus function (wdm.h)*: the same; the status is for the debugger.
+    #[unsafe(naked)]
+    #[unsafe(link_section = ".text.squall_leaf")]
+    pub unsafe extern "win64" fn DbgBreakPointWithStatus(status: u32) {
+        naked_asm!("int3", "ret")
+    }
+
+    /// *KdRefreshDebuggerNotPresent function (ntddk.h)*: TRUE.
+    pub unsafe extern "win64" fn KdRefreshDebuggerNotPresent() -> BOOLEAN {
+        TRUE
+    }
+
+    /// *KdDisableDebugger function (ntddk.h)*: STATUS_DEBUGGER_INACTIVE, as there is none.
+    pub unsafe extern "win64" fn KdDisableDebugger() -> NTSTATUS {
+        STATUS_DEBUGGER_INACTIVE
+    }
+
+    /// *KdEnableDebugger function (ntddk.h)*: STATUS_DEBUGGER_INACTIVE, as there is none.
+    pub unsafe extern "win64" fn KdEnableDebugger() -> NTSTATUS {
+        STATUS_DEBUGGER_INACTIVE
+    }
+}
+
+/// `KdDebuggerNotPresent`, `KdDebuggerEnabled`.
+static DEBUGGER_NOT_PRESENT: BOOLEAN = TRUE;
+static DEBUGGER_ENABLED: BOOLEAN = FALSE;
+
+export_data! {
+    KdDebuggerNotPresent => DEBUGGER_NOT_PRESENT;
+    KdDebuggerEnabled => DEBUGGER_ENABLED;
 }

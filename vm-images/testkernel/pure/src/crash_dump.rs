@@ -13,7 +13,7 @@ use core::mem::offset_of;
 /// A page of memory.
 const PAGE: u64 = 4096;
 
-/// `CONTEXT`: the registers of a processor. Floating point and vector state is not kept.
+/// `CONTEXT`: the registers of a processor.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 #[allow(missing_docs, reason = "the fields are the registers")]
@@ -87,6 +87,69 @@ impl Context {
         rip: 0,
         extended: [0; 0x4D0 - 0x100],
     };
+
+    /// Where XMM0 is in [`extended`](Self::extended), whose first 512 bytes are as FXSAVE writes them.
+    const XMM: usize = 0xA0;
+
+    /// General register `number`, as instructions number them: RAX is 0, RSP is 4.
+    pub const fn register(&self, number: usize) -> u64 {
+        match number & 15 {
+            0 => self.rax,
+            1 => self.rcx,
+            2 => self.rdx,
+            3 => self.rbx,
+            4 => self.rsp,
+            5 => self.rbp,
+            6 => self.rsi,
+            7 => self.rdi,
+            8 => self.r8,
+            9 => self.r9,
+            10 => self.r10,
+            11 => self.r11,
+            12 => self.r12,
+            13 => self.r13,
+            14 => self.r14,
+            _ => self.r15,
+        }
+    }
+
+    /// Sets a general register.
+    pub const fn set_register(&mut self, number: usize, value: u64) {
+        *match number & 15 {
+            0 => &mut self.rax,
+            1 => &mut self.rcx,
+            2 => &mut self.rdx,
+            3 => &mut self.rbx,
+            4 => &mut self.rsp,
+            5 => &mut self.rbp,
+            6 => &mut self.rsi,
+            7 => &mut self.rdi,
+            8 => &mut self.r8,
+            9 => &mut self.r9,
+            10 => &mut self.r10,
+            11 => &mut self.r11,
+            12 => &mut self.r12,
+            13 => &mut self.r13,
+            14 => &mut self.r14,
+            _ => &mut self.r15,
+        } = value;
+    }
+
+    /// XMM register `number`, its lower half first.
+    pub fn xmm(&self, number: usize) -> [u64; 2] {
+        let at = Self::XMM + 16 * (number & 15);
+        [at, at + 8].map(|at| {
+            self.extended[at..].first_chunk().map_or(0, |bytes: &[u8; 8]| u64::from_le_bytes(*bytes))
+        })
+    }
+
+    /// Sets an XMM register.
+    pub fn set_xmm(&mut self, number: usize, value: [u64; 2]) {
+        let at = Self::XMM + 16 * (number & 15);
+        for (at, half) in [at, at + 8].into_iter().zip(value) {
+            self.extended[at..at + 8].copy_from_slice(&half.to_le_bytes());
+        }
+    }
 }
 
 const _: () = {

@@ -25,5 +25,6 @@ pub mod printf;
 pub mod registry;
 pub mod resources;
 pub mod special_page;
+pub mod unwind;
 pub mod utf16;
 pub mod vectors;

@@ -8,6 +8,7 @@ use x86_64::structures::idt::InterruptDescriptorTable;
 
 use super::descriptors::{DOUBLE_FAULT_STACK, NMI_STACK};
 use crate::ke::{bugcheck, interrupt};
+use crate::rtl::exception as exceptions;
 use crate::vf::page_fault;
 
 global_asm!(include_str!("trap.s"), options(att_syntax));
@@ -89,12 +90,13 @@ pub fn fill(table: &mut InterruptDescriptorTable) {
 }
 
 /// Called by `trap.s` for exceptions, with interrupts off. Returns where a page is there again that was out of reach;
-/// everything else ends in a bug check (but see NMI).
+/// everything else is a driver's to handle, or ends in a bug check (but see NMI).
 #[unsafe(no_mangle)]
 extern "C" fn exception_entry(frame: &TrapFrame) {
     let resolved = frame.vector == u64::from(exception::PAGE_FAULT)
         && page_fault::resolve(Cr2::read_raw(), frame.error, frame.rip);
     if !resolved {
+        exceptions::trapped(frame, Cr2::read_raw());
         bugcheck::exception(frame);
     }
 }

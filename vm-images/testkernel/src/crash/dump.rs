@@ -117,7 +117,8 @@ pub fn init(boot: &BootInfo) {
     firmware::write_file(FILE, &file);
 }
 
-fn context(frame: &TrapFrame) -> Context {
+/// The registers of a trap frame.
+pub fn context(frame: &TrapFrame) -> Context {
     Context {
         flags: Context::VALID,
         cs: frame.cs as u16,

@@ -18,6 +18,7 @@ use crate::nt::{
     BOOLEAN, FALSE, NTSTATUS, OBJECT_ATTRIBUTES, PVOID, STATUS_OBJECT_NAME_NOT_FOUND, STATUS_SUCCESS,
 };
 use crate::ob;
+use crate::ob::types::Kind;
 use crate::selftest::{check, kernel_test};
 
 /// `CALLBACK_FUNCTION`.
@@ -101,7 +102,7 @@ export! {
                 let registered = SpinLock::new(Vec::new());
                 let made = Box::new(Callback { name, several: several != FALSE, registered });
                 let address = Box::into_raw(made).expose_provenance();
-                ob::insert(address, delete);
+                ob::insert(address, Kind::Callback, delete);
                 CALLBACKS.lock().push(address);
                 address
             }

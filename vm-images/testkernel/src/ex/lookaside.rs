@@ -76,7 +76,7 @@ type FreeEx = unsafe extern "win64" fn(block: PVOID, lookaside: *mut Lookaside);
 /// The system's `AllocateEx`: its caller, the driver's inline code, is who the block belongs to.
 #[unsafe(naked)]
 unsafe extern "win64" fn allocate_ex(kind: u32, bytes: usize, tag: u32, lookaside: *mut Lookaside) -> PVOID {
-    naked_asm!("mov r9, [rsp]", "jmp {}", sym pool::allocate_pool_with_tag)
+    naked_asm!("jmp {}", sym pool::ExAllocatePoolWithTag)
 }
 
 unsafe extern "win64" fn free_ex(block: PVOID, _lookaside: *mut Lookaside) {

@@ -9,21 +9,22 @@
 //! The entry points are a few instructions of assembly that pass their return address on: a Rust function cannot
 //! ask who called it.
 
-use core::arch::naked_asm;
 use core::ops::Range;
 use core::ptr::NonNull;
 
 use alloc::vec::Vec;
 use squall_testkernel_pure::pool::{BadFree, Block, Books, Kind, Terms};
 
-use crate::ke::bugcheck::{bugcheck, raise};
+use crate::ke::bugcheck::bugcheck;
 use crate::ke::irql::{self, Irql};
 use crate::ke::lock::SpinLock;
+use crate::ldr::caller::Call;
 use crate::ldr::export::export;
+use crate::ldr::raising::may_raise;
 use crate::mm::frame::PAGE_SIZE;
 use crate::mm::pool_region;
 use crate::nt::{
-    POOL_FLAG_CACHE_ALIGNED, POOL_FLAG_NON_PAGED, POOL_FLAG_NON_PAGED_EXECUTE, POOL_FLAG_PAGED,
+    NTSTATUS, POOL_FLAG_CACHE_ALIGNED, POOL_FLAG_NON_PAGED, POOL_FLAG_NON_PAGED_EXECUTE, POOL_FLAG_PAGED,
     POOL_FLAG_RAISE_ON_FAILURE, POOL_FLAG_SESSION, POOL_FLAG_UNINITIALIZED, PVOID,
     STATUS_INSUFFICIENT_RESOURCES,
 };
@@ -184,7 +185,9 @@ pub fn pool_header(block: &Block) -> u64 {
     u64::from(block.tag) << 32 | units << 16
 }
 
-unsafe extern "win64" fn allocate_pool_2(flags: u64, bytes: usize, tag: u32, caller: usize) -> PVOID {
+/// # Safety
+/// The call must be one of ExAllocatePool2's.
+unsafe extern "win64" fn allocate_pool_2(call: &Call<3>, raised: &mut NTSTATUS) -> PVOID {
     /// Flags that a caller may insist on; an unknown one among the lower 32 fails the call.
     const REQUIRED: u64 = 0xFFFF_FFFF;
     const KNOWN: u64 = POOL_FLAG_UNINITIALIZED
@@ -195,6 +198,8 @@ unsafe extern "win64" fn allocate_pool_2(flags: u64, bytes: usize, tag: u32, cal
         | POOL_FLAG_NON_PAGED_EXECUTE
         | POOL_FLAG_PAGED
         | 1;
+    let ([flags, bytes, tag], caller) = (call.arguments, call.caller);
+    let (flags, tag) = (flags as u64, tag as u32);
     let kinds = flags & (POOL_FLAG_NON_PAGED | POOL_FLAG_NON_PAGED_EXECUTE | POOL_FLAG_PAGED);
     if flags & REQUIRED & !KNOWN != 0 || kinds.count_ones() != 1 {
         return core::ptr::null_mut();
@@ -202,8 +207,12 @@ unsafe extern "win64" fn allocate_pool_2(flags: u64, bytes: usize, tag: u32, cal
     let terms = Terms { size: bytes, tag, paged: kinds == POOL_FLAG_PAGED, caller, kind: Kind::Plain };
     match allocate(terms, flags & POOL_FLAG_UNINITIALIZED == 0) {
         Some(block) => block.as_ptr().cast(),
-        None if flags & POOL_FLAG_RAISE_ON_FAILURE != 0 => raise(STATUS_INSUFFICIENT_RESOURCES.bits()),
-        None => core::ptr::null_mut(),
+        None => {
+            if flags & POOL_FLAG_RAISE_ON_FAILURE != 0 {
+                *raised = STATUS_INSUFFICIENT_RESOURCES;
+            }
+            core::ptr::null_mut()
+        }
     }
 }
 
@@ -212,72 +221,81 @@ pub const RAISE_ON_FAILURE: u32 = 16;
 /// `POOL_QUOTA_FAIL_INSTEAD_OF_RAISE` of a pool type, for the quota routines.
 const QUOTA_FAIL: u32 = 8;
 
-/// `ExAllocatePoolWithTag` for `caller`.
-///
-/// # Safety
-/// None that the types do not say; the signature is what drivers call.
-pub unsafe extern "win64" fn allocate_pool_with_tag(
-    kind: u32,
-    bytes: usize,
-    tag: u32,
-    caller: usize,
-) -> PVOID {
+/// Memory of this kind for `caller`, not zeroed; where there is none, and the kind asks for it, an exception is to be raised.
+fn allocate_pool(kind: u32, bytes: usize, tag: u32, caller: usize, raised: &mut NTSTATUS) -> PVOID {
     let terms = Terms { size: bytes, tag, paged: kind & 1 != 0, caller, kind: Kind::Plain };
-    match allocate(terms, false) {
-        Some(block) => block.as_ptr().cast(),
-        None if kind & RAISE_ON_FAILURE != 0 => raise(STATUS_INSUFFICIENT_RESOURCES.bits()),
-        None => core::ptr::null_mut(),
+    let block = allocate(terms, false);
+    if block.is_none() && kind & RAISE_ON_FAILURE != 0 {
+        *raised = STATUS_INSUFFICIENT_RESOURCES;
     }
+    block.map_or(core::ptr::null_mut(), |block| block.as_ptr().cast())
 }
 
 /// No process has a quota to charge: only the way in which failure is told differs.
-unsafe extern "win64" fn allocate_pool_with_quota_tag(
-    kind: u32,
-    bytes: usize,
-    tag: u32,
-    caller: usize,
-) -> PVOID {
-    let kind = if kind & QUOTA_FAIL != 0 { kind & !RAISE_ON_FAILURE } else { kind | RAISE_ON_FAILURE };
-    // SAFETY: the contract is the same.
-    unsafe { allocate_pool_with_tag(kind, bytes, tag, caller) }
+const fn with_quota(kind: u32) -> u32 {
+    if kind & QUOTA_FAIL != 0 { kind & !RAISE_ON_FAILURE } else { kind | RAISE_ON_FAILURE }
 }
 
-/// `ExAllocatePoolZero` and friends are inline and end up here.
-unsafe extern "win64" fn allocate_pool_untagged(kind: u32, bytes: usize, caller: usize) -> PVOID {
-    // SAFETY: the contract is the same.
-    unsafe { allocate_pool_with_tag(kind, bytes, u32::from_le_bytes(*b"None"), caller) }
+const UNTAGGED: u32 = u32::from_le_bytes(*b"None");
+
+/// # Safety
+/// Everywhere below: the call must be one of the export's of a similar name.
+unsafe extern "win64" fn allocate_tagged(call: &Call<3>, raised: &mut NTSTATUS) -> PVOID {
+    let [kind, bytes, tag] = call.arguments;
+    allocate_pool(kind as u32, bytes, tag as u32, call.caller, raised)
+}
+
+/// # Safety
+/// As above.
+unsafe extern "win64" fn allocate_untagged(call: &Call<2>, raised: &mut NTSTATUS) -> PVOID {
+    let [kind, bytes] = call.arguments;
+    allocate_pool(kind as u32, bytes, UNTAGGED, call.caller, raised)
+}
+
+/// # Safety
+/// As above.
+unsafe extern "win64" fn allocate_quota_tagged(call: &Call<3>, raised: &mut NTSTATUS) -> PVOID {
+    let [kind, bytes, tag] = call.arguments;
+    allocate_pool(with_quota(kind as u32), bytes, tag as u32, call.caller, raised)
+}
+
+/// # Safety
+/// As above.
+unsafe extern "win64" fn allocate_quota(call: &Call<2>, raised: &mut NTSTATUS) -> PVOID {
+    let [kind, bytes] = call.arguments;
+    allocate_pool(with_quota(kind as u32), bytes, UNTAGGED, call.caller, raised)
 }
 
 export! {
     /// *ExAllocatePool2 function (wdm.h)*: zeroed unless POOL_FLAG_UNINITIALIZED; null for flags it does not know.
     #[unsafe(naked)]
     pub unsafe extern "win64" fn ExAllocatePool2(flags: u64, bytes: usize, tag: u32) -> PVOID {
-        naked_asm!("mov r9, [rsp]", "jmp {}", sym allocate_pool_2)
+        may_raise!(allocate_pool_2)
     }
 
     /// *ExAllocatePoolWithTag function (wdm.h)*: not zeroed.
     #[unsafe(naked)]
     pub unsafe extern "win64" fn ExAllocatePoolWithTag(kind: u32, bytes: usize, tag: u32) -> PVOID {
-        naked_asm!("mov r9, [rsp]", "jmp {}", sym allocate_pool_with_tag)
+        may_raise!(allocate_tagged)
     }
 
     /// *ExAllocatePool function (wdm.h)*: tagged `None`.
     #[unsafe(naked)]
     pub unsafe extern "win64" fn ExAllocatePool(kind: u32, bytes: usize) -> PVOID {
-        naked_asm!("mov r8, [rsp]", "jmp {}", sym allocate_pool_untagged)
+        may_raise!(allocate_untagged)
     }
 
-    /// *ExAllocatePoolWithQuotaTag function (wdm.h)*: raises STATUS_INSUFFICIENT_RESOURCES, which nobody handles,
-    /// unless POOL_QUOTA_FAIL_INSTEAD_OF_RAISE is said.
+    /// *ExAllocatePoolWithQuotaTag function (wdm.h)*: raises STATUS_INSUFFICIENT_RESOURCES unless
+    /// POOL_QUOTA_FAIL_INSTEAD_OF_RAISE is said.
     #[unsafe(naked)]
     pub unsafe extern "win64" fn ExAllocatePoolWithQuotaTag(kind: u32, bytes: usize, tag: u32) -> PVOID {
-        naked_asm!("mov r9, [rsp]", "jmp {}", sym allocate_pool_with_quota_tag)
+        may_raise!(allocate_quota_tagged)
     }
 
     /// *ExAllocatePoolWithQuota function (wdm.h)*: tagged `None`.
     #[unsafe(naked)]
     pub unsafe extern "win64" fn ExAllocatePoolWithQuota(kind: u32, bytes: usize) -> PVOID {
-        naked_asm!("mov r8d, 0x656E6F4E", "mov r9, [rsp]", "jmp {}", sym allocate_pool_with_quota_tag)
+        may_raise!(allocate_quota)
     }
 
     /// *ExAllocatePoolWithTagPriority function (wdm.h)*: of any priority alike, until the pool is exhausted.
@@ -288,7 +306,7 @@ export! {
         tag: u32,
         priority: u32,
     ) -> PVOID {
-        naked_asm!("mov r9, [rsp]", "jmp {}", sym allocate_pool_with_tag)
+        may_raise!(allocate_tagged)
     }
 
     /// *ExFreePoolWithTag function (wdm.h)*: BAD_POOL_CALLER for what is not an allocated block.

@@ -3,15 +3,9 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::hal::clock;
-use crate::ke::bugcheck;
 use crate::ldr::export::export;
 use crate::nt::{BOOLEAN, KERNEL_MODE, KPROCESSOR_MODE, NTSTATUS, STATUS_SUCCESS};
 use crate::selftest::{check, kernel_test};
-
-/// `STATUS_ACCESS_VIOLATION`.
-const ACCESS_VIOLATION: u32 = 0xC000_0005;
-/// `STATUS_DATATYPE_MISALIGNMENT`.
-const DATATYPE_MISALIGNMENT: u32 = 0x8000_0002;
 
 /// Numbers that no two calls get alike: splitmix64 over the processor's counter and a count of calls.
 fn mixed() -> u64 {
@@ -81,21 +75,6 @@ export! {
         // SAFETY: the caller's; bytes need no alignment.
         unsafe { uuid.write(bytes) };
         STATUS_SUCCESS
-    }
-
-    /// *ExRaiseStatus function (wdm.h)*: nobody handles it, so the system stops.
-    pub unsafe extern "win64" fn ExRaiseStatus(status: NTSTATUS) -> ! {
-        bugcheck::raise(status.bits())
-    }
-
-    /// *ExRaiseAccessViolation function (ntddk.h)*: as ExRaiseStatus.
-    pub unsafe extern "win64" fn ExRaiseAccessViolation() -> ! {
-        bugcheck::raise(ACCESS_VIOLATION)
-    }
-
-    /// *ExRaiseDatatypeMisalignment function (ntddk.h)*: as ExRaiseStatus.
-    pub unsafe extern "win64" fn ExRaiseDatatypeMisalignment() -> ! {
-        bugcheck::raise(DATATYPE_MISALIGNMENT)
     }
 }
 

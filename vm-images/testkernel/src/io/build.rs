@@ -9,6 +9,7 @@
 use core::ffi::c_void;
 use core::ptr::NonNull;
 
+use super::mdl::Access;
 use super::{device, irp, mdl, selftest};
 use squall_testkernel_pure::pool::Kind;
 
@@ -17,6 +18,7 @@ use crate::ke::event::Event;
 use crate::ke::thread;
 use crate::ldr::caller::{Call, with_caller};
 use crate::ldr::export::export;
+use crate::mm::mdl::MmMapLockedPages;
 use crate::nt::{
     BOOLEAN, DEVICE_OBJECT, DO_BUFFERED_IO, DO_DIRECT_IO, IO_STATUS_BLOCK, IRP, IRP_BUFFERED_IO,
     IRP_DEALLOCATE_BUFFER, IRP_INPUT_OPERATION, IRP_MJ_DEVICE_CONTROL, IRP_MJ_INTERNAL_DEVICE_CONTROL,
@@ -30,6 +32,7 @@ use crate::selftest::{check, kernel_test};
 const MANAGERS: u8 = 0x80;
 
 const METHOD_BUFFERED: u32 = 0;
+const METHOD_IN_DIRECT: u32 = 1;
 const METHOD_NEITHER: u32 = 3;
 /// The severity of an error, in the top two bits of a status.
 const SEVERITY_ERROR: u32 = 3;
@@ -83,7 +86,7 @@ unsafe fn release(irp: *mut IRP) {
         (*irp).MdlAddress = core::ptr::null_mut();
         while !list.is_null() {
             let next = (*list).Next;
-            pool::free(list.addr(), 0);
+            mdl::release(list);
             list = next;
         }
     }
@@ -151,7 +154,9 @@ unsafe extern "win64" fn build_device_io_control(call: &Call<9>) -> *mut IRP {
             }
             _ => buffer(irp, used, from, used, call.caller).and_then(|()| {
                 if output_length > 0 {
-                    irp.MdlAddress = mdl::describe(output, output_length as usize, call.caller)?.as_ptr();
+                    let access = if method == METHOD_IN_DIRECT { Access::Read } else { Access::Write };
+                    let list = mdl::describe(output, output_length as usize, access, call.caller)?;
+                    irp.MdlAddress = list.as_ptr();
                 }
                 Some(())
             }),
@@ -214,7 +219,8 @@ unsafe fn build_fsd(
             let from = if reads { core::ptr::null() } else { pointer::<u8>(data) };
             buffer(irp, length as usize, from, length as usize, caller)
         } else if flags & DO_DIRECT_IO != 0 {
-            mdl::describe(data, length as usize, caller).map(|list| irp.MdlAddress = list.as_ptr())
+            let access = if reads { Access::Write } else { Access::Read };
+            mdl::describe(data, length as usize, access, caller).map(|list| irp.MdlAddress = list.as_ptr())
         } else {
             Some(())
         };
@@ -313,7 +319,7 @@ unsafe extern "win64" fn shout(_: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS
         let to = if (*irp).MdlAddress.is_null() {
             (*irp).SystemBuffer
         } else {
-            (*(*irp).MdlAddress).MappedSystemVa
+            MmMapLockedPages((*irp).MdlAddress, KERNEL_MODE)
         };
         let length = from.len().min(output as usize);
         for (index, byte) in from.iter().take(length).enumerate() {

@@ -19,6 +19,7 @@ use crate::nt::{
     STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER, STATUS_NO_SUCH_DEVICE, STATUS_SUCCESS,
     UNICODE_STRING, io_type, object_type,
 };
+use crate::ob::types::Kind;
 use crate::ob::{self, names};
 use crate::vf;
 use crate::vf::deleted_devices;
@@ -114,7 +115,7 @@ pub unsafe fn create(
         deleted_devices::release(address, 0);
         return Err(names::status_of(error));
     }
-    ob::insert(address, remove);
+    ob::insert(address, Kind::Device, remove);
     // A device keeps its driver's object alive.
     ob::reference(driver.addr());
     let mut database = DATABASE.lock();

@@ -25,6 +25,7 @@ use crate::nt::{
     IRP_MJ_COUNT, NTSTATUS, STATUS_IMAGE_ALREADY_LOADED, STATUS_INSUFFICIENT_RESOURCES,
     STATUS_OBJECT_NAME_COLLISION, UNICODE_STRING, io_type,
 };
+use crate::ob::types::Kind;
 use crate::ob::{self, names};
 use crate::vf;
 
@@ -123,7 +124,7 @@ pub fn create(service: &str, flags: u32) -> Result<*mut DRIVER_OBJECT, NTSTATUS>
             status => status,
         });
     }
-    ob::insert(address, delete);
+    ob::insert(address, Kind::Driver, delete);
     Ok(driver)
 }
 

@@ -19,6 +19,7 @@ use crate::nt::{
     IRP_MJ_CLOSE, IRP_MJ_CREATE, NTSTATUS, Parameters, STATUS_INSUFFICIENT_RESOURCES, STATUS_SUCCESS, TRUE,
     UNICODE_STRING, io_type, object_type,
 };
+use crate::ob::types::Kind;
 use crate::ob::{self, names};
 
 /// `FILE_OPEN` in the top byte of `Parameters.Create.Options`, and synchronous, not alerted, below it.
@@ -136,7 +137,7 @@ unsafe fn create(
             }
         }
     }
-    ob::insert(address, close);
+    ob::insert(address, Kind::File, close);
     Ok(File(file))
 }
 

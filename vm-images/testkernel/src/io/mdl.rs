@@ -1,7 +1,6 @@
 //! Memory descriptor lists, which say in pages where a buffer lies.
 //!
-//! All memory of the guest is resident, and every kernel address is mapped for everybody: a list that is made here is
-//! complete at once, its pages known and its system address that of the buffer.
+//! What the I/O manager does with them: allocates them for drivers, and locks a request's buffer for direct I/O.
 
 use core::ptr::NonNull;
 
@@ -10,6 +9,7 @@ use squall_testkernel_pure::pool::Kind;
 use crate::ex::pool;
 use crate::ldr::caller::{Call, with_caller};
 use crate::ldr::export::export;
+use crate::mm::mdl as mm_mdl;
 use crate::nt::{
     BOOLEAN, IRP, MDL, MDL_ALLOCATED_FIXED_SIZE, MDL_MAPPED_TO_SYSTEM_VA, MDL_PARTIAL,
     MDL_SOURCE_IS_NONPAGED_POOL, PVOID,
@@ -46,22 +46,35 @@ fn allocate(address: usize, length: usize, caller: usize) -> Option<NonNull<MDL>
     Some(mdl)
 }
 
-/// A complete list for `length` bytes of the system's memory at `address`.
-pub fn describe(address: usize, length: usize, caller: usize) -> Option<NonNull<MDL>> {
+/// What a list's pages are locked for: `IO_READ_ACCESS`, `IO_WRITE_ACCESS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// The driver reads the buffer.
+    Read,
+    /// The driver fills it.
+    Write,
+}
+
+/// A list for `length` bytes at `address` with its pages locked, as the I/O manager makes one for direct I/O. Nothing is mapped:
+/// a driver asks for an address of the system's with MmGetSystemAddressForMdlSafe.
+pub fn describe(address: usize, length: usize, access: Access, caller: usize) -> Option<NonNull<MDL>> {
     let mdl = allocate(address, length, caller)?;
-    let pages = (address % PAGE + length).div_ceil(PAGE);
-    // SAFETY: the list is new, with room for so many page frame numbers behind it.
-    unsafe {
-        (*mdl.as_ptr()).MdlFlags |= MDL_SOURCE_IS_NONPAGED_POOL;
-        (*mdl.as_ptr()).MappedSystemVa = core::ptr::with_exposed_provenance_mut(address);
-        let frames = mdl.as_ptr().add(1).cast::<u64>();
-        for page in 0..pages {
-            let at = address - address % PAGE + page * PAGE;
-            let physical = crate::mm::paging::physical(at as u64).unwrap_or(0);
-            frames.add(page).write(physical / PAGE as u64);
-        }
+    // SAFETY: the list is new and complete but for its page frame numbers.
+    if unsafe { mm_mdl::lock(mdl.as_ptr(), access == Access::Write) }.is_err() {
+        pool::free(mdl.as_ptr().addr(), 0);
+        return None;
     }
     Some(mdl)
+}
+
+/// Unlocks a list that [`describe`] made, and gives it back. At DISPATCH_LEVEL or below.
+///
+/// # Safety
+/// Nobody uses the list any more.
+pub unsafe fn release(mdl: *mut MDL) {
+    // SAFETY: the caller's contract.
+    unsafe { mm_mdl::unlock(mdl) };
+    pool::free(mdl.addr(), 0);
 }
 
 /// # Safety

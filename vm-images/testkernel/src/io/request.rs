@@ -9,6 +9,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ptr::NonNull;
 
+use super::mdl::Access;
 use super::{build, cancel, device, irp, mdl};
 use crate::ex::pool;
 use crate::ke::event::{self, Event};
@@ -42,8 +43,12 @@ impl Drop for Packet {
     fn drop(&mut self) {
         // SAFETY: the packet is complete, or was never sent: nobody uses it any more.
         unsafe { irp::free(self.irp) };
-        for block in [self.buffer, self.mdl.map(NonNull::cast)].into_iter().flatten() {
-            pool::free(block.as_ptr().addr(), 0);
+        if let Some(mdl) = self.mdl {
+            // SAFETY: as above.
+            unsafe { mdl::release(mdl.as_ptr()) };
+        }
+        if let Some(buffer) = self.buffer {
+            pool::free(buffer.as_ptr().addr(), 0);
         }
         if self.file_referenced {
             ob::dereference(self.file);
@@ -242,7 +247,8 @@ unsafe fn attach(packet: &mut Packet, data: &Data<'_>, flags: u32, room: usize) 
         object.SystemBuffer = buffer.as_ptr().cast();
         object.Flags |= IRP_BUFFERED_IO;
     } else if flags & DO_DIRECT_IO != 0 {
-        let mdl = mdl::describe(buffer.as_ptr().addr(), room, 0).ok_or(Failure::NoMemory)?;
+        let access = if matches!(data, Data::Read(_)) { Access::Write } else { Access::Read };
+        let mdl = mdl::describe(buffer.as_ptr().addr(), room, access, 0).ok_or(Failure::NoMemory)?;
         packet.mdl = Some(mdl);
         object.MdlAddress = mdl.as_ptr();
     }

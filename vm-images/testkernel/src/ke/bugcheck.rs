@@ -16,11 +16,13 @@ use squall_testkernel_pure::bugcheck::{self as codes, BugCheck, PageFault, Place
 
 use super::irql::{self, Irql};
 use super::{bugcheck_callback, processor};
-use crate::arch::trap::{TrapFrame, exception};
+use crate::arch::trap::{TrapFrame, exception as vectors};
 use crate::hal::{apic, clock};
 use crate::ldr::export::export;
 use crate::mm::paging::Absent;
 use crate::mm::{modules, paging};
+use crate::nt::exception::{CONTEXT, EXCEPTION_RECORD};
+use crate::rtl::exception;
 use crate::{arch, crash};
 
 /// The processor that stops the system; `NOBODY` while it runs.
@@ -56,12 +58,22 @@ pub fn bugcheck(code: u32, [p1, p2, p3, p4]: [u64; 4]) -> ! {
     unsafe { KeBugCheckEx(code, p1, p2, p3, p4) }
 }
 
-/// Raises an exception in the calling thread. Nobody handles it: the guest has no structured exception
-/// handling.
-pub fn raise(status: u32) -> ! {
-    let BugCheck { code, parameters } =
-        codes::unhandled_exception(status, raise as *const () as u64, irql::current().0, [0, 0], 0);
-    bugcheck(code, parameters)
+/// Whether the system is being stopped.
+pub fn is_under_way() -> bool {
+    OWNER.load(Ordering::Acquire) != NOBODY
+}
+
+/// Nobody took an exception.
+pub fn unhandled(record: &EXCEPTION_RECORD, context: &CONTEXT) -> ! {
+    let irql = irql::current().0;
+    let [first, second, ..] = record.ExceptionInformation;
+    let address = record.ExceptionAddress.addr() as u64;
+    let mut check = codes::unhandled_exception(record.ExceptionCode, address, irql, [first, second], 0);
+    if check.code == codes::SYSTEM_THREAD_EXCEPTION_NOT_HANDLED {
+        check.parameters[2] = core::ptr::from_ref(record).addr() as u64;
+        check.parameters[3] = core::ptr::from_ref(context).addr() as u64;
+    }
+    stop(check, &exception::trap_frame(context), irql, None)
 }
 
 /// The guest kernel itself went wrong; what is said is on the console.
@@ -92,16 +104,16 @@ pub fn exception(frame: &TrapFrame) -> ! {
     let irql = irql::current().0;
     let trap_frame = core::ptr::from_ref(frame).addr() as u64;
     let (check, address) = match vector {
-        exception::NMI if OWNER.load(Ordering::Acquire) != NOBODY => {
+        vectors::NMI if OWNER.load(Ordering::Acquire) != NOBODY => {
             crash::dump::save_processor(processor::current_number(), frame);
             STOPPED.fetch_add(1, Ordering::AcqRel);
             arch::halt_forever()
         }
         // Somebody pressed the button: how a hung system is made to tell where it hangs.
-        exception::NMI => {
+        vectors::NMI => {
             (BugCheck { code: codes::NMI_HARDWARE_FAILURE, parameters: [0x4F4454, 0, 0, 0] }, None)
         }
-        exception::PAGE_FAULT => {
+        vectors::PAGE_FAULT => {
             let address = x86_64::registers::control::Cr2::read_raw();
             let fault = PageFault {
                 address,

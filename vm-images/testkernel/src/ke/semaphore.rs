@@ -1,12 +1,35 @@
 //! Semaphores.
 
-use super::bugcheck::raise;
 use super::{dispatcher, list};
+use crate::ldr::caller::Call;
 use crate::ldr::export::export;
-use crate::nt::{BOOLEAN, DISPATCHER_HEADER, KSEMAPHORE, object_type};
+use crate::ldr::raising::may_raise;
+use crate::nt::{BOOLEAN, DISPATCHER_HEADER, KSEMAPHORE, NTSTATUS, object_type};
 
 /// `STATUS_SEMAPHORE_LIMIT_EXCEEDED`.
-const LIMIT_EXCEEDED: u32 = 0xC000_0047;
+const LIMIT_EXCEEDED: NTSTATUS = NTSTATUS::from_bits(0xC000_0047);
+
+/// # Safety
+/// The call must be one of KeReleaseSemaphore's.
+unsafe extern "win64" fn release(call: &Call<4>, raised: &mut NTSTATUS) -> i32 {
+    let [semaphore, _, adjustment, _] = call.arguments;
+    let semaphore = core::ptr::with_exposed_provenance_mut::<KSEMAPHORE>(semaphore);
+    let adjustment = adjustment as i32;
+    let mut guard = dispatcher::lock();
+    // SAFETY: the caller's semaphore, under the lock.
+    unsafe {
+        let old = (*semaphore).Header.SignalState;
+        match old.checked_add(adjustment).filter(|&new| adjustment >= 0 && new <= (*semaphore).Limit) {
+            Some(new) => (*semaphore).Header.SignalState = new,
+            None => {
+                *raised = LIMIT_EXCEEDED;
+                return old;
+            }
+        }
+        guard.signalled(&raw mut (*semaphore).Header);
+        old
+    }
+}
 
 export! {
     /// *KeInitializeSemaphore function (wdm.h)*: `count` to begin with, never more than `limit`.
@@ -27,24 +50,15 @@ export! {
     }
 
     /// *KeReleaseSemaphore function (wdm.h)*: adds to the count and returns the one before; above the limit
-    /// it raises STATUS_SEMAPHORE_LIMIT_EXCEEDED, which nobody handles.
+    /// it raises STATUS_SEMAPHORE_LIMIT_EXCEEDED.
+    #[unsafe(naked)]
     pub unsafe extern "win64" fn KeReleaseSemaphore(
         semaphore: *mut KSEMAPHORE,
-        _increment: i32,
+        increment: i32,
         adjustment: i32,
-        _wait: BOOLEAN,
+        wait: BOOLEAN,
     ) -> i32 {
-        let mut guard = dispatcher::lock();
-        // SAFETY: the caller's semaphore, under the lock.
-        unsafe {
-            let old = (*semaphore).Header.SignalState;
-            match old.checked_add(adjustment).filter(|&new| adjustment >= 0 && new <= (*semaphore).Limit) {
-                Some(new) => (*semaphore).Header.SignalState = new,
-                None => raise(LIMIT_EXCEEDED),
-            }
-            guard.signalled(&raw mut (*semaphore).Header);
-            old
-        }
+        may_raise!(release)
     }
 
     /// *KeReadStateSemaphore function (wdm.h)*: the count.

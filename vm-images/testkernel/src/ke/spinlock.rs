@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use super::irql::{self, Irql};
 use crate::ldr::export::export;
 use crate::nt::{BOOLEAN, KIRQL, KSPIN_LOCK};
+use crate::selftest::{check, kernel_test};
 
 /// # Safety
 /// `lock` is a live KSPIN_LOCK; so everywhere below.
@@ -45,17 +46,23 @@ pub unsafe fn release(lock: *mut KSPIN_LOCK) {
     unsafe { word(lock) }.store(0, Ordering::Release);
 }
 
-/// `KLOCK_QUEUE_HANDLE`: where an in-stack queued lock remembers what it locked. Such locks are ordinary ones
-/// here: fair queueing matters on machines with more processors.
+/// `KLOCK_QUEUE_HANDLE`: a place in the queue for a lock, on its holder's stack.
+///
+/// The lock's word leads to the last in the queue; each in it waits for a bit of its own, which the one before clears. So
+/// the lock goes round in the order in which it was asked for, and nobody who waits disturbs the others.
 #[derive(Debug)]
 #[repr(C)]
 pub struct KLOCK_QUEUE_HANDLE {
-    next: usize,
-    lock: *mut KSPIN_LOCK,
+    next: AtomicUsize,
+    /// The lock, and [`WAITS`].
+    lock: AtomicUsize,
     old_irql: KIRQL,
 }
 
 const _: () = assert!(size_of::<KLOCK_QUEUE_HANDLE>() == 0x18);
+
+/// Another holds the lock. A lock is aligned, so that its address has this bit clear.
+const WAITS: usize = 1;
 
 /// Which lock a handle holds, and the level before.
 ///
@@ -63,8 +70,63 @@ const _: () = assert!(size_of::<KLOCK_QUEUE_HANDLE>() == 0x18);
 /// `handle` was filled in when the lock was taken.
 pub unsafe fn queued(handle: *const KLOCK_QUEUE_HANDLE) -> (*mut KSPIN_LOCK, Irql) {
     // SAFETY: the caller's.
-    let KLOCK_QUEUE_HANDLE { lock, old_irql, .. } = unsafe { handle.read() };
-    (lock, Irql(old_irql))
+    let handle = unsafe { &*handle };
+    let lock = handle.lock.load(Ordering::Relaxed) & !WAITS;
+    (core::ptr::with_exposed_provenance_mut(lock), Irql(handle.old_irql))
+}
+
+/// Goes to the end of the queue for a lock and waits for its turn.
+///
+/// # Safety
+/// `lock` is a live KSPIN_LOCK, `handle` storage that stays until the lock is released.
+unsafe fn acquire_queued(lock: *mut KSPIN_LOCK, handle: *mut KLOCK_QUEUE_HANDLE, old: Irql) {
+    let address = lock.expose_provenance();
+    // SAFETY: the caller's; who is before in the queue stays there until it has passed the lock on.
+    unsafe {
+        handle.write(KLOCK_QUEUE_HANDLE {
+            next: AtomicUsize::new(0),
+            lock: AtomicUsize::new(address | WAITS),
+            old_irql: old.0,
+        });
+        let before = word(lock).swap(handle.expose_provenance(), Ordering::AcqRel);
+        let handle = &*handle;
+        if before == 0 {
+            handle.lock.store(address, Ordering::Relaxed);
+            return;
+        }
+        let before = core::ptr::with_exposed_provenance::<KLOCK_QUEUE_HANDLE>(before);
+        (*before).next.store(core::ptr::from_ref(handle).expose_provenance(), Ordering::Release);
+        while handle.lock.load(Ordering::Acquire) & WAITS != 0 {
+            core::hint::spin_loop();
+        }
+    }
+}
+
+/// Passes the lock on to the next in the queue.
+///
+/// # Safety
+/// `handle` holds the lock.
+unsafe fn release_queued(handle: *mut KLOCK_QUEUE_HANDLE) {
+    // SAFETY: the caller's; whoever is next waits until its bit is cleared.
+    unsafe {
+        let (lock, _) = queued(handle);
+        let mine = handle.expose_provenance();
+        let handle = &*handle;
+        let alone = || word(lock).compare_exchange(mine, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        if handle.next.load(Ordering::Acquire) == 0 && alone() {
+            return;
+        }
+        // Somebody is behind, and may not have said yet who.
+        loop {
+            let next = handle.next.load(Ordering::Acquire);
+            if next != 0 {
+                let next = core::ptr::with_exposed_provenance::<KLOCK_QUEUE_HANDLE>(next);
+                (*next).lock.fetch_and(!WAITS, Ordering::AcqRel);
+                return;
+            }
+            core::hint::spin_loop();
+        }
+    }
 }
 
 export! {
@@ -121,19 +183,16 @@ export! {
     ) {
         let old = irql::raise(Irql::DISPATCH);
         // SAFETY: the caller's lock and handle.
-        unsafe {
-            acquire(lock);
-            handle.write(KLOCK_QUEUE_HANDLE { next: 0, lock, old_irql: old.0 });
-        }
+        unsafe { acquire_queued(lock, handle, old) };
     }
 
     /// *KeReleaseInStackQueuedSpinLock function (wdm.h)*: releases the lock, then restores the IRQL.
     pub unsafe extern "win64" fn KeReleaseInStackQueuedSpinLock(handle: *mut KLOCK_QUEUE_HANDLE) {
         // SAFETY: the caller's handle, filled in when the lock was taken.
-        let KLOCK_QUEUE_HANDLE { lock, old_irql, .. } = unsafe { handle.read() };
+        let (_, old) = unsafe { queued(handle) };
         // SAFETY: as above.
-        unsafe { release(lock) };
-        irql::lower(Irql(old_irql));
+        unsafe { release_queued(handle) };
+        irql::lower(old);
     }
 
     /// *KeAcquireInStackQueuedSpinLockAtDpcLevel function (wdm.h)*: for callers at DISPATCH_LEVEL.
@@ -142,17 +201,14 @@ export! {
         handle: *mut KLOCK_QUEUE_HANDLE,
     ) {
         // SAFETY: the caller's lock and handle.
-        unsafe {
-            acquire(lock);
-            handle.write(KLOCK_QUEUE_HANDLE { next: 0, lock, old_irql: Irql::DISPATCH.0 });
-        }
+        unsafe { acquire_queued(lock, handle, irql::current()) };
     }
 
     /// *KeReleaseInStackQueuedSpinLockFromDpcLevel function (wdm.h)*: releases the lock and leaves the IRQL
     /// alone.
     pub unsafe extern "win64" fn KeReleaseInStackQueuedSpinLockFromDpcLevel(handle: *mut KLOCK_QUEUE_HANDLE) {
         // SAFETY: the caller's handle, filled in when the lock was taken.
-        unsafe { release((*handle).lock) };
+        unsafe { release_queued(handle) };
     }
 
     /// *KeAcquireSpinLockForDpc function (wdm.h)*: for a DPC routine, whether threaded or not; returns the IRQL before.
@@ -201,5 +257,71 @@ export! {
     /// *KeGetCurrentIrql function (wdm.h)*.
     pub unsafe extern "win64" fn KeGetCurrentIrql() -> KIRQL {
         irql::current().0
+    }
+}
+
+kernel_test! {
+    /// *Queued Spin Locks*: whoever asks first gets the lock first.
+    fn a_queued_lock_goes_round_in_the_order_in_which_it_was_asked_for() {
+        use crate::ke::{processor, thread};
+        use core::sync::atomic::AtomicUsize;
+        let empty = || KLOCK_QUEUE_HANDLE { next: AtomicUsize::new(0), lock: AtomicUsize::new(0), old_irql: 0 };
+        static LOCK: AtomicUsize = AtomicUsize::new(0);
+        static TURN: AtomicUsize = AtomicUsize::new(0);
+        static SEEN: [AtomicUsize; 8] = [const { AtomicUsize::new(usize::MAX) }; 8];
+        let lock = LOCK.as_ptr();
+        TURN.store(0, Ordering::Relaxed);
+        let mut mine = empty();
+        let others = processor::count().min(SEEN.len()) - 1;
+        let here = thread::set_affinity(1);
+        // SAFETY: the handle lives until the lock is released below.
+        unsafe { KeAcquireInStackQueuedSpinLock(lock, &raw mut mine) };
+        check!(irql::current() == Irql::DISPATCH);
+        // SAFETY: as above.
+        unsafe { KeReleaseInStackQueuedSpinLock(&raw mut mine) };
+        let holder = thread::spawn("holder", thread::NORMAL_PRIORITY, move || {
+            thread::set_affinity(1);
+            let mut handle = empty();
+            // SAFETY: as above.
+            unsafe {
+                KeAcquireInStackQueuedSpinLock(LOCK.as_ptr(), &raw mut handle);
+                TURN.store(1, Ordering::Release);
+                // Until all the others are in the queue: each says so right before it asks.
+                while TURN.load(Ordering::Acquire) != 1 + others {
+                    core::hint::spin_loop();
+                }
+                crate::hal::clock::stall_ns(2_000_000);
+                KeReleaseInStackQueuedSpinLock(&raw mut handle);
+            }
+        });
+        check!(holder.is_ok());
+        let threads: alloc::vec::Vec<_> = (1..=others)
+            .filter_map(|number| {
+                thread::spawn("asker", thread::NORMAL_PRIORITY, move || {
+                    thread::set_affinity(1 << number);
+                    let old = irql::raise(Irql::DISPATCH);
+                    while TURN.load(Ordering::Acquire) != number {
+                        core::hint::spin_loop();
+                    }
+                    crate::hal::clock::stall_ns(300_000);
+                    TURN.store(number + 1, Ordering::Release);
+                    let mut handle = empty();
+                    // SAFETY: as above.
+                    unsafe {
+                        KeAcquireInStackQueuedSpinLockAtDpcLevel(LOCK.as_ptr(), &raw mut handle);
+                        let place = SEEN.iter().position(|seen| seen.load(Ordering::Relaxed) == usize::MAX);
+                        SEEN[place.unwrap_or(0)].store(number, Ordering::Relaxed);
+                        KeReleaseInStackQueuedSpinLockFromDpcLevel(&raw mut handle);
+                    }
+                    irql::lower(old);
+                })
+                .ok()
+            })
+            .collect();
+        check!(threads.iter().all(|thread| thread.join(Some(10_000_000_000))));
+        check!(holder.is_ok_and(|holder| holder.join(Some(10_000_000_000))));
+        thread::set_affinity(here);
+        check!((0..others).all(|place| SEEN[place].load(Ordering::Relaxed) == place + 1));
+        check!(LOCK.load(Ordering::Relaxed) == 0);
     }
 }

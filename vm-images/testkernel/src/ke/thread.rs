@@ -8,10 +8,11 @@
 //! A thread's record begins with a dispatcher header, so that a driver can wait for it to end.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
 use super::dispatcher::{self, State};
 use super::irql::Irql;
@@ -89,6 +90,10 @@ pub struct Thread {
     pub kernel_apcs_off: AtomicU32,
     /// Guarded regions likewise.
     pub all_apcs_off: AtomicU32,
+    /// The innermost exception that is being dispatched on it: `rtl::exception`'s.
+    pub exceptions: AtomicUsize,
+    /// The object manager knows it: it owes a reference when it ends.
+    pub is_object: AtomicBool,
     id: u32,
     name: [u8; NAME_BYTES],
 }
@@ -97,6 +102,31 @@ pub struct Thread {
 unsafe impl Sync for Thread {}
 // SAFETY: a record belongs to no processor.
 unsafe impl Send for Thread {}
+
+/// Threads that have not ended, by address.
+static LIVE: SpinLock<BTreeSet<usize>> = SpinLock::new(BTreeSet::new());
+
+/// A share in the live thread for which `is_it`. Idle threads are none.
+pub fn find(is_it: impl Fn(&Thread) -> bool) -> Option<ThreadRef> {
+    let live = LIVE.lock();
+    live.iter().find_map(|&address| {
+        let thread = NonNull::new(ptr::with_exposed_provenance_mut::<Thread>(address))?;
+        // SAFETY: under the lock a thread that is in the set has not ended, and so has its own share.
+        unsafe { is_it(thread.as_ref()).then(|| reference(thread)) }
+    })
+}
+
+/// Does something with the thread at `address` before it ends; false where there is none.
+pub fn with_live(address: usize, action: impl FnOnce(ThreadRef)) -> bool {
+    let live = LIVE.lock();
+    let thread = live.get(&address).copied().map(ptr::with_exposed_provenance_mut::<Thread>);
+    if let Some(thread) = thread.and_then(NonNull::new) {
+        // SAFETY: as in `find`.
+        action(unsafe { reference(thread) });
+        return true;
+    }
+    false
+}
 
 static NEXT_ID: AtomicU32 = AtomicU32::new(1);
 
@@ -144,6 +174,8 @@ impl Thread {
             next_zombie: AtomicPtr::new(ptr::null_mut()),
             kernel_apcs_off: AtomicU32::new(0),
             all_apcs_off: AtomicU32::new(0),
+            exceptions: AtomicUsize::new(0),
+            is_object: AtomicBool::new(false),
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             name: name_bytes,
         }));
@@ -330,6 +362,7 @@ pub fn prepare(
         *(*thread).context.get() = Context::starting(end, run, thread as u64);
         reference(NonNull::new_unchecked(thread))
     };
+    LIVE.lock().insert(thread.expose_provenance());
     Ok(Prepared(Some(share)))
 }
 
@@ -358,6 +391,8 @@ extern "C" fn run(thread: u64) -> ! {
 
 /// Ends the thread that calls this.
 pub fn exit(status: u32) -> ! {
+    LIVE.lock().remove(&current().as_ptr().addr());
+    crate::ps::thread::ending();
     let mut dispatcher = dispatcher::lock();
     let thread = processor::current().thread();
     // SAFETY: the thread runs, so its record is alive; under the dispatcher's lock.

@@ -5,3 +5,4 @@ pub mod export;
 pub mod fallible;
 pub mod image;
 pub mod inject;
+pub mod raising;

@@ -14,13 +14,17 @@ use squall_testkernel_pure::bugcheck::SYSTEM_PTE_MISUSE;
 use super::frame::{self, Frame, PAGE_SIZE};
 use super::paging::{self, Protection};
 use super::region::Region;
+use super::user;
 use crate::ex::pool;
-use crate::ke::bugcheck::{bugcheck, raise};
+use crate::ke::bugcheck::bugcheck;
 use crate::ke::lock::SpinLock;
+use crate::ldr::caller::Call;
 use crate::ldr::export::export;
+use crate::ldr::raising::may_raise;
 use crate::nt::{
     KERNEL_MODE, KPROCESSOR_MODE, MDL, MDL_MAPPED_TO_SYSTEM_VA, MDL_PAGES_LOCKED,
-    MDL_SOURCE_IS_NONPAGED_POOL, PHYSICAL_ADDRESS, PVOID, STATUS_INSUFFICIENT_RESOURCES,
+    MDL_SOURCE_IS_NONPAGED_POOL, NTSTATUS, PHYSICAL_ADDRESS, PVOID, STATUS_ACCESS_VIOLATION,
+    STATUS_INSUFFICIENT_RESOURCES, STATUS_SUCCESS,
 };
 use crate::selftest::{check, kernel_test};
 
@@ -28,8 +32,9 @@ use crate::selftest::{check, kernel_test};
 const MDL_PARTIAL_HAS_BEEN_MAPPED: i16 = 0x0020;
 /// `MDL_WRITE_OPERATION`.
 const MDL_WRITE_OPERATION: i16 = 0x0080;
-/// `STATUS_ACCESS_VIOLATION`.
-const ACCESS_VIOLATION: u32 = 0xC000_0005;
+const NO_MORE_SYSTEM_PTES: u32 = 0x3F;
+/// `MmCached`.
+const CACHED: usize = 1;
 /// `LOCK_OPERATION`: the device only reads the memory.
 const IO_READ_ACCESS: u32 = 0;
 /// `MmNonCached` and `MmWriteCombined`.
@@ -62,6 +67,41 @@ unsafe fn frames<'a>(mdl: *mut MDL) -> &'a mut [usize] {
     unsafe {
         let count = pages_spanned((*mdl).ByteOffset as usize, (*mdl).ByteCount as usize);
         core::slice::from_raw_parts_mut(mdl.add(1).cast(), count)
+    }
+}
+
+/// Locks the pages of a list's buffer; fails where one is missing, or may not be written though it is to be.
+///
+/// # Safety
+/// As above.
+pub unsafe fn lock(mdl: *mut MDL, write: bool) -> Result<(), NTSTATUS> {
+    // SAFETY: the caller's.
+    unsafe {
+        let (start, pages) = ((*mdl).StartVa.addr(), frames(mdl).len());
+        let writable = |index| paging::is_writable((start + index * PAGE_SIZE) as u64);
+        if !look_up(mdl) || (write && !(0..pages).all(writable)) {
+            return Err(STATUS_ACCESS_VIOLATION);
+        }
+        (*mdl).Process = ptr::null_mut();
+        (*mdl).MdlFlags |= MDL_PAGES_LOCKED;
+        if write {
+            (*mdl).MdlFlags |= MDL_WRITE_OPERATION;
+        }
+    }
+    Ok(())
+}
+
+/// Unlocks them, and takes away what was mapped of them.
+///
+/// # Safety
+/// As above.
+pub unsafe fn unlock(mdl: *mut MDL) {
+    // SAFETY: the caller's.
+    unsafe {
+        if (*mdl).MdlFlags & MDL_MAPPED_TO_SYSTEM_VA != 0 {
+            unmap((*mdl).MappedSystemVa, mdl);
+        }
+        (*mdl).MdlFlags &= !(MDL_PAGES_LOCKED | MDL_WRITE_OPERATION);
     }
 }
 
@@ -121,12 +161,71 @@ fn take_frames(low: u64, high: u64, count: usize) -> Vec<Frame> {
     taken
 }
 
-fn allocate_pages(low: u64, high: u64, bytes: usize, flags: u32) -> *mut MDL {
+/// # Safety
+/// The call must be one of MmProbeAndLockPages'.
+unsafe extern "win64" fn probe_and_lock(call: &Call<3>, raised: &mut NTSTATUS) {
+    let [mdl, mode, operation] = call.arguments;
+    let mdl = ptr::with_exposed_provenance_mut::<MDL>(mdl);
+    // SAFETY: the caller's list.
+    unsafe {
+        let start = (*mdl).StartVa.addr() + (*mdl).ByteOffset as usize;
+        let user = mode as KPROCESSOR_MODE != KERNEL_MODE;
+        let locked = if user && !user::contains(start, (*mdl).ByteCount as usize) {
+            Err(STATUS_ACCESS_VIOLATION)
+        } else {
+            lock(mdl, operation as u32 != IO_READ_ACCESS)
+        };
+        if let Err(status) = locked {
+            *raised = status;
+        }
+    }
+}
+
+/// # Safety
+/// The call must be one of MmMapLockedPagesSpecifyCache's.
+unsafe extern "win64" fn map_locked(call: &Call<6>, raised: &mut NTSTATUS) -> PVOID {
+    let [mdl, mode, cache, ..] = call.arguments;
+    if mode as KPROCESSOR_MODE != KERNEL_MODE {
+        *raised = STATUS_INSUFFICIENT_RESOURCES;
+        return ptr::null_mut();
+    }
+    // SAFETY: the caller's list.
+    unsafe { map(ptr::with_exposed_provenance_mut(mdl), cache as u32) }
+}
+
+/// # Safety
+/// The call must be one of MmMapLockedPages'.
+unsafe extern "win64" fn map_locked_or_stop(call: &Call<2>, raised: &mut NTSTATUS) -> PVOID {
+    let [mdl, mode] = call.arguments;
+    let call = Call { caller: call.caller, arguments: [mdl, mode, CACHED, 0, 1, 0] };
+    // SAFETY: the caller's list.
+    let mapped = unsafe { map_locked(&call, raised) };
+    if mapped.is_null() && *raised == STATUS_SUCCESS {
+        bugcheck(NO_MORE_SYSTEM_PTES, [0; 4]);
+    }
+    mapped
+}
+
+/// As many pages as there are up to `wanted`, from the range, and from the ranges that lie `skip` bytes further each.
+fn take_frames_skipping(low: u64, high: u64, skip: u64, wanted: usize) -> Vec<Frame> {
+    let mut taken = take_frames(low, high, wanted);
+    let (mut low, mut high) = (low, high);
+    while skip > 0 && taken.len() < wanted {
+        (low, high) = (low.saturating_add(skip), high.saturating_add(skip));
+        if low >= frame::end_of_memory() {
+            break;
+        }
+        taken.append(&mut take_frames(low, high, wanted - taken.len()));
+    }
+    taken
+}
+
+fn allocate_pages(low: u64, high: u64, skip: u64, bytes: usize, flags: u32) -> *mut MDL {
     let wanted = bytes.div_ceil(PAGE_SIZE);
     if wanted == 0 || wanted > MAX_PAGES {
         return ptr::null_mut();
     }
-    let taken = take_frames(low, high, wanted);
+    let taken = take_frames_skipping(low, high, skip, wanted);
     let refused = taken.is_empty() || (flags & FULLY_REQUIRED != 0 && taken.len() < wanted);
     let length = taken.len() * PAGE_SIZE;
     let list = if refused { None } else { pool::allocate_zeroed(size_of_list(0, length), *b"Mdl ") };
@@ -168,48 +267,37 @@ export! {
         }
     }
 
-    /// *MmProbeAndLockPages function (wdm.h)*: raises STATUS_ACCESS_VIOLATION, which nobody handles, where a page
-    /// is missing.
-    pub unsafe extern "win64" fn MmProbeAndLockPages(mdl: *mut MDL, _mode: KPROCESSOR_MODE, operation: u32) {
-        // SAFETY: the caller's list.
-        unsafe {
-            if !look_up(mdl) {
-                raise(ACCESS_VIOLATION);
-            }
-            (*mdl).Process = ptr::null_mut();
-            (*mdl).MdlFlags |= MDL_PAGES_LOCKED;
-            if operation != IO_READ_ACCESS {
-                (*mdl).MdlFlags |= MDL_WRITE_OPERATION;
-            }
-        }
+    /// *MmProbeAndLockPages function (wdm.h)*: raises STATUS_ACCESS_VIOLATION where a page is missing, or is to be written and may
+    /// not be, or where a buffer of user mode's does not lie there.
+    #[unsafe(naked)]
+    pub unsafe extern "win64" fn MmProbeAndLockPages(mdl: *mut MDL, mode: KPROCESSOR_MODE, operation: u32) {
+        may_raise!(probe_and_lock)
     }
 
     /// *MmUnlockPages function (wdm.h)*: also takes away what was mapped of them.
     pub unsafe extern "win64" fn MmUnlockPages(mdl: *mut MDL) {
         // SAFETY: the caller's list.
-        unsafe {
-            if (*mdl).MdlFlags & MDL_MAPPED_TO_SYSTEM_VA != 0 {
-                unmap((*mdl).MappedSystemVa, mdl);
-            }
-            (*mdl).MdlFlags &= !(MDL_PAGES_LOCKED | MDL_WRITE_OPERATION);
-        }
+        unsafe { unlock(mdl) };
     }
 
     /// *MmMapLockedPagesSpecifyCache function (wdm.h)*: an address of the system's for the list's pages; null
     /// where none is left. There is no user mode to map them into: that raises, as a failure there does.
+    #[unsafe(naked)]
     pub unsafe extern "win64" fn MmMapLockedPagesSpecifyCache(
         mdl: *mut MDL,
         mode: KPROCESSOR_MODE,
         cache: u32,
-        _requested: PVOID,
-        _bug_check_on_failure: u32,
-        _priority: u32,
+        requested: PVOID,
+        bug_check_on_failure: u32,
+        priority: u32,
     ) -> PVOID {
-        if mode != KERNEL_MODE {
-            raise(STATUS_INSUFFICIENT_RESOURCES.bits());
-        }
-        // SAFETY: the caller's list.
-        unsafe { map(mdl, cache) }
+        may_raise!(map_locked)
+    }
+
+    /// *MmMapLockedPages function (wdm.h)*, obsolete: cached, at any address; a failure is a bug check.
+    #[unsafe(naked)]
+    pub unsafe extern "win64" fn MmMapLockedPages(mdl: *mut MDL, mode: KPROCESSOR_MODE) -> PVOID {
+        may_raise!(map_locked_or_stop)
     }
 
     /// *MmUnmapLockedPages function (wdm.h)*: any access faults afterwards. Of what is not mapped, the system
@@ -220,14 +308,14 @@ export! {
     }
 
     /// *MmAllocatePagesForMdl function (wdm.h)*: zeroed pages between two physical addresses, perhaps fewer than
-    /// asked for. (Skipping is not done: no range here is scattered.)
+    /// asked for. Where the range has too few, the one `skip` bytes further is looked through, and so on.
     pub unsafe extern "win64" fn MmAllocatePagesForMdl(
         low: PHYSICAL_ADDRESS,
         high: PHYSICAL_ADDRESS,
-        _skip: PHYSICAL_ADDRESS,
+        skip: PHYSICAL_ADDRESS,
         bytes: usize,
     ) -> *mut MDL {
-        allocate_pages(low.cast_unsigned(), high.cast_unsigned(), bytes, 0)
+        allocate_pages(low.cast_unsigned(), high.cast_unsigned(), skip.max(0).cast_unsigned(), bytes, 0)
     }
 
     /// *MmAllocatePagesForMdlEx function (wdm.h)*: as MmAllocatePagesForMdl, not zeroed or not fewer where the
@@ -235,12 +323,12 @@ export! {
     pub unsafe extern "win64" fn MmAllocatePagesForMdlEx(
         low: PHYSICAL_ADDRESS,
         high: PHYSICAL_ADDRESS,
-        _skip: PHYSICAL_ADDRESS,
+        skip: PHYSICAL_ADDRESS,
         bytes: usize,
         _cache: u32,
         flags: u32,
     ) -> *mut MDL {
-        allocate_pages(low.cast_unsigned(), high.cast_unsigned(), bytes, flags)
+        allocate_pages(low.cast_unsigned(), high.cast_unsigned(), skip.max(0).cast_unsigned(), bytes, flags)
     }
 
     /// *MmFreePagesFromMdl function (wdm.h)*: the pages; the list itself is the caller's to free.
@@ -301,6 +389,14 @@ kernel_test! {
             MmFreePagesFromMdl(mdl);
             pool::free(mdl.addr(), 0);
             check!(MmAllocatePagesForMdlEx(0, 0xFFF, 0, PAGE_SIZE, 1, FULLY_REQUIRED).is_null());
+            // Every 4 MiB one page at most: three of them lie that far apart.
+            let (first, skip) = (24 << 20, 4 << 20);
+            let mdl = MmAllocatePagesForMdl(first, first + 0xFFF, skip, 3 * PAGE_SIZE);
+            check!(!mdl.is_null() && (*mdl).ByteCount as usize == 3 * PAGE_SIZE);
+            let apart = |number: &usize| (number * PAGE_SIZE - first as usize).is_multiple_of(skip as usize);
+            check!(frames(mdl).iter().all(apart));
+            MmFreePagesFromMdl(mdl);
+            pool::free(mdl.addr(), 0);
         }
         // Page tables, heap and pool may have grown by a little; the five pages are back all the same.
         check!(frame::free_count() + 70 > before);

@@ -24,3 +24,4 @@ pub mod pool_region;
 pub mod region;
 pub mod section;
 pub mod special_region;
+pub mod user;

@@ -162,6 +162,14 @@ pub fn is_present(address: u64) -> bool {
     in_direct_map(address).is_some() || entry(address) & 1 != 0
 }
 
+/// Whether the page of `address` is there, be it out of reach for the moment, and may be written. Takes no lock.
+pub fn is_writable(address: u64) -> bool {
+    let writable = |entry: u64| entry & Flags::WRITABLE.bits() != 0;
+    let entry = entry(address);
+    in_direct_map(address).is_some()
+        || (writable(entry) && (entry & 1 != 0 || absent(entry) == Some(Absent::Trimmed)))
+}
+
 /// The physical address behind `address`. Takes no lock.
 pub fn physical(address: u64) -> Option<u64> {
     if let Some(physical) = in_direct_map(address) {

@@ -21,6 +21,7 @@
 pub mod controller;
 pub mod dispatcher;
 pub mod dma;
+pub mod exception;
 pub mod file;
 pub mod interrupt;
 pub mod irp;

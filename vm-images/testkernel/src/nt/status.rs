@@ -55,6 +55,8 @@ statuses! {
     STATUS_PENDING = 0x0000_0103;
     /// The buffer held less than there is.
     STATUS_BUFFER_OVERFLOW = 0x8000_0005;
+    /// An address that is not a multiple of what it has to be.
+    STATUS_DATATYPE_MISALIGNMENT = 0x8000_0002;
     /// No further entry.
     STATUS_NO_MORE_ENTRIES = 0x8000_001A;
     /// The catch-all error.
@@ -69,6 +71,8 @@ statuses! {
     STATUS_ACCESS_VIOLATION = 0xC000_0005;
     /// A handle that names no object.
     STATUS_INVALID_HANDLE = 0xC000_0008;
+    /// No process or thread of that number.
+    STATUS_INVALID_CID = 0xC000_000B;
     /// An argument out of its documented range.
     STATUS_INVALID_PARAMETER = 0xC000_000D;
     /// No device of that name.
@@ -103,6 +107,8 @@ statuses! {
     STATUS_DELETE_PENDING = 0xC000_0056;
     /// Not the image of this kind of machine, or not an image at all.
     STATUS_INVALID_IMAGE_FORMAT = 0xC000_007B;
+    /// There is no debugger.
+    STATUS_DEBUGGER_INACTIVE = 0xC000_0354;
     /// Out of a resource: memory, most often.
     STATUS_INSUFFICIENT_RESOURCES = 0xC000_009A;
     /// The device is not ready.

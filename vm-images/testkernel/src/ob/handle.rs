@@ -7,16 +7,23 @@ use alloc::collections::BTreeMap;
 use squall_testkernel_pure::registry::KeyId;
 
 use crate::ke::lock::SpinLock;
+use crate::ke::thread;
 use crate::ke::wait::KeWaitForSingleObject;
 use crate::ldr::export::export;
 use crate::nt::{
     BOOLEAN, HANDLE, KERNEL_MODE, NTSTATUS, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_HANDLE,
     STATUS_OBJECT_TYPE_MISMATCH, STATUS_SUCCESS,
 };
+use crate::ps;
 
 /// The first handle. Kernel handles have their sign bit set, as on Windows, and count in fours.
 const FIRST: usize = 0xFFFF_FFFF_8000_0004;
 const MAX_HANDLES: usize = 4096;
+/// `NtCurrentProcess()`, `NtCurrentThread()`.
+const CURRENT_PROCESS: usize = usize::MAX;
+const CURRENT_THREAD: usize = usize::MAX - 1;
+/// Every right: what a handle of the kernel's own grants.
+const ALL_ACCESS: u32 = 0x001F_FFFF;
 
 /// What a handle stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,33 +34,63 @@ pub enum Target {
     Object(usize),
 }
 
+struct Entry {
+    target: Target,
+    /// The access rights that it was opened with.
+    granted: u32,
+}
+
 struct Table {
-    targets: BTreeMap<usize, Target>,
+    targets: BTreeMap<usize, Entry>,
     next: usize,
 }
 
 static TABLE: SpinLock<Table> = SpinLock::new(Table { targets: BTreeMap::new(), next: FIRST });
 
-/// A new handle for `target`. A reference that goes with an object becomes the handle's.
+/// A new handle for `target`, with every right. A reference that goes with an object becomes the handle's.
 pub fn create(target: Target) -> Result<HANDLE, NTSTATUS> {
+    create_with(target, ALL_ACCESS)
+}
+
+/// The same with the rights in `granted`.
+pub fn create_with(target: Target, granted: u32) -> Result<HANDLE, NTSTATUS> {
     let mut table = TABLE.lock();
     if table.targets.len() == MAX_HANDLES {
         return Err(STATUS_INSUFFICIENT_RESOURCES);
     }
     let number = table.next;
     table.next += 4;
-    table.targets.insert(number, target);
+    table.targets.insert(number, Entry { target, granted });
     Ok(core::ptr::without_provenance_mut(number))
 }
 
 /// What `handle` stands for.
 pub fn target(handle: HANDLE) -> Option<Target> {
-    TABLE.lock().targets.get(&handle.addr()).copied()
+    TABLE.lock().targets.get(&handle.addr()).map(|entry| entry.target)
+}
+
+/// The object that `handle` stands for, and the rights that the handle grants. `NtCurrentProcess()` and
+/// `NtCurrentThread()` stand for those, whoever asks.
+pub fn object(handle: HANDLE) -> Result<(usize, u32), NTSTATUS> {
+    match handle.addr() {
+        CURRENT_PROCESS => return Ok((ps::process::system().addr(), ALL_ACCESS)),
+        CURRENT_THREAD => return Ok((thread::current().as_ptr().expose_provenance(), ALL_ACCESS)),
+        _ => {}
+    }
+    match TABLE.lock().targets.get(&handle.addr()) {
+        Some(Entry { target: Target::Object(address), granted }) => Ok((*address, *granted)),
+        Some(_) => Err(STATUS_OBJECT_TYPE_MISMATCH),
+        None => Err(STATUS_INVALID_HANDLE),
+    }
 }
 
 /// Closes `handle`.
 pub fn close(handle: HANDLE) -> NTSTATUS {
-    let target = TABLE.lock().targets.remove(&handle.addr());
+    if matches!(handle.addr(), CURRENT_PROCESS | CURRENT_THREAD) {
+        return STATUS_SUCCESS;
+    }
+    let entry = TABLE.lock().targets.remove(&handle.addr());
+    let target = entry.map(|entry| entry.target);
     match target {
         Some(Target::Object(address)) => {
             super::dereference(address);
@@ -74,10 +111,10 @@ export! {
         alertable: BOOLEAN,
         timeout: *const i64,
     ) -> NTSTATUS {
-        let address = match target(handle) {
-            Some(Target::Object(address)) if super::reference(address) => address,
-            Some(Target::Key(_)) => return STATUS_OBJECT_TYPE_MISMATCH,
-            _ => return STATUS_INVALID_HANDLE,
+        let address = match object(handle) {
+            Ok((address, _)) if super::reference(address) => address,
+            Ok(_) => return STATUS_INVALID_HANDLE,
+            Err(status) => return status,
         };
         let object = core::ptr::with_exposed_provenance_mut(address);
         // SAFETY: the reference just taken keeps the object; the timeout is the caller's.

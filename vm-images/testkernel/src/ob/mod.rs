@@ -8,6 +8,7 @@
 pub mod handle;
 pub mod names;
 pub mod tagged;
+pub mod types;
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -19,8 +20,15 @@ use crate::ke::irql::{self, Irql};
 use crate::ke::lock::SpinLock;
 use crate::ke::thread::{self, OutOfMemory};
 use crate::ldr::export::export;
-use crate::nt::{HANDLE, NTSTATUS, PVOID, STATUS_INVALID_HANDLE, STATUS_INVALID_PARAMETER, STATUS_SUCCESS};
+use crate::nt::{
+    HANDLE, KERNEL_MODE, NTSTATUS, PVOID, STATUS_ACCESS_DENIED, STATUS_INVALID_HANDLE,
+    STATUS_OBJECT_TYPE_MISMATCH, STATUS_SUCCESS,
+};
+use crate::ps;
 use crate::selftest::{check, kernel_test};
+
+use handle::Target;
+use types::Kind;
 
 const REFERENCE_BY_POINTER: u32 = 0x18;
 const REAPER_PRIORITY: u8 = 16;
@@ -30,6 +38,7 @@ pub type Delete = fn(address: usize);
 
 #[derive(Clone, Copy)]
 struct Entry {
+    kind: Kind,
     references: usize,
     delete: Delete,
 }
@@ -44,6 +53,8 @@ static WAKE: SpinLock<Option<&'static Event>> = SpinLock::new(None);
 pub fn init() -> Result<(), OutOfMemory> {
     let wake: &'static Event = Box::leak(Box::new(Event::new_synchronization()));
     *WAKE.lock() = Some(wake);
+    types::init();
+    ps::process::init();
     thread::spawn("object reaper", REAPER_PRIORITY, move || {
         loop {
             wake.wait(None);
@@ -57,12 +68,16 @@ pub fn init() -> Result<(), OutOfMemory> {
 }
 
 /// Makes the object at `address` known, with one reference.
-pub fn insert(address: usize, delete: Delete) {
-    OBJECTS.lock().insert(address, Entry { references: 1, delete });
+pub fn insert(address: usize, kind: Kind, delete: Delete) {
+    OBJECTS.lock().insert(address, Entry { kind, references: 1, delete });
 }
 
 /// Another reference to an object; false where there is no object at `address`.
 pub fn reference(address: usize) -> bool {
+    reference_known(address) || (ps::thread::adopt(address) && reference_known(address))
+}
+
+fn reference_known(address: usize) -> bool {
     match OBJECTS.lock().get_mut(&address) {
         Some(entry) => {
             entry.references += 1;
@@ -70,6 +85,24 @@ pub fn reference(address: usize) -> bool {
         }
         None => false,
     }
+}
+
+/// Another reference to an object, if it is of the type that is asked for ([`types::ANY`]: whatever it is).
+pub fn reference_of_type(address: usize, wanted: PVOID) -> Result<(), NTSTATUS> {
+    if !reference(address) {
+        return Err(STATUS_INVALID_HANDLE);
+    }
+    // The reference keeps the entry.
+    if kind(address).is_some_and(|kind| kind.is(wanted)) {
+        return Ok(());
+    }
+    dereference(address);
+    Err(STATUS_OBJECT_TYPE_MISMATCH)
+}
+
+/// What the object at `address` is.
+pub fn kind(address: usize) -> Option<Kind> {
+    OBJECTS.lock().get(&address).map(|entry| entry.kind)
 }
 
 /// How many references an object has.
@@ -140,34 +173,90 @@ export! {
         dereference(object.addr()).unwrap_or_else(|| no_such_object(object.addr())) as isize
     }
 
-    /// *ObReferenceObjectByPointer function (wdm.h)*: type and access are not checked.
+    /// *ObReferenceObjectByPointer function (wdm.h)*: STATUS_OBJECT_TYPE_MISMATCH where a type is given and the object is
+    /// of another. Access is not checked: the guest has no security.
     pub unsafe extern "win64" fn ObReferenceObjectByPointer(
         object: PVOID,
         _access: u32,
-        _kind: PVOID,
+        kind: PVOID,
         _mode: i8,
     ) -> NTSTATUS {
-        if reference(object.addr()) { STATUS_SUCCESS } else { STATUS_INVALID_PARAMETER }
-    }
-
-    /// *ObReferenceObjectByHandle function (wdm.h)*: type and access are not checked; handle information is not given.
-    pub unsafe extern "win64" fn ObReferenceObjectByHandle(
-        handle: HANDLE,
-        _access: u32,
-        _kind: PVOID,
-        _mode: i8,
-        object: *mut PVOID,
-        _information: PVOID,
-    ) -> NTSTATUS {
-        match handle::target(handle) {
-            Some(handle::Target::Object(address)) if reference(address) => {
-                // SAFETY: the caller gives storage for the pointer.
-                unsafe { object.write(core::ptr::with_exposed_provenance_mut(address)) };
-                STATUS_SUCCESS
-            }
-            _ => STATUS_INVALID_HANDLE,
+        match reference_of_type(object.addr(), kind) {
+            Ok(()) => STATUS_SUCCESS,
+            Err(STATUS_INVALID_HANDLE) => no_such_object(object.addr()),
+            Err(status) => status,
         }
     }
+
+    /// *ObReferenceObjectByHandle function (wdm.h)*: STATUS_OBJECT_TYPE_MISMATCH where a type is given and the object is of
+    /// another, STATUS_ACCESS_DENIED where a caller in user mode asks for more than the handle grants. A key has no object
+    /// that could be given out.
+    pub unsafe extern "win64" fn ObReferenceObjectByHandle(
+        handle: HANDLE,
+        access: u32,
+        kind: PVOID,
+        mode: i8,
+        object: *mut PVOID,
+        information: *mut OBJECT_HANDLE_INFORMATION,
+    ) -> NTSTATUS {
+        // SAFETY: the caller gives storage for the pointer.
+        unsafe { object.write(core::ptr::null_mut()) };
+        let (address, granted) = match handle::object(handle) {
+            Ok(found) => found,
+            Err(status) => return status,
+        };
+        if mode != KERNEL_MODE && access & !granted != 0 {
+            return STATUS_ACCESS_DENIED;
+        }
+        if let Err(status) = reference_of_type(address, kind) {
+            return status;
+        }
+        // SAFETY: the caller gives storage for the pointer, and for the information or null.
+        unsafe {
+            object.write(core::ptr::with_exposed_provenance_mut(address));
+            if !information.is_null() {
+                information.write(OBJECT_HANDLE_INFORMATION { attributes: 0, granted });
+            }
+        }
+        STATUS_SUCCESS
+    }
+
+    /// *ObOpenObjectByPointer function (ntifs.h)*: a handle for an object that somebody holds a reference on.
+    pub unsafe extern "win64" fn ObOpenObjectByPointer(
+        object: PVOID,
+        _attributes: u32,
+        _access_state: PVOID,
+        access: u32,
+        kind: PVOID,
+        _mode: i8,
+        handle: *mut HANDLE,
+    ) -> NTSTATUS {
+        let address = object.addr();
+        let opened = match reference_of_type(address, kind) {
+            Ok(()) => handle::create_with(Target::Object(address), access),
+            Err(STATUS_INVALID_HANDLE) => no_such_object(address),
+            Err(status) => return status,
+        };
+        match opened {
+            Ok(opened) => {
+                // SAFETY: the caller gives storage for the handle.
+                unsafe { handle.write(opened) };
+                STATUS_SUCCESS
+            }
+            Err(status) => {
+                dereference(address);
+                status
+            }
+        }
+    }
+}
+
+/// `OBJECT_HANDLE_INFORMATION`.
+#[derive(Debug)]
+#[repr(C)]
+pub struct OBJECT_HANDLE_INFORMATION {
+    attributes: u32,
+    granted: u32,
 }
 
 kernel_test! {
@@ -179,7 +268,7 @@ kernel_test! {
                 DELETED.store(address, Ordering::Release);
             }
         };
-        insert(0x10, delete);
+        insert(0x10, Kind::Event, delete);
         check!(reference(0x10) && references(0x10) == Some(2));
         check!(dereference(0x10) == Some(1) && DELETED.load(Ordering::Acquire) == 0);
         let old = irql::raise(Irql::DISPATCH);
@@ -195,13 +284,18 @@ kernel_test! {
     }
 
     fn a_handle_holds_a_reference_until_it_is_closed() {
-        insert(0x20, |_| {});
+        insert(0x20, Kind::Event, |_| {});
         let Ok(handle) = handle::create(handle::Target::Object(0x20)) else { return Ok(()) };
         let mut object = core::ptr::null_mut();
         // SAFETY: the pointer has room for the answer.
         let status =
-            unsafe { ObReferenceObjectByHandle(handle, 0, core::ptr::null_mut(), 0, &raw mut object, object) };
+            unsafe { ObReferenceObjectByHandle(handle, 0, types::ANY, 0, &raw mut object, core::ptr::null_mut()) };
         check!(status == STATUS_SUCCESS && object.addr() == 0x20 && references(0x20) == Some(2));
+        let file = Kind::File.object_type();
+        // SAFETY: as above.
+        let status =
+            unsafe { ObReferenceObjectByHandle(handle, 0, file, 0, &raw mut object, core::ptr::null_mut()) };
+        check!(status == STATUS_OBJECT_TYPE_MISMATCH && object.is_null() && references(0x20) == Some(2));
         check!(handle::close(handle) == STATUS_SUCCESS && references(0x20) == Some(1));
         check!(handle::close(handle) == STATUS_INVALID_HANDLE);
         check!(dereference(0x20) == Some(0));

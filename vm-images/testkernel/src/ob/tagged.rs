@@ -3,7 +3,8 @@
 //! Windows counts them by tag where object tracing is on; nobody traces here, so that a tagged reference is a reference.
 
 use super::{
-    ObReferenceObjectByHandle, ObReferenceObjectByPointer, ObfDereferenceObject, ObfReferenceObject,
+    OBJECT_HANDLE_INFORMATION, ObReferenceObjectByHandle, ObReferenceObjectByPointer, ObfDereferenceObject,
+    ObfReferenceObject,
 };
 use crate::ldr::export::export;
 use crate::nt::{HANDLE, NTSTATUS, PVOID};
@@ -51,7 +52,7 @@ export! {
         mode: i8,
         _tag: u32,
         object: *mut PVOID,
-        information: PVOID,
+        information: *mut OBJECT_HANDLE_INFORMATION,
     ) -> NTSTATUS {
         // SAFETY: the caller's.
         unsafe { ObReferenceObjectByHandle(handle, access, kind, mode, object, information) }

@@ -1,19 +1,19 @@
 //! System threads of drivers.
 
-use core::ffi::c_void;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::AtomicPtr;
+use core::sync::atomic::Ordering;
 
-use crate::ke::clock;
+use super::process;
 use crate::ke::thread::{self, NORMAL_PRIORITY, Thread, ThreadRef};
-use crate::ldr::export::{export, export_data};
+use crate::ldr::export::export;
 use crate::mm::modules;
 use crate::nt::{
     BOOLEAN, HANDLE, KAFFINITY, NTSTATUS, OBJECT_ATTRIBUTES, PVOID, STATUS_INSUFFICIENT_RESOURCES,
-    STATUS_INVALID_PARAMETER, STATUS_SUCCESS, TRUE,
+    STATUS_INVALID_CID, STATUS_INVALID_PARAMETER, STATUS_SUCCESS, TRUE,
 };
 use crate::ob;
 use crate::ob::handle::{self, Target};
+use crate::ob::types::Kind;
 use crate::vf::census::Census;
 
 /// `KSTART_ROUTINE`.
@@ -27,25 +27,37 @@ pub struct CLIENT_ID {
     thread: HANDLE,
 }
 
-/// What `*PsThreadType` and `PsGetCurrentProcess` lead to: something that is not null and that nobody looks
-/// into.
-static OPAQUE: [u64; 64] = [0; 64];
-static THREAD_TYPE: AtomicPtr<c_void> = AtomicPtr::new((&raw const OPAQUE).cast_mut().cast());
-
-/// `PsInitialSystemProcess`.
-static SYSTEM_PROCESS: AtomicPtr<c_void> = AtomicPtr::new((&raw const OPAQUE).cast_mut().cast());
-
-export_data! {
-    PsThreadType => THREAD_TYPE;
-    PsInitialSystemProcess => SYSTEM_PROCESS;
-}
-
-/// `PsGetProcessId` of the system process.
-const SYSTEM_PROCESS_ID: usize = 4;
-
 fn id_of(thread: &Thread) -> HANDLE {
     // Thread identifiers count in fours.
     ptr::without_provenance_mut(thread.id() as usize * 4)
+}
+
+/// Makes a thread an object. Its first reference is the thread's own, and goes when the thread ends.
+fn make_object(share: ThreadRef) -> usize {
+    share.is_object.store(true, Ordering::Release);
+    let object = share.into_raw().expose_provenance();
+    ob::insert(object, Kind::Thread, delete);
+    object
+}
+
+/// Makes the live thread at `address`, one that no driver started, an object: drivers refer to the thread that they happen to
+/// run in as to any other. False where there is no such thread.
+pub fn adopt(address: usize) -> bool {
+    // Under the lock of the live threads, so that it is an object before it ends or not at all.
+    thread::with_live(address, |share| {
+        if !share.is_object.load(Ordering::Acquire) {
+            make_object(share);
+        }
+    })
+}
+
+/// The calling thread is about to end: its own reference goes.
+pub fn ending() {
+    let thread = thread::current();
+    // SAFETY: the thread that runs is alive.
+    if unsafe { thread.as_ref() }.is_object.swap(false, Ordering::AcqRel) {
+        ob::dereference(thread.as_ptr().addr());
+    }
 }
 
 /// Gives back the share that the object manager held.
@@ -103,8 +115,9 @@ export! {
         // SAFETY: what was prepared keeps the record alive.
         let share = unsafe { thread::reference(NonNull::new_unchecked(prepared.pointer())) };
         let id = id_of(&share);
-        let object = share.into_raw().expose_provenance();
-        ob::insert(object, delete);
+        let object = make_object(share);
+        // The handle's; the first is the thread's own, until it ends.
+        ob::reference(object);
         let created = match handle::create(Target::Object(object)) {
             Ok(created) => created,
             Err(status) => {
@@ -116,7 +129,7 @@ export! {
         unsafe {
             thread_handle.write(created);
             if !client_id.is_null() {
-                let process = ptr::without_provenance_mut(SYSTEM_PROCESS_ID);
+                let process = ptr::without_provenance_mut(process::SYSTEM_ID);
                 client_id.write(CLIENT_ID { process, thread: id });
             }
         }
@@ -153,34 +166,31 @@ export! {
         id_of(unsafe { &*thread })
     }
 
-    /// *PsGetCurrentProcessId function (ntddk.h)*: the system process.
-    pub unsafe extern "win64" fn PsGetCurrentProcessId() -> HANDLE {
-        ptr::without_provenance_mut(SYSTEM_PROCESS_ID)
+    /// *PsLookupThreadByThreadId function (ntifs.h)*: with a reference; STATUS_INVALID_CID where no thread has that number.
+    pub unsafe extern "win64" fn PsLookupThreadByThreadId(id: HANDLE, found: *mut PVOID) -> NTSTATUS {
+        let Some(share) = thread::find(|thread| id_of(thread) == id) else { return STATUS_INVALID_CID };
+        if !ob::reference(ptr::from_ref::<Thread>(&share).addr()) {
+            return STATUS_INVALID_CID;
+        }
+        // SAFETY: the caller gives storage for the pointer.
+        unsafe { found.write(ptr::from_ref::<Thread>(&share).cast_mut().cast()) };
+        STATUS_SUCCESS
     }
 
-    /// *PsGetCurrentProcess*, what *IoGetCurrentProcess (wdm.h)* is: something opaque that is not null.
-    pub unsafe extern "win64" fn PsGetCurrentProcess() -> PVOID {
-        (&raw const OPAQUE).cast_mut().cast()
+    /// *PsIsThreadTerminating function (ntifs.h)*.
+    pub unsafe extern "win64" fn PsIsThreadTerminating(thread: *const Thread) -> BOOLEAN {
+        // SAFETY: the caller's thread.
+        unsafe { (*(*thread).header.get()).SignalState != 0 }.into()
     }
 
-    /// *PsGetProcessId function (ntddk.h)*: there is one process.
-    pub unsafe extern "win64" fn PsGetProcessId(_process: PVOID) -> HANDLE {
-        ptr::without_provenance_mut(SYSTEM_PROCESS_ID)
+    /// *IoThreadToProcess function (ntifs.h)*: there is one process.
+    pub unsafe extern "win64" fn IoThreadToProcess(_thread: *const Thread) -> PVOID {
+        process::system()
     }
 
     /// *PsGetThreadProcessId function (ntddk.h)*: there is one process.
     pub unsafe extern "win64" fn PsGetThreadProcessId(_thread: *const Thread) -> HANDLE {
-        ptr::without_provenance_mut(SYSTEM_PROCESS_ID)
-    }
-
-    /// *PsGetProcessCreateTimeQuadPart function (ntddk.h)*: the system process began when the system did.
-    pub unsafe extern "win64" fn PsGetProcessCreateTimeQuadPart(_process: PVOID) -> i64 {
-        clock::system_time_at_boot().cast_signed()
-    }
-
-    /// *IoGetCurrentProcess function (wdm.h)*.
-    pub unsafe extern "win64" fn IoGetCurrentProcess() -> PVOID {
-        (&raw const OPAQUE).cast_mut().cast()
+        ptr::without_provenance_mut(process::SYSTEM_ID)
     }
 
     /// *IoGetStackLimits function (ntddk.h)*: the lowest address of the current thread's stack, and the end of it.

@@ -3,6 +3,7 @@
 pub mod ansi;
 pub mod bitmap;
 pub mod crt;
+pub mod exception;
 pub mod format;
 pub mod memory;
 pub mod names;

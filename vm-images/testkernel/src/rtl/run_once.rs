@@ -8,8 +8,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use crate::ke::thread;
 use crate::ldr::export::export;
 use crate::nt::{
-    NTSTATUS, PVOID, STATUS_INVALID_PARAMETER, STATUS_OBJECT_NAME_COLLISION, STATUS_PENDING, STATUS_SUCCESS,
-    STATUS_UNSUCCESSFUL,
+    NTSTATUS, PVOID, STATUS_INVALID_PARAMETER, STATUS_PENDING, STATUS_SUCCESS, STATUS_UNSUCCESSFUL,
 };
 use crate::selftest::{check, kernel_test};
 
@@ -89,7 +88,7 @@ export! {
     }
 
     /// *RtlRunOnceComplete function (ntddk.h)*: done, with a context whose lowest two bits are clear; or failed, so
-    /// that the next one tries. STATUS_OBJECT_NAME_COLLISION where another, of several, was first.
+    /// that the next one tries. STATUS_UNSUCCESSFUL where another, of several, was first, or nobody began.
     pub unsafe extern "win64" fn RtlRunOnceComplete(once: *mut usize, flags: u32, context: PVOID) -> NTSTATUS {
         let failed = flags & INIT_FAILED != 0;
         let valid = flags & !(ASYNC | INIT_FAILED) == 0
@@ -104,7 +103,6 @@ export! {
         // SAFETY: the caller's.
         match unsafe { word(once) }.compare_exchange(begun, end, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => STATUS_SUCCESS,
-            Err(value) if begun == RUNNING_ASYNC && value & STATE == DONE => STATUS_OBJECT_NAME_COLLISION,
             Err(_) => STATUS_UNSUCCESSFUL,
         }
     }

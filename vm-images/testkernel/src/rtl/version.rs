@@ -3,7 +3,11 @@
 use crate::ldr::export::export;
 use crate::nt::{NTSTATUS, RTL_OSVERSIONINFOEXW, STATUS_INVALID_PARAMETER, STATUS_SUCCESS};
 
-/// Windows 10, version 22H2.
+/// Windows 10.
+pub const MAJOR: u32 = 10;
+/// 10.0.
+pub const MINOR: u32 = 0;
+/// Version 22H2.
 pub const BUILD: u32 = 19045;
 const PLATFORM_NT: u32 = 2;
 const WORKSTATION: u8 = 1;
@@ -20,8 +24,8 @@ export! {
         }
         let answer = RTL_OSVERSIONINFOEXW {
             dwOSVersionInfoSize: size as u32,
-            dwMajorVersion: 10,
-            dwMinorVersion: 0,
+            dwMajorVersion: MAJOR,
+            dwMinorVersion: MINOR,
             dwBuildNumber: BUILD,
             dwPlatformId: PLATFORM_NT,
             szCSDVersion: [0; 128],

@@ -132,7 +132,7 @@ kernel_test! {
         let Ok((driver, device)) = selftest::start() else { check!(false); return Ok(()) };
         check!(!adapter.is_null() && registers == 17);
         let at = buffer.addr() + 0x100;
-        let Some(list) = mdl::describe(at, 0x2000, 0) else { check!(false); return Ok(()) };
+        let Some(list) = mdl::describe(at, 0x2000, mdl::Access::Write, 0) else { check!(false); return Ok(()) };
         let list = list.as_ptr();
         // SAFETY: everything is this test's own.
         unsafe {
@@ -160,7 +160,7 @@ kernel_test! {
             (operations.FreeMapRegisters)(adapter, base, 3);
             (operations.PutDmaAdapter)(adapter);
             check!(held_by(&(0..u64::MAX)).len() == before);
-            pool::free(list.addr(), 0);
+            mdl::release(list);
             contiguous::free(buffer.cast());
             device::delete(device);
         }
@@ -202,7 +202,7 @@ kernel_test! {
         let Ok((driver, device)) = selftest::start() else { check!(false); return Ok(()) };
         let Some(buffer) = high_buffer(4) else { check!(false); return Ok(()) };
         let at = buffer.addr() + 0x800;
-        let Some(list) = mdl::describe(at, 0x2000, 0) else { check!(false); return Ok(()) };
+        let Some(list) = mdl::describe(at, 0x2000, mdl::Access::Write, 0) else { check!(false); return Ok(()) };
         let list = list.as_ptr();
         let card = Card::edu();
         for description in [&DESCRIPTION, &ISA] {
@@ -267,7 +267,7 @@ kernel_test! {
         }
         // SAFETY: everything is this test's own.
         unsafe {
-            pool::free(list.addr(), 0);
+            mdl::release(list);
             contiguous::free(buffer.cast());
             device::delete(device);
         }
