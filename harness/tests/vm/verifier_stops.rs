@@ -19,6 +19,9 @@ type Stop = (&'static str, u32, [Option<u64>; 4]);
 
 /// A word of the command line (the guest's `selftest/verifier_stops.rs`), the code, the parameters.
 const STOPS: &[Stop] = &[
+    ("verifier-zw-user-address", 0xC4, [is(0xE3), ANY, is(0x1000), is(0)]),
+    ("verifier-zw-malformed-string", 0xC4, [is(0xE4), ANY, ANY, is(0)]),
+    ("plain-worker-at-dispatch", 0xE1, [ANY, is(2), ANY, ANY]),
     ("verifier-zero-bytes", 0xC4, [is(0), is(0), is(0), is(0)]),
     ("verifier-paged-at-dispatch", 0xC4, [is(1), is(2), is(1), is(24)]),
     ("verifier-allocate-at-dirql", 0xC4, [is(2), is(5), is(0), is(24)]),

@@ -65,6 +65,9 @@ fn kernel_main(boot: &BootInfo) -> ! {
     );
     assert!(ob::init().is_ok(), "not enough memory for the object manager");
     hal::pci::init();
+    if let Err(status) = io::file_system::start() {
+        ke::bugcheck::kernel_fault(format_args!("the volume has no device: {status}"), line!());
+    }
     if let Err(status) = io::claim::start(boot) {
         ke::bugcheck::kernel_fault(format_args!("the PCI bus has no devices: {status}"), line!());
     }

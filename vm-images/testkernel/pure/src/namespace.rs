@@ -19,6 +19,18 @@ const MAX_PATH: usize = 1024;
 
 const BACKSLASH: u16 = b'\\' as u16;
 
+/// The directories that every system has; the root has no name.
+const DIRECTORIES: [&str; 8] = [
+    "",
+    r"\DEVICE",
+    r"\DRIVER",
+    r"\GLOBAL??",
+    r"\BASENAMEDOBJECTS",
+    r"\CALLBACK",
+    r"\FILESYSTEM",
+    r"\KERNELOBJECTS",
+];
+
 /// Why a name leads nowhere, or cannot be given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
@@ -64,7 +76,7 @@ impl<T: Copy> Namespace<T> {
     /// The directories that every system has.
     pub fn new() -> Self {
         let mut entries = BTreeMap::new();
-        for directory in ["", r"\DEVICE", r"\DRIVER", r"\GLOBAL??"] {
+        for directory in DIRECTORIES {
             entries.insert(utf16::encode(directory), Entry::Directory);
         }
         for alias in [r"\??", r"\DOSDEVICES"] {
@@ -107,6 +119,20 @@ impl<T: Copy> Namespace<T> {
             Some(_) => Err(NameError::WrongKind),
             None if rest.is_empty() => Err(NameError::NotFound),
             None => Err(NameError::PathNotFound),
+        }
+    }
+
+    /// Makes a directory.
+    pub fn make_directory(&mut self, path: &[u16]) -> Result<(), NameError> {
+        self.add(path, Entry::Directory)
+    }
+
+    /// Where the symbolic link `path` leads.
+    pub fn target(&self, path: &[u16]) -> Result<&[u16], NameError> {
+        match self.entries.get(&self.place(path)?) {
+            Some(Entry::Link { target, .. }) => Ok(target),
+            Some(_) => Err(NameError::WrongKind),
+            None => Err(NameError::NotFound),
         }
     }
 

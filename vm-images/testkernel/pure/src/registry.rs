@@ -141,6 +141,19 @@ impl Registry {
         Ok((key, created))
     }
 
+    /// The key at `path`, made where the key above it exists; true where it is new.
+    pub fn create_in_existing(
+        &mut self,
+        root: Option<KeyId>,
+        path: &[u16],
+    ) -> Result<(KeyId, bool), RegistryError> {
+        let above = path.iter().rposition(|&unit| unit == BACKSLASH).map_or(&[][..], |end| &path[..end]);
+        if !above.is_empty() {
+            self.open(root, above)?;
+        }
+        self.create(root, path)
+    }
+
     fn add(&mut self, parent: KeyId, name: &[u16]) -> Result<KeyId, RegistryError> {
         self.key(parent)?;
         let slot = match self.free.pop() {

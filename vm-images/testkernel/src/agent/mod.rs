@@ -10,7 +10,7 @@
 mod cycles;
 mod handles;
 mod processes;
-mod services;
+pub mod services;
 mod verbs;
 
 use alloc::vec::Vec;
@@ -28,7 +28,7 @@ use crate::ke::lock::SpinLock;
 pub const PRIORITY: u8 = 24;
 
 /// The guest's files: the agent fills them, the loader reads them.
-static FILES: SpinLock<FileSystem> = SpinLock::new(FileSystem::new());
+pub static FILES: SpinLock<FileSystem> = SpinLock::new(FileSystem::new());
 
 /// Answers the host for ever.
 pub fn run() -> ! {

@@ -69,6 +69,16 @@ pub fn install(service: &str, image: &str, parameters: &[(String, Parameter)]) -
     Ok(())
 }
 
+/// Takes note of a service that a driver has written a key for.
+pub fn adopt(service: &str) {
+    SERVICES.lock().entry(service.to_ascii_uppercase()).or_insert(Life::Installed);
+}
+
+/// Whether a service's driver is loaded.
+pub fn is_loaded(service: &str) -> bool {
+    matches!(SERVICES.lock().get(&service.to_ascii_uppercase()), Some(Life::Loaded(_)))
+}
+
 /// A string as the registry keeps it.
 fn terminated(text: &str) -> Vec<u8> {
     text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect()
@@ -80,7 +90,13 @@ fn image_path(service: &str) -> Option<String> {
     let data = cm::with(|registry| registry.value(key, &utf16::encode("ImagePath")).cloned())?.data;
     let units: Vec<u16> = data.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect();
     let path = utf16::display(units.strip_suffix(&[0]).unwrap_or(&units));
-    Some(path.strip_prefix(PATH_PREFIX).unwrap_or(&path).into())
+    let prefixes =
+        [(PATH_PREFIX, ""), (r"\SystemRoot\", r"C:\Windows\"), (r"System32\", r"C:\Windows\System32\")];
+    let whole = prefixes.iter().find_map(|(prefix, stands_for)| {
+        let start = path.get(..prefix.len()).filter(|start| start.eq_ignore_ascii_case(prefix))?;
+        Some(format!("{stands_for}{}", &path[start.len()..]))
+    });
+    Some(whole.unwrap_or(path))
 }
 
 /// Loads a service's driver, where `watch` is given with the calls of its DriverEntry watched. On the thread that DriverEntry

@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 
 use serde::Serialize;
 use squall_testkernel_pure::agent::answers::{
-    self, Address, Driver, Flags, Injection, Installed, Loaded, Memory, Module, Modules, PoolUse, Status,
-    Unloaded, UsageError, Verified, Verifier,
+    self, Address, Driver, Flags, Injection, Installed, Loaded, Memory, Module, Modules, Notified, PoolUse,
+    Status, Unloaded, UsageError, Verified, Verifier,
 };
 use squall_testkernel_pure::agent::verbs::{FailCall, Verb};
 
@@ -15,6 +15,7 @@ use super::services::{self, NotLoaded, NotUnloaded};
 use crate::cm;
 use crate::ex::pool;
 use crate::io::driver::Refusal;
+use crate::io::shutdown;
 use crate::ldr::image::LoadError;
 use crate::ldr::inject::{Outcome, Plan, Watch};
 use crate::mm::region::Window;
@@ -69,6 +70,7 @@ fn perform(verb: Verb) -> (i32, String) {
         Verb::Status(service) => text(&services::status(&service)),
         Verb::Modules => text(&list()),
         Verb::Memory => text(&memory()),
+        Verb::Shutdown => text(&Notified { notified: shutdown::notify() }),
         Verb::VerifierQuery => text(&settings()),
         Verb::Verifier { driver, flags } => match verify(&driver, flags) {
             Ok(()) => text(&settings()),

@@ -157,7 +157,8 @@ export! {
         }
     }
 
-    /// *ZwCreateKey function (wdm.h)*: opens the key, or makes it with every key above it.
+    /// *ZwCreateKey function (wdm.h)*: opens the key, or makes it: STATUS_OBJECT_NAME_NOT_FOUND where the key above it does not
+    /// exist.
     pub unsafe extern "win64" fn ZwCreateKey(
         key: *mut HANDLE,
         _access: u32,
@@ -169,7 +170,7 @@ export! {
     ) -> NTSTATUS {
         // SAFETY: the caller gives valid attributes.
         let made = unsafe { path(attributes) }
-            .and_then(|(root, path)| with(|registry| registry.create(root, path)).map_err(status_of))
+            .and_then(|(root, path)| with(|registry| registry.create_in_existing(root, path)).map_err(status_of))
             .and_then(|(id, created)| Ok((handle::create(Target::Key(id))?, created)));
         match made {
             Ok((handle, created)) => {

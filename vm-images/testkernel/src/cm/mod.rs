@@ -26,7 +26,27 @@ static REGISTRY: SpinLock<Option<Registry>> = SpinLock::new(None);
 
 /// Does something with the registry, under its lock.
 pub fn with<R>(action: impl FnOnce(&mut Registry) -> R) -> R {
-    action(REGISTRY.lock().get_or_insert_default())
+    action(REGISTRY.lock().get_or_insert_with(initial))
+}
+
+/// Keys that every system has, and in which others are made.
+const STANDARD: [&str; 7] = [
+    r"\Registry\User\.Default",
+    r"\Registry\Machine\Software\Microsoft\Windows NT\CurrentVersion",
+    r"\Registry\Machine\System\CurrentControlSet\Control\Class",
+    r"\Registry\Machine\System\CurrentControlSet\Enum\Root",
+    r"\Registry\Machine\System\CurrentControlSet\Services",
+    r"\Registry\Machine\Hardware\DeviceMap",
+    r"\Registry\Machine\Hardware\Description\System",
+];
+
+fn initial() -> Registry {
+    let mut registry = Registry::new();
+    for path in STANDARD {
+        // A new registry has room for them.
+        let _ = registry.create(None, &utf16::encode(path));
+    }
+    registry
 }
 
 /// The path of a service's key.

@@ -5,6 +5,7 @@ pub mod callback;
 pub mod fast_mutex;
 pub mod interlocked;
 pub mod lookaside;
+pub mod named_event;
 pub mod pool;
 pub mod push_lock;
 pub mod resource;

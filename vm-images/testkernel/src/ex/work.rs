@@ -9,6 +9,7 @@ use core::ptr;
 use squall_testkernel_pure::bugcheck::WORKER_INVALID;
 
 use crate::ke::bugcheck::bugcheck;
+use crate::ke::call;
 use crate::ke::event::Event;
 use crate::ke::list;
 use crate::ke::lock::SpinLock;
@@ -140,6 +141,7 @@ fn work(index: usize, more: &'static Event) {
                     // SAFETY: the driver gave the routine for this call. If its image is gone, the call faults: a
                     // bug check.
                     unsafe { routine(parameter) };
+                    call::worker_returned(routine as usize, parameter.addr(), item.addr());
                 }
             }
             None => {

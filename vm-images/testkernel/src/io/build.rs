@@ -22,9 +22,9 @@ use crate::mm::mdl::MmMapLockedPages;
 use crate::nt::{
     BOOLEAN, DEVICE_OBJECT, DO_BUFFERED_IO, DO_DIRECT_IO, IO_STATUS_BLOCK, IRP, IRP_BUFFERED_IO,
     IRP_DEALLOCATE_BUFFER, IRP_INPUT_OPERATION, IRP_MJ_DEVICE_CONTROL, IRP_MJ_INTERNAL_DEVICE_CONTROL,
-    IRP_MJ_READ, IRP_MJ_WRITE, IRP_READ_OPERATION, IRP_WRITE_OPERATION, KERNEL_MODE, KEVENT, MDL, NTSTATUS,
-    PVOID, Parameters, SL_INVOKE_ON_SUCCESS, STATUS_INVALID_DEVICE_REQUEST, STATUS_MORE_PROCESSING_REQUIRED,
-    STATUS_PENDING, STATUS_SUCCESS,
+    IRP_MJ_QUERY_INFORMATION, IRP_MJ_READ, IRP_MJ_WRITE, IRP_READ_OPERATION, IRP_WRITE_OPERATION,
+    KERNEL_MODE, KEVENT, MDL, NTSTATUS, PVOID, Parameters, SL_INVOKE_ON_SUCCESS,
+    STATUS_INVALID_DEVICE_REQUEST, STATUS_MORE_PROCESSING_REQUIRED, STATUS_PENDING, STATUS_SUCCESS,
 };
 use crate::selftest::{check, kernel_test};
 
@@ -306,6 +306,96 @@ export! {
         status: *mut IO_STATUS_BLOCK,
     ) -> *mut IRP {
         with_caller!(build_asynchronous)
+    }
+}
+
+/// A packet of the I/O manager's own for an open file: a read or write of the caller's buffer, which is told of its end by
+/// event and status block.
+///
+/// # Safety
+/// `device` must be the file's; buffer, event and status block stay until the end.
+pub unsafe fn for_file(
+    major: u8,
+    device: *mut DEVICE_OBJECT,
+    data: (PVOID, u32),
+    offset: i64,
+    event: *mut KEVENT,
+    status: *mut IO_STATUS_BLOCK,
+) -> Option<NonNull<IRP>> {
+    let (data, length) = data;
+    let arguments = [
+        major.into(),
+        device.addr(),
+        data.expose_provenance(),
+        length as usize,
+        (&raw const offset).expose_provenance(),
+        event.expose_provenance(),
+        status.expose_provenance(),
+    ];
+    // SAFETY: the caller's contract.
+    NonNull::new(unsafe { build_synchronous(&Call { caller: 0, arguments }) })
+}
+
+/// The same for a control request.
+///
+/// # Safety
+/// As for [`for_file`].
+pub unsafe fn control_for_file(
+    code: u32,
+    device: *mut DEVICE_OBJECT,
+    input: (PVOID, u32),
+    output: (PVOID, u32),
+    event: *mut KEVENT,
+    status: *mut IO_STATUS_BLOCK,
+) -> Option<NonNull<IRP>> {
+    let arguments = [
+        code as usize,
+        device.addr(),
+        input.0.expose_provenance(),
+        input.1 as usize,
+        output.0.expose_provenance(),
+        output.1 as usize,
+        0,
+        event.expose_provenance(),
+        status.expose_provenance(),
+    ];
+    // SAFETY: the caller's contract.
+    NonNull::new(unsafe { build_device_io_control(&Call { caller: 0, arguments }) })
+}
+
+/// The same for information about the file, which is asked for or set.
+///
+/// # Safety
+/// As for [`for_file`].
+pub unsafe fn information_for_file(
+    major: u8,
+    device: *mut DEVICE_OBJECT,
+    data: (PVOID, u32),
+    class: u32,
+    event: *mut KEVENT,
+    status: *mut IO_STATUS_BLOCK,
+) -> Option<NonNull<IRP>> {
+    let (to, length) = data;
+    // SAFETY: the caller's contract; the packet is new.
+    unsafe {
+        let packet = irp::allocate((*device).StackSize)?;
+        let irp = &mut *packet.as_ptr();
+        irp.AllocationFlags |= MANAGERS;
+        let asks = major == IRP_MJ_QUERY_INFORMATION;
+        let from = if asks { core::ptr::null() } else { to.cast::<u8>().cast_const() };
+        if buffer(irp, length as usize, from, length as usize, 0).is_none() {
+            discard(packet);
+            return None;
+        }
+        if asks {
+            irp.UserBuffer = to;
+            irp.Flags |= IRP_INPUT_OPERATION;
+        }
+        finish(irp, event.expose_provenance(), status.expose_provenance());
+        let location = irp::next_location(packet);
+        location.MajorFunction = major;
+        location.Parameters = Parameters([length.into(), class.into(), 0, 0]);
+        Some(packet)
     }
 }
 

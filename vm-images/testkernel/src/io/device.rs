@@ -8,7 +8,7 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::vec::Vec;
 
-use super::{start_io, timer};
+use super::{shutdown, start_io, timer};
 use crate::ke::bugcheck::bugcheck;
 use crate::ke::event;
 use crate::ke::lock::SpinLock;
@@ -145,6 +145,7 @@ pub unsafe fn delete(device: *mut DEVICE_OBJECT) {
         unsafe { (*device).ReferenceCount == 0 && (*device).AttachedDevice.is_null() }
     };
     names::with(|names| names.remove(|object| object == address));
+    shutdown::forget(device);
     // SAFETY: the object stays until `finish`, which this call or a later one leads to.
     let (image, ran) = unsafe { ((*(*device).DriverObject).DriverStart.addr() as u64, timer::stop(device)) };
     if ran {

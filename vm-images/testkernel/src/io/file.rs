@@ -16,14 +16,56 @@ use crate::ldr::caller::{Call, with_caller};
 use crate::ldr::export::export;
 use crate::nt::{
     DEVICE_OBJECT, FILE_OBJECT, FO_CLEANUP_COMPLETE, FO_HANDLE_CREATED, FO_SYNCHRONOUS_IO, IRP_MJ_CLEANUP,
-    IRP_MJ_CLOSE, IRP_MJ_CREATE, NTSTATUS, Parameters, STATUS_INSUFFICIENT_RESOURCES, STATUS_SUCCESS, TRUE,
-    UNICODE_STRING, io_type, object_type,
+    IRP_MJ_CLOSE, NTSTATUS, Parameters, STATUS_INSUFFICIENT_RESOURCES, STATUS_OBJECT_TYPE_MISMATCH,
+    STATUS_SUCCESS, UNICODE_STRING, io_type, object_type,
 };
 use crate::ob::types::Kind;
 use crate::ob::{self, names};
 
-/// `FILE_OPEN` in the top byte of `Parameters.Create.Options`, and synchronous, not alerted, below it.
-const OPEN_SYNCHRONOUSLY: u64 = 0x0100_0020;
+/// `FILE_OPEN` as a disposition.
+const OPEN: u32 = 1;
+/// `FILE_SYNCHRONOUS_IO_ALERT` and `FILE_SYNCHRONOUS_IO_NONALERT`: requests come one after another.
+pub const SYNCHRONOUS: u32 = 0x30;
+/// `FILE_SYNCHRONOUS_IO_NONALERT`.
+const NOT_ALERTED: u32 = 0x20;
+/// `FILE_READ_DATA` with what goes with it, and the same for writing, as generic rights stand for them.
+pub const GENERIC_READ: u32 = 0x0012_0089;
+/// See [`GENERIC_READ`].
+pub const GENERIC_WRITE: u32 = 0x0012_0116;
+/// Readers, writers, and who deletes.
+const SHARES_ALL: u16 = 7;
+
+/// What a file is opened for, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening {
+    /// The rights, none of them generic.
+    pub access: u32,
+    /// `FILE_SHARE_*`.
+    pub share: u16,
+    /// `FILE_ATTRIBUTE_*` of a new file.
+    pub attributes: u16,
+    /// `FILE_SUPERSEDE` to `FILE_OVERWRITE_IF`.
+    pub disposition: u32,
+    /// `FILE_*` options of a create.
+    pub options: u32,
+}
+
+impl Opening {
+    /// As a program opens a device.
+    const fn plain(read: bool, write: bool) -> Self {
+        let access = if read { GENERIC_READ } else { 0 } | if write { GENERIC_WRITE } else { 0 };
+        Self { access, share: SHARES_ALL, attributes: 0, disposition: OPEN, options: NOT_ALERTED }
+    }
+}
+
+/// `IO_SECURITY_CONTEXT`: which drivers read the rights from that were asked for.
+#[repr(C)]
+struct SecurityContext {
+    quality: usize,
+    state: usize,
+    desired: u32,
+    options: u32,
+}
 
 /// An open device. Dropping it closes the handle.
 #[derive(Debug)]
@@ -35,11 +77,19 @@ unsafe impl Send for File {}
 impl File {
     /// Opens what `path` names, as a program would.
     pub fn open(path: &[u16], read: bool, write: bool) -> Result<Self, NTSTATUS> {
+        Self::open_for(path, &Opening::plain(read, write)).map(|(file, _)| file)
+    }
+
+    /// Opens, or makes, what `path` names; gives also what the driver told of it.
+    pub fn open_for(path: &[u16], opening: &Opening) -> Result<(Self, usize), NTSTATUS> {
         let (address, rest) = names::with(|names| names.resolve(path)).map_err(names::status_of)?;
+        if ob::kind(address).is_some_and(|kind| kind != Kind::Device) {
+            return Err(STATUS_OBJECT_TYPE_MISMATCH);
+        }
         let device = device::open(address)?;
         // SAFETY: the opener just counted in is the file's.
-        match unsafe { create(device, &rest, read, write) } {
-            Ok(file) => Ok(file),
+        match unsafe { create(device, &rest, opening) } {
+            Ok(opened) => Ok(opened),
             // The driver still has the file, which therefore stays, with its opener.
             Err(NotOpened::Abandoned) => Err(Failure::Abandoned.status()),
             Err(NotOpened::Refused(status)) => {
@@ -48,6 +98,13 @@ impl File {
                 Err(status)
             }
         }
+    }
+
+    /// The file object; its one handle is the caller's from now on, to be closed by [`cleanup`] and a reference less.
+    pub fn into_raw(self) -> *mut FILE_OBJECT {
+        let file = self.0;
+        core::mem::forget(self);
+        file
     }
 
     /// Reads up to `length` bytes.
@@ -93,9 +150,8 @@ enum NotOpened {
 unsafe fn create(
     device: *mut DEVICE_OBJECT,
     rest: &[u16],
-    read: bool,
-    write: bool,
-) -> Result<File, NotOpened> {
+    opening: &Opening,
+) -> Result<(File, usize), NotOpened> {
     let no_memory = NotOpened::Refused(STATUS_INSUFFICIENT_RESOURCES);
     let Some(file) = pool::allocate_zeroed(size_of::<FILE_OBJECT>(), *b"File") else { return Err(no_memory) };
     let file = file.as_ptr().cast::<FILE_OBJECT>();
@@ -106,11 +162,16 @@ unsafe fn create(
         object.Type = io_type::FILE;
         object.Size = size_of::<FILE_OBJECT>() as i16;
         object.DeviceObject = device;
-        object.ReadAccess = read.into();
-        object.WriteAccess = write.into();
-        object.SharedRead = TRUE;
-        object.SharedWrite = TRUE;
-        object.Flags = FO_SYNCHRONOUS_IO | FO_HANDLE_CREATED;
+        object.ReadAccess = (opening.access & 0x1 != 0).into();
+        object.WriteAccess = (opening.access & 0x6 != 0).into();
+        object.DeleteAccess = (opening.access & 0x1_0000 != 0).into();
+        object.SharedRead = (opening.share & 1 != 0).into();
+        object.SharedWrite = (opening.share & 2 != 0).into();
+        object.SharedDelete = (opening.share & 4 != 0).into();
+        object.Flags = FO_HANDLE_CREATED;
+        if opening.options & SYNCHRONOUS != 0 {
+            object.Flags |= FO_SYNCHRONOUS_IO;
+        }
         event::initialize(&raw mut object.Lock, object_type::EVENT_SYNCHRONIZATION, true);
         event::initialize(&raw mut object.Event, object_type::EVENT_NOTIFICATION, false);
         if !rest.is_empty() {
@@ -127,30 +188,45 @@ unsafe fn create(
                 }
             }
         }
-        let access = Parameters([0, OPEN_SYNCHRONOUSLY, 0, 0]);
-        match request::plain(file, IRP_MJ_CREATE, access) {
-            Ok(status) if status.is_success() => {}
-            Err(Failure::Abandoned) => return Err(NotOpened::Abandoned),
+        let context =
+            SecurityContext { quality: 0, state: 0, desired: opening.access, options: opening.options };
+        let request = Parameters([
+            (&raw const context).expose_provenance() as u64,
+            u64::from(opening.disposition << 24 | opening.options & 0xFF_FFFF),
+            u64::from(opening.attributes) | u64::from(opening.share) << 16,
+            0,
+        ]);
+        match request::create(file, request) {
+            Ok(outcome) if outcome.Status.is_success() => {
+                ob::insert(address, Kind::File, close);
+                Ok((File(file), outcome.Information))
+            }
+            Err(Failure::Abandoned) => Err(NotOpened::Abandoned),
             refused => {
                 free(file);
-                return Err(NotOpened::Refused(refused.unwrap_or_else(Failure::status)));
+                Err(NotOpened::Refused(refused.map_or_else(Failure::status, |outcome| outcome.Status)))
             }
         }
     }
-    ob::insert(address, Kind::File, close);
-    Ok(File(file))
 }
 
-/// The last handle is closed.
+/// The last handle is being closed; its reference is the caller's to give up.
 ///
 /// # Safety
 /// `file` must be an open file; called once.
-unsafe fn close_handle(file: *mut FILE_OBJECT) {
+pub unsafe fn cleanup(file: *mut FILE_OBJECT) {
     // SAFETY: the caller's contract. A driver that refuses to clean up does not keep the handle open.
     unsafe {
         let _ = request::plain(file, IRP_MJ_CLEANUP, Parameters::default());
         (*file).Flags |= FO_CLEANUP_COMPLETE;
     }
+}
+
+/// # Safety
+/// `file` must be an open file; called once.
+unsafe fn close_handle(file: *mut FILE_OBJECT) {
+    // SAFETY: the caller's contract.
+    unsafe { cleanup(file) };
     ob::dereference(file.addr());
 }
 

@@ -15,9 +15,10 @@ use crate::ex::pool;
 use crate::ke::event::{self, Event};
 use crate::ke::lock::SpinLock;
 use crate::nt::{
-    DO_BUFFERED_IO, DO_DIRECT_IO, FILE_OBJECT, IO_STACK_LOCATION, IO_STATUS_BLOCK, IRP, IRP_BUFFERED_IO,
-    IRP_INPUT_OPERATION, IRP_MJ_READ, IRP_MJ_WRITE, IRP_READ_OPERATION, IRP_WRITE_OPERATION, KERNEL_MODE,
-    MDL, NTSTATUS, Parameters, STATUS_INSUFFICIENT_RESOURCES, STATUS_IO_TIMEOUT,
+    DEVICE_OBJECT, DO_BUFFERED_IO, DO_DIRECT_IO, FILE_OBJECT, IO_STACK_LOCATION, IO_STATUS_BLOCK, IRP,
+    IRP_BUFFERED_IO, IRP_INPUT_OPERATION, IRP_MJ_CREATE, IRP_MJ_READ, IRP_MJ_WRITE, IRP_READ_OPERATION,
+    IRP_WRITE_OPERATION, KERNEL_MODE, MDL, NTSTATUS, Parameters, STATUS_INSUFFICIENT_RESOURCES,
+    STATUS_IO_TIMEOUT,
 };
 use crate::ob;
 
@@ -260,6 +261,25 @@ unsafe fn attach(packet: &mut Packet, data: &Data<'_>, flags: u32, room: usize) 
     Ok(())
 }
 
+/// A request without file or data, to a device.
+///
+/// # Safety
+/// `device` must be alive until the driver has completed it.
+pub unsafe fn to_device(device: *mut DEVICE_OBJECT, major: u8) -> Result<NTSTATUS, Failure> {
+    // SAFETY: the caller's contract; the packet is new, so it is all the issuer's, and has a location left.
+    unsafe {
+        let irp = irp::allocate((*device).StackSize).ok_or(Failure::NoMemory)?;
+        let packet = Packet { irp, buffer: None, mdl: None, file: 0, file_referenced: false };
+        (*irp.as_ptr()).RequestorMode = KERNEL_MODE;
+        *irp::next_location(irp) =
+            IO_STACK_LOCATION { DeviceObject: device, ..location(major, Parameters::default()) };
+        let event = Arc::new(Event::new_notification());
+        UNDER_WAY.lock().insert(irp.as_ptr().addr(), Progress::Awaited(event.clone()));
+        let _ = irp::call_driver(device, irp.as_ptr());
+        wait(packet, &event).map(|completed| completed.status.Status)
+    }
+}
+
 /// A location for `major`.
 fn location(major: u8, parameters: Parameters) -> IO_STACK_LOCATION {
     IO_STACK_LOCATION {
@@ -283,6 +303,16 @@ pub unsafe fn plain(file: *mut FILE_OBJECT, major: u8, parameters: Parameters) -
     // SAFETY: the caller's contract.
     let finished = unsafe { send(file, location(major, parameters), Data::None) };
     finished.map(|finished| finished.outcome.Status)
+}
+
+/// Asks the driver to open the file.
+///
+/// # Safety
+/// As for [`send`].
+pub unsafe fn create(file: *mut FILE_OBJECT, parameters: Parameters) -> Result<IO_STATUS_BLOCK, Failure> {
+    // SAFETY: the caller's contract.
+    let finished = unsafe { send(file, location(IRP_MJ_CREATE, parameters), Data::None) };
+    finished.map(|finished| finished.outcome)
 }
 
 /// Reads up to `length` bytes.

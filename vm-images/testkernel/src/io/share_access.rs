@@ -82,6 +82,29 @@ impl ShareAccess {
     }
 }
 
+/// Counts an opener in, the first or one more, unless it and the others do not go together.
+pub fn check(
+    file: &mut FILE_OBJECT,
+    desired: u32,
+    share: u32,
+    access: &mut ShareAccess,
+    first: bool,
+) -> Result<(), NTSTATUS> {
+    if first {
+        *access = ShareAccess::default();
+    }
+    if note(file, desired, share) && access.conflicts(file) {
+        return Err(STATUS_SHARING_VIOLATION);
+    }
+    access.add(file);
+    Ok(())
+}
+
+/// Counts an opener out.
+pub fn forget(file: &FILE_OBJECT, access: &mut ShareAccess) {
+    access.count(file, |counter, by| *counter = counter.saturating_sub(by));
+}
+
 export! {
     /// *IoSetShareAccess function (wdm.h)*: of the first opener.
     pub unsafe extern "win64" fn IoSetShareAccess(

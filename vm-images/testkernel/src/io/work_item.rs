@@ -11,6 +11,7 @@ use squall_testkernel_pure::pool::Kind;
 use crate::ex::pool;
 use crate::ex::work::{self, WorkItem};
 use crate::ke::bugcheck::bugcheck;
+use crate::ke::call;
 use crate::ldr::export::export;
 use crate::nt::PVOID;
 use crate::ob;
@@ -61,10 +62,16 @@ unsafe extern "win64" fn run(item: PVOID) {
     // Read before the call: the routine may free the item, or queue it again.
     // SAFETY: the item was queued, and its routine, which is the driver's, is mapped: the reference sees to that.
     unsafe {
-        let IO_WORKITEM { object, call, context, .. } = *item;
-        match call {
-            Call::Plain(Some(routine)) => routine(object, context),
-            Call::Ex(Some(routine)) => routine(object, context, item),
+        let IO_WORKITEM { object, call: wanted, context, .. } = *item;
+        match wanted {
+            Call::Plain(Some(routine)) => {
+                routine(object, context);
+                call::worker_returned(routine as usize, context.addr(), item.addr());
+            }
+            Call::Ex(Some(routine)) => {
+                routine(object, context, item);
+                call::worker_returned(routine as usize, context.addr(), item.addr());
+            }
             Call::Plain(None) | Call::Ex(None) => {}
         }
         ob::dereference(object.addr());

@@ -39,10 +39,15 @@ pub unsafe extern "win64" fn unload(routine: DriverUnload, driver: *mut DRIVER_O
 /// `routine`, DriverEntry or Unload of the driver object `driver`, has come back; stops the system where it did so at
 /// another IRQL than it was called at.
 pub fn returned(routine: usize, driver: usize) {
+    worker_returned(routine, driver, 0);
+}
+
+/// The same of the routine of work item `item`, which was called with `parameter`.
+pub fn worker_returned(routine: usize, parameter: usize, item: usize) {
     const WORKER_THREAD_RETURNED_AT_BAD_IRQL: u32 = 0xE1;
     let level = irql::current();
     if level != Irql::PASSIVE {
-        let parameters = [routine as u64, level.0.into(), driver as u64, 0];
+        let parameters = [routine as u64, level.0.into(), parameter as u64, item as u64];
         bugcheck(WORKER_THREAD_RETURNED_AT_BAD_IRQL, parameters);
     }
 }

@@ -149,16 +149,8 @@ unsafe fn unmap(address: PVOID, mdl: *mut MDL) {
 
 /// Frames between two physical addresses, as many as there are up to `count`.
 fn take_frames(low: u64, high: u64, count: usize) -> Vec<Frame> {
-    let (mut taken, mut too_low) = (Vec::new(), Vec::new());
-    while taken.len() < count {
-        match frame::allocate_run(1, 1, high.saturating_add(1)) {
-            Some(found) if found.physical() >= low => taken.push(found),
-            Some(found) => too_low.push(found),
-            None => break,
-        }
-    }
-    too_low.into_iter().for_each(frame::release);
-    taken
+    let next = || frame::allocate_run_from(1, 1, low, high.saturating_add(1));
+    core::iter::from_fn(next).take(count).collect()
 }
 
 /// # Safety

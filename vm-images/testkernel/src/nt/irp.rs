@@ -14,6 +14,12 @@ pub const IRP_MJ_CLOSE: u8 = 0x02;
 pub const IRP_MJ_READ: u8 = 0x03;
 /// Write.
 pub const IRP_MJ_WRITE: u8 = 0x04;
+/// Asks for information about a file.
+pub const IRP_MJ_QUERY_INFORMATION: u8 = 0x05;
+/// Changes it.
+pub const IRP_MJ_SET_INFORMATION: u8 = 0x06;
+/// The system is about to go down.
+pub const IRP_MJ_SHUTDOWN: u8 = 0x10;
 /// Flush.
 pub const IRP_MJ_FLUSH_BUFFERS: u8 = 0x09;
 /// `DeviceIoControl`.

@@ -103,6 +103,12 @@ statuses! {
     STATUS_OBJECT_PATH_NOT_FOUND = 0xC000_003A;
     /// A name that does not begin where it must.
     STATUS_OBJECT_PATH_SYNTAX_BAD = 0xC000_003B;
+    /// A directory where a file was wanted.
+    STATUS_FILE_IS_A_DIRECTORY = 0xC000_00BA;
+    /// A file where a directory was wanted.
+    STATUS_NOT_A_DIRECTORY = 0xC000_0103;
+    /// No room for more bytes.
+    STATUS_DISK_FULL = 0xC000_007F;
     /// The object is going away.
     STATUS_DELETE_PENDING = 0xC000_0056;
     /// Not the image of this kind of machine, or not an image at all.

@@ -6,6 +6,8 @@ use alloc::collections::BTreeMap;
 
 use squall_testkernel_pure::registry::KeyId;
 
+use super::types::Kind;
+use crate::io::file;
 use crate::ke::lock::SpinLock;
 use crate::ke::thread;
 use crate::ke::wait::KeWaitForSingleObject;
@@ -89,16 +91,21 @@ pub fn close(handle: HANDLE) -> NTSTATUS {
     if matches!(handle.addr(), CURRENT_PROCESS | CURRENT_THREAD) {
         return STATUS_SUCCESS;
     }
-    let entry = TABLE.lock().targets.remove(&handle.addr());
-    let target = entry.map(|entry| entry.target);
-    match target {
-        Some(Target::Object(address)) => {
-            super::dereference(address);
-            STATUS_SUCCESS
+    let (target, last) = {
+        let mut table = TABLE.lock();
+        let Some(Entry { target, .. }) = table.targets.remove(&handle.addr()) else {
+            return STATUS_INVALID_HANDLE;
+        };
+        (target, table.targets.values().all(|entry| entry.target != target))
+    };
+    if let Target::Object(address) = target {
+        if last && super::kind(address) == Some(Kind::File) {
+            // SAFETY: the handle's reference keeps the file, and it was the last handle.
+            unsafe { file::cleanup(core::ptr::with_exposed_provenance_mut(address)) };
         }
-        Some(Target::Key(_)) => STATUS_SUCCESS,
-        None => STATUS_INVALID_HANDLE,
+        super::dereference(address);
     }
+    STATUS_SUCCESS
 }
 
 /// `Executive`.

@@ -5,6 +5,7 @@ pub mod bitmap;
 pub mod crt;
 pub mod exception;
 pub mod format;
+pub mod generic_table;
 pub mod memory;
 pub mod names;
 pub mod registry;

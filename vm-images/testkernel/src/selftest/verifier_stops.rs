@@ -15,6 +15,29 @@ const TRACKING: u32 = Class::PoolTracking as u32;
 
 /// The words, and what each does.
 pub const STOPS: &[(&str, fn())] = &[
+    ("verifier-zw-user-address", || {
+        victim(Class::Security as u32).call("ZwOpenKey", &[0x1000, 0, 0]);
+    }),
+    ("verifier-zw-malformed-string", || {
+        let victim = victim(Class::Security as u32);
+        // Length 5 of 4, by address.
+        let text = victim.allocate(32);
+        // SAFETY: the victim's own block.
+        unsafe { core::ptr::with_exposed_provenance_mut::<[u64; 2]>(text).write([0x0004_0005, text as u64]) };
+        victim.call("ZwLoadDriver", &[text]);
+    }),
+    ("plain-worker-at-dispatch", || {
+        unsafe extern "win64" fn raises(_: PVOID) {
+            irql::raise(Irql::DISPATCH);
+        }
+        // Not the image's data: the item's links are the queue's to write.
+        static ITEM: SpinLock<[usize; 4]> = SpinLock::new([0; 4]);
+        let item = ITEM.lock().as_mut_ptr().expose_provenance();
+        write_work_item(item, raises as *const () as usize);
+        // SAFETY: the item was just made, and stays.
+        unsafe { work::queue(core::ptr::with_exposed_provenance_mut::<WorkItem>(item), 1) };
+        thread::sleep_ns(60_000_000_000);
+    }),
     ("verifier-zero-bytes", || {
         victim(TRACKING).allocate(0);
     }),

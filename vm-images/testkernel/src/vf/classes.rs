@@ -91,6 +91,7 @@ pub const SUPPORTED: &[Class] = &[
     Class::Io,
     Class::Deadlock,
     Class::Dma,
+    Class::Security,
     Class::Miscellaneous,
     Class::Ddi,
 ];

@@ -11,6 +11,7 @@
 //! - [`stops`]: how the Verifier stops the system;
 //! - [`pool_rules`]: the rules of allocating and freeing pool;
 //! - [`pool_tracking`]: pool that is left when the driver goes;
+//! - [`security`]: what is passed to the `Zw` routines;
 //! - [`special_pool`]: each allocation on a page of its own;
 //! - [`deadlock`]: the order in which locks are taken;
 //! - [`dispatch`] and [`io_rules`]: I/O verification, from both sides;
@@ -46,6 +47,7 @@ pub mod page_fault;
 mod pool_rules;
 mod pool_tracking;
 mod rehearsal;
+mod security;
 pub mod special_pool;
 pub mod stops;
 pub mod thunk;

@@ -235,6 +235,13 @@ pub struct Verifier {
     pub enabled: Vec<Verified>,
 }
 
+/// Of `shutdown`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Notified {
+    /// How many devices were told.
+    pub notified: usize,
+}
+
 /// Of `memory`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Memory {

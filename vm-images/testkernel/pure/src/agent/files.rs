@@ -3,7 +3,7 @@
 //! It exists so that a `.sys` can be sent in and a log fetched. Directories are implied by names. Names are found
 //! whatever their case, and both kinds of slash separate.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -40,6 +40,19 @@ pub enum FileError {
     },
 }
 
+/// What there is at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// A file of so many bytes.
+    File(usize),
+    /// A directory.
+    Directory,
+}
+
+/// Directories that every system has.
+const STANDARD_DIRECTORIES: [&str; 5] =
+    ["C:", r"C:\WINDOWS", r"C:\WINDOWS\SYSTEM32", r"C:\WINDOWS\SYSTEM32\DRIVERS", r"C:\WINDOWS\TEMP"];
+
 /// Where an open file is, and what may be done with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenFile {
@@ -55,12 +68,14 @@ pub struct OpenFile {
 pub struct FileSystem {
     /// Shared, so that a whole image can be handed to the loader without holding up the file system.
     files: BTreeMap<String, Arc<Vec<u8>>>,
+    /// Those that were made; others are implied by the files in them.
+    directories: BTreeSet<String>,
 }
 
 impl FileSystem {
     /// An empty file system.
     pub const fn new() -> Self {
-        Self { files: BTreeMap::new() }
+        Self { files: BTreeMap::new(), directories: BTreeSet::new() }
     }
 
     /// Opens `path` as `fopen` would in `mode`.
@@ -126,6 +141,86 @@ impl FileSystem {
         Ok(())
     }
 
+    /// What there is at `path`, for [`key_of`]'s form of it.
+    pub fn find(&self, key: &str) -> Option<Entry> {
+        if let Some(bytes) = self.files.get(key) {
+            return Some(Entry::File(bytes.len()));
+        }
+        let implied = |path: &String| path.strip_prefix(key).is_some_and(|rest| rest.starts_with('\\'));
+        let is_directory = STANDARD_DIRECTORIES.contains(&key)
+            || self.directories.contains(key)
+            || self.files.keys().any(implied)
+            || self.directories.iter().any(implied);
+        is_directory.then_some(Entry::Directory)
+    }
+
+    /// Makes an empty file, or empties the one that is there.
+    pub fn make_file(&mut self, key: &str) -> Result<(), FileError> {
+        if !self.files.contains_key(key) && self.files.len() == MAX_FILES {
+            return Err(FileError::Full { what: "files", limit: MAX_FILES });
+        }
+        self.files.insert(key.into(), Arc::default());
+        Ok(())
+    }
+
+    /// Makes a directory.
+    pub fn make_directory(&mut self, key: &str) -> Result<(), FileError> {
+        if self.directories.len() == MAX_FILES {
+            return Err(FileError::Full { what: "directories", limit: MAX_FILES });
+        }
+        self.directories.insert(key.into());
+        Ok(())
+    }
+
+    /// Takes away a file, or a directory with nothing in it; false where that cannot be.
+    pub fn remove(&mut self, key: &str) -> bool {
+        if self.files.remove(key).is_some() {
+            return true;
+        }
+        self.directories.remove(key) && {
+            let still_there = self.find(key).is_some();
+            if still_there {
+                self.directories.insert(key.into());
+            }
+            !still_there
+        }
+    }
+
+    /// At most `count` bytes of a file from `offset` on.
+    pub fn read_at(&self, key: &str, offset: usize, count: usize) -> Vec<u8> {
+        let bytes = self.files.get(key).map_or(&[][..], |bytes| &bytes[..]);
+        let start = offset.min(bytes.len());
+        bytes[start..start.saturating_add(count).min(bytes.len())].to_vec()
+    }
+
+    /// Writes `data` into a file at `offset`; what lies between its end and there becomes zeros.
+    pub fn write_at(&mut self, key: &str, offset: usize, data: &[u8]) -> Result<(), FileError> {
+        let end = offset.saturating_add(data.len());
+        let length = self.files.get(key).map_or(0, |bytes| bytes.len());
+        if end > length {
+            self.set_length(key, end)?;
+        }
+        if let Some(bytes) = self.files.get_mut(key) {
+            Arc::make_mut(bytes)[offset..end].copy_from_slice(data);
+        }
+        Ok(())
+    }
+
+    /// Cuts a file, or makes it longer with zeros.
+    pub fn set_length(&mut self, key: &str, length: usize) -> Result<(), FileError> {
+        if length > MAX_FILE {
+            return Err(FileError::Full { what: "bytes in a file", limit: MAX_FILE });
+        }
+        let total: usize = self.files.values().map(|bytes| bytes.len()).sum();
+        if let Some(bytes) = self.files.get_mut(key) {
+            if total + length.saturating_sub(bytes.len()) > MAX_TOTAL {
+                return Err(FileError::Full { what: "bytes in all files", limit: MAX_TOTAL });
+            }
+            Arc::make_mut(bytes).resize(length, 0);
+        }
+        Ok(())
+    }
+
     /// The whole of a file.
     pub fn contents(&self, path: &str) -> Result<Arc<Vec<u8>>, FileError> {
         let bytes = self.files.get(&key(path)?);
@@ -136,6 +231,12 @@ impl FileSystem {
 /// The last component of a path: an image's name.
 pub fn file_name(path: &str) -> &str {
     path.rsplit(['\\', '/']).next().unwrap_or(path)
+}
+
+/// The form of a path under which what is there is kept: of the root, `C:`.
+pub fn key_of(path: &str) -> Result<String, FileError> {
+    let trimmed = path.strip_suffix('\\').unwrap_or(path);
+    if trimmed.eq_ignore_ascii_case("C:") { Ok("C:".into()) } else { key(trimmed) }
 }
 
 /// The form of a path under which its file is kept.
@@ -199,6 +300,35 @@ mod tests {
             let error = files.open(path, "w").unwrap_err();
             assert!(error.to_string().ends_with("not a path of the form C:\\NAME"), "{path}: {error}");
         }
+    }
+
+    #[test]
+    fn directories_are_made_and_implied_and_go_when_they_are_empty() {
+        let mut files = FileSystem::default();
+        assert_eq!(files.find("C:"), Some(Entry::Directory));
+        assert_eq!(files.find(r"C:\A"), None);
+        files.make_directory(r"C:\A").unwrap();
+        files.make_file(r"C:\A\B").unwrap();
+        assert!(!files.remove(r"C:\A") && files.remove(r"C:\A\B") && files.remove(r"C:\A"));
+        assert!(!files.remove(r"C:\A"));
+        files.make_file(r"C:\X\Y").unwrap();
+        assert_eq!(files.find(r"C:\X"), Some(Entry::Directory));
+        assert_eq!(key_of(r"c:\x\y\").unwrap(), r"C:\X\Y");
+        assert_eq!(key_of("c:").unwrap(), "C:");
+        assert!(key_of(r"C:\a\..\b").is_err());
+    }
+
+    #[test]
+    fn bytes_are_written_and_read_anywhere() {
+        let mut files = FileSystem::default();
+        files.make_file(r"C:\A").unwrap();
+        files.write_at(r"C:\A", 2, b"xy").unwrap();
+        assert_eq!(files.read_at(r"C:\A", 0, 9), b"\0\0xy");
+        files.set_length(r"C:\A", 3).unwrap();
+        assert_eq!(files.read_at(r"C:\A", 1, 9), b"\0x");
+        assert_eq!(files.read_at(r"C:\A", usize::MAX, usize::MAX), b"");
+        assert!(files.write_at(r"C:\A", MAX_FILE, b"x").is_err());
+        assert!(files.write_at(r"C:\A", usize::MAX, b"x").is_err());
     }
 
     #[test]

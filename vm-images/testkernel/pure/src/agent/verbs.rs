@@ -43,6 +43,8 @@ pub enum Verb {
     Modules,
     /// How much memory is in use?
     Memory,
+    /// Tell the drivers that the system goes down.
+    Shutdown,
     /// What can the Verifier do, and to whom?
     VerifierQuery,
     /// Turn checks on for a driver.
@@ -94,7 +96,7 @@ impl Verb {
     pub fn parse(arguments: &[String]) -> Result<Self, Usage> {
         let Some((verb, rest)) = arguments.split_first() else {
             return Err(Usage::new(
-                "no verb: install, load, unload, cycle, status, modules, memory or verifier",
+                "no verb: install, load, unload, cycle, status, modules, memory, shutdown or verifier",
             ));
         };
         let mut options = Options::read(verb, rest)?;
@@ -114,6 +116,7 @@ impl Verb {
             "status" => Self::Status(options.service()?),
             "modules" => Self::Modules,
             "memory" => Self::Memory,
+            "shutdown" => Self::Shutdown,
             "verifier" if options.query => {
                 options.query = false;
                 Self::VerifierQuery
@@ -129,7 +132,7 @@ impl Verb {
             other => {
                 let name: String = other.chars().take(40).collect();
                 return Err(Usage::new(format_args!(
-                    "{name}: no such verb (install, load, unload, cycle, status, modules, memory, verifier)"
+                    "{name}: no such verb (install, load, unload, cycle, status, modules, memory, shutdown, verifier)"
                 )));
             }
         };
@@ -308,10 +311,10 @@ mod tests {
     #[test]
     fn usage_errors_name_what_is_wrong() {
         for (line, expected) in [
-            ("", "no verb: install, load, unload, cycle, status, modules, memory or verifier"),
+            ("", "no verb: install, load, unload, cycle, status, modules, memory, shutdown or verifier"),
             (
                 "explode",
-                "explode: no such verb (install, load, unload, cycle, status, modules, memory, verifier)",
+                "explode: no such verb (install, load, unload, cycle, status, modules, memory, shutdown, verifier)",
             ),
             ("load", "--service is missing"),
             ("cycle --service a --cycles 5", "--interrupts is missing"),
