@@ -7,6 +7,7 @@
 
 typedef struct _CONTROLLER {
     CARD card;
+    KSPIN_LOCK lock;     /* of busy: the DPC runs on two processors at once where the ISR queues it again */
     PDEVICE_OBJECT busy; /* the device that has the controller */
     KDPC dpc;
     ULONG serviced, turns;
@@ -53,13 +54,18 @@ static BOOLEAN NTAPI take_one(PVOID context)
 /* Serves whoever has the controller. At DISPATCH_LEVEL. */
 static VOID serve(CONTROLLER *controller)
 {
-    PDEVICE_OBJECT device = controller->busy;
-    PIRP irp = device ? device->CurrentIrp : NULL;
+    PDEVICE_OBJECT device;
+    PIRP irp;
 
-    if (!irp || !KeSynchronizeExecution(controller->card.interrupt, take_one, irp))
+    KeAcquireSpinLockAtDpcLevel(&controller->lock);
+    device = controller->busy;
+    irp = device ? device->CurrentIrp : NULL;
+    if (!irp || !KeSynchronizeExecution(controller->card.interrupt, take_one, irp)) {
+        KeReleaseSpinLockFromDpcLevel(&controller->lock);
         return;
-    if (InterlockedCompareExchangePointer((PVOID *)&controller->busy, NULL, device) != device)
-        return;
+    }
+    controller->busy = NULL;
+    KeReleaseSpinLockFromDpcLevel(&controller->lock);
     IoFreeController(((EXTENSION *)device->DeviceExtension)->controller);
     complete(irp, STATUS_SUCCESS, sizeof(ULONG));
     IoStartNextPacket(device, FALSE);
@@ -75,7 +81,9 @@ static IO_ALLOCATION_ACTION NTAPI controller_control(PDEVICE_OBJECT device, PIRP
     CONTROLLER *controller = context;
 
     controller->turns++;
+    KeAcquireSpinLockAtDpcLevel(&controller->lock);
     controller->busy = device;
+    KeReleaseSpinLockFromDpcLevel(&controller->lock);
     /* A sample may be there already; its DPC serves whoever has the controller then. */
     KeInsertQueueDpc(&controller->dpc, NULL, NULL);
     return KeepObject;
@@ -124,6 +132,7 @@ NTSTATUS NTAPI DriverEntry(PDRIVER_OBJECT driver, PUNICODE_STRING path)
         return STATUS_INSUFFICIENT_RESOURCES;
     controller = controller_object->ControllerExtension;
     controller->card = card;
+    KeInitializeSpinLock(&controller->lock);
     KeInitializeDpc(&controller->dpc, dpc_routine, controller);
     for (; made < 2; made++) {
         EXTENSION *extension;

@@ -9,6 +9,8 @@
 typedef struct _EXTENSION {
     CARD card;
     ULONG serviced;
+    /* The read that the card works for; under the cancel spin lock. CurrentIrp outlives it: it stays until IoStartNextPacket. */
+    PIRP active;
 } EXTENSION;
 
 static BOOLEAN NTAPI isr(PKINTERRUPT interrupt, PVOID context)
@@ -38,19 +40,20 @@ static BOOLEAN NTAPI drain(PVOID context)
     return taken != 0;
 }
 
-/* Whether the current read could be completed. At DISPATCH_LEVEL. */
-static VOID finish_current(PDEVICE_OBJECT device)
+/* Completes the active read if the card has something for it. At DISPATCH_LEVEL, and on two processors at once: StartIo and the DPC. */
+static VOID finish_active(PDEVICE_OBJECT device)
 {
     EXTENSION *extension = device->DeviceExtension;
     PIRP irp;
     KIRQL irql;
 
     IoAcquireCancelSpinLock(&irql);
-    irp = device->CurrentIrp;
+    irp = extension->active;
     if (!irp || !KeSynchronizeExecution(extension->card.interrupt, drain, irp) || !IoSetCancelRoutine(irp, NULL)) {
         IoReleaseCancelSpinLock(irql);
         return;
     }
+    extension->active = NULL;
     IoReleaseCancelSpinLock(irql);
     complete(irp, STATUS_SUCCESS, irp->IoStatus.Information);
     IoStartNextPacket(device, TRUE);
@@ -58,12 +61,15 @@ static VOID finish_current(PDEVICE_OBJECT device)
 
 static VOID NTAPI dpc_for_isr(PKDPC dpc, PDEVICE_OBJECT device, PIRP irp, PVOID context)
 {
-    finish_current(device);
+    finish_active(device);
 }
 
 static VOID NTAPI cancel(PDEVICE_OBJECT device, PIRP irp)
 {
+    EXTENSION *extension = device->DeviceExtension;
+
     if (irp == device->CurrentIrp) {
+        extension->active = NULL;
         IoReleaseCancelSpinLock(irp->CancelIrql);
         complete(irp, STATUS_CANCELLED, 0);
         KIRQL irql = KeRaiseIrqlToDpcLevel();
@@ -78,7 +84,15 @@ static VOID NTAPI cancel(PDEVICE_OBJECT device, PIRP irp)
 
 static VOID NTAPI start_io(PDEVICE_OBJECT device, PIRP irp)
 {
-    finish_current(device);
+    EXTENSION *extension = device->DeviceExtension;
+    KIRQL irql;
+
+    /* Cancelled on the way here, it is gone, and the next one's StartIo has run or will. */
+    IoAcquireCancelSpinLock(&irql);
+    if (irp == device->CurrentIrp)
+        extension->active = irp;
+    IoReleaseCancelSpinLock(irql);
+    finish_active(device);
 }
 
 static NTSTATUS NTAPI read(PDEVICE_OBJECT device, PIRP irp)
