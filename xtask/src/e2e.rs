@@ -68,7 +68,7 @@ pub(crate) struct Args {
     /// The interrupts: none, or ack and after it, by commas, gap=20us, jitter=0us, count=N
     #[arg(long, value_name = "SPEC")]
     storm: Option<Storm>,
-    /// What the card does wrong in the storm: the fields of a scenario's [misbehave], as in 'fifo_places = 4'
+    /// What the card does wrong in the storm: the fields of a scenario's table misbehave, as in 'fifo_places = 4'
     #[arg(long, value_name = "FIELDS")]
     misbehave: Option<Misbehaviour>,
     /// What it does wrong from Unload on instead, as in 'removed = true'
