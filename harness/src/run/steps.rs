@@ -32,6 +32,9 @@ const LOOK: Duration = Duration::from_millis(2);
 const LONG_CYCLE: Duration = Duration::from_millis(200);
 /// How long something that is gone may take to say why.
 const EXPLANATION: Duration = Duration::from_secs(1);
+/// How often the processors of a guest that hangs are looked at, to tell where they usually are, and what is between two looks.
+const LOOKS: usize = 9;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 /// How long QEMU gets to write the guest's memory into a file.
 const DUMP: Duration = Duration::from_secs(60);
 
@@ -434,12 +437,17 @@ impl Steps<'_> {
         times[1].checked_sub(times[0])
     }
 
+    /// Where the processors are, most of the time: a single look may find one in the clock's interrupt.
     async fn processors(&self) -> Vec<Hex> {
-        let text = match timeout(EXPLANATION, self.session.qmp.human("info registers -a")).await {
-            Ok(Ok(text)) => text,
-            _ => return Vec::new(),
-        };
-        instruction_pointers(&text)
+        let mut looks = Vec::new();
+        for _ in 0..LOOKS {
+            match timeout(EXPLANATION, self.session.qmp.human("info registers -a")).await {
+                Ok(Ok(text)) => looks.push(instruction_pointers(&text)),
+                _ => break,
+            }
+            sleep(BETWEEN_LOOKS).await;
+        }
+        most_usual(&looks)
     }
 }
 
@@ -471,6 +479,18 @@ fn instruction_pointers(text: &str) -> Vec<Hex> {
         .collect()
 }
 
+/// For each processor, the last place seen in the page in which it was seen most often.
+fn most_usual(looks: &[Vec<Hex>]) -> Vec<Hex> {
+    let processors = looks.iter().map(Vec::len).min().unwrap_or(0);
+    let page = |place: &Hex| place.0 >> 12;
+    let usual = |processor: usize| {
+        let places = || looks.iter().map(move |look| look[processor]);
+        let times = |place: &Hex| places().filter(|other| page(other) == page(place)).count();
+        places().max_by_key(times)
+    };
+    (0..processors).filter_map(usual).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -481,6 +501,15 @@ mod tests {
         let text =
             "CPU#0\nRAX=00 RBX=01\nR12=0 RIP=ffffffff80001234 RFL=00000246\nCPU#1\nRIP=zz\nRIP=10 RFL=2";
         assert_eq!(instruction_pointers(text), [Hex(0xffff_ffff_8000_1234), Hex(0x10)]);
+    }
+
+    #[test]
+    fn a_processor_is_where_it_was_seen_most_often() {
+        let looks = [[0x5010, 0x8000], [0x9000, 0x8010], [0x5020, 0x7000]];
+        let looks = looks.map(|look| look.map(Hex).to_vec());
+        assert_eq!(most_usual(&looks), [Hex(0x5020), Hex(0x8010)]);
+        assert_eq!(most_usual(&[vec![Hex(1), Hex(2)], vec![Hex(1)]]), [Hex(1)]);
+        assert_eq!(most_usual(&[]), []);
     }
 
     #[tokio::test]
