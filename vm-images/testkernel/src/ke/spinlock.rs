@@ -264,64 +264,58 @@ kernel_test! {
     /// *Queued Spin Locks*: whoever asks first gets the lock first.
     fn a_queued_lock_goes_round_in_the_order_in_which_it_was_asked_for() {
         use crate::ke::{processor, thread};
-        use core::sync::atomic::AtomicUsize;
-        let empty = || KLOCK_QUEUE_HANDLE { next: AtomicUsize::new(0), lock: AtomicUsize::new(0), old_irql: 0 };
+        const MOST: usize = 8;
         static LOCK: AtomicUsize = AtomicUsize::new(0);
-        static TURN: AtomicUsize = AtomicUsize::new(0);
-        static SEEN: [AtomicUsize; 8] = [const { AtomicUsize::new(usize::MAX) }; 8];
-        let lock = LOCK.as_ptr();
-        TURN.store(0, Ordering::Relaxed);
-        let mut mine = empty();
-        let others = processor::count().min(SEEN.len()) - 1;
-        let here = thread::set_affinity(1);
-        // SAFETY: the handle lives until the lock is released below.
-        unsafe { KeAcquireInStackQueuedSpinLock(lock, &raw mut mine) };
-        check!(irql::current() == Irql::DISPATCH);
-        // SAFETY: as above.
-        unsafe { KeReleaseInStackQueuedSpinLock(&raw mut mine) };
-        let holder = thread::spawn("holder", thread::NORMAL_PRIORITY, move || {
-            thread::set_affinity(1);
-            let mut handle = empty();
-            // SAFETY: as above.
-            unsafe {
-                KeAcquireInStackQueuedSpinLock(LOCK.as_ptr(), &raw mut handle);
-                TURN.store(1, Ordering::Release);
-                // Until all the others are in the queue: each says so right before it asks.
-                while TURN.load(Ordering::Acquire) != 1 + others {
-                    core::hint::spin_loop();
-                }
-                crate::hal::clock::stall_ns(2_000_000);
-                KeReleaseInStackQueuedSpinLock(&raw mut handle);
+        /// Who asks, by number, and who got it, by place.
+        static HANDLES: [AtomicUsize; MOST] = [const { AtomicUsize::new(0) }; MOST];
+        static SEEN: [AtomicUsize; MOST] = [const { AtomicUsize::new(usize::MAX) }; MOST];
+        /// Waits until the handle of `number` is the last in the queue.
+        fn wait_for(number: usize) {
+            let is_last = || {
+                let handle = HANDLES[number].load(Ordering::Acquire);
+                handle != 0 && LOCK.load(Ordering::Acquire) == handle
+            };
+            while !is_last() {
+                core::hint::spin_loop();
             }
-        });
-        check!(holder.is_ok());
+        }
+        fn ask(number: usize, while_held: impl FnOnce()) {
+            let mut handle =
+                KLOCK_QUEUE_HANDLE { next: AtomicUsize::new(0), lock: AtomicUsize::new(0), old_irql: 0 };
+            let handle = &raw mut handle;
+            HANDLES[number].store(handle.expose_provenance(), Ordering::Release);
+            // SAFETY: the handle lives until the lock is released.
+            unsafe {
+                KeAcquireInStackQueuedSpinLockAtDpcLevel(LOCK.as_ptr(), handle);
+                let place = SEEN.iter().position(|seen| seen.load(Ordering::Relaxed) == usize::MAX);
+                SEEN[place.unwrap_or(0)].store(number, Ordering::Relaxed);
+                while_held();
+                KeReleaseInStackQueuedSpinLockFromDpcLevel(handle);
+            }
+        }
+        let others = processor::count().min(MOST) - 1;
+        let here = thread::set_affinity(1);
+        // They keep their processors until it is their turn. Whoever holds the lock first does so in this thread's, and so comes
+        // last.
         let threads: alloc::vec::Vec<_> = (1..=others)
             .filter_map(|number| {
                 thread::spawn("asker", thread::NORMAL_PRIORITY, move || {
                     thread::set_affinity(1 << number);
                     let old = irql::raise(Irql::DISPATCH);
-                    while TURN.load(Ordering::Acquire) != number {
-                        core::hint::spin_loop();
-                    }
-                    crate::hal::clock::stall_ns(300_000);
-                    TURN.store(number + 1, Ordering::Release);
-                    let mut handle = empty();
-                    // SAFETY: as above.
-                    unsafe {
-                        KeAcquireInStackQueuedSpinLockAtDpcLevel(LOCK.as_ptr(), &raw mut handle);
-                        let place = SEEN.iter().position(|seen| seen.load(Ordering::Relaxed) == usize::MAX);
-                        SEEN[place.unwrap_or(0)].store(number, Ordering::Relaxed);
-                        KeReleaseInStackQueuedSpinLockFromDpcLevel(&raw mut handle);
-                    }
+                    wait_for(number - 1);
+                    ask(number, || {});
                     irql::lower(old);
                 })
                 .ok()
             })
             .collect();
+        check!(threads.len() == others);
+        let old = irql::raise(Irql::DISPATCH);
+        ask(0, || wait_for(others));
+        irql::lower(old);
         check!(threads.iter().all(|thread| thread.join(Some(10_000_000_000))));
-        check!(holder.is_ok_and(|holder| holder.join(Some(10_000_000_000))));
         thread::set_affinity(here);
-        check!((0..others).all(|place| SEEN[place].load(Ordering::Relaxed) == place + 1));
+        check!((0..=others).all(|place| SEEN[place].load(Ordering::Relaxed) == place));
         check!(LOCK.load(Ordering::Relaxed) == 0);
     }
 }
