@@ -225,6 +225,28 @@ unsafe fn request(
     }
 }
 
+/// Reads or writes: without an offset a synchronous file goes on where it was.
+///
+/// # Safety
+/// As of [`request`]; `offset` must be valid or null.
+unsafe fn transfer(
+    major: u8,
+    handle: HANDLE,
+    event: HANDLE,
+    apc: PVOID,
+    status: *mut IO_STATUS_BLOCK,
+    data: (PVOID, u32),
+    offset: *const i64,
+) -> NTSTATUS {
+    // SAFETY: the caller's.
+    unsafe {
+        request(handle, event, apc, status, |file, event, block| {
+            let offset = file.offset(offset)?;
+            Ok(build::for_file(major, file.device(), data, offset, event, block))
+        })
+    }
+}
+
 export! {
     /// *ZwCreateFile function (wdm.h)*: opens a file or device, or makes a file; how much room it is to have at first, and extended
     /// attributes, are not looked at.
@@ -281,12 +303,7 @@ export! {
         _key: *const u32,
     ) -> NTSTATUS {
         // SAFETY: the caller's.
-        unsafe {
-            request(handle, event, apc, status, |file, event, block| {
-                let offset = file.offset(offset)?;
-                Ok(build::for_file(IRP_MJ_READ, file.device(), (buffer, length), offset, event, block))
-            })
-        }
+        unsafe { transfer(IRP_MJ_READ, handle, event, apc, status, (buffer, length), offset) }
     }
 
     /// *ZwWriteFile function (wdm.h)*: as ZwReadFile; FILE_WRITE_TO_END_OF_FILE appends.
@@ -302,12 +319,7 @@ export! {
         _key: *const u32,
     ) -> NTSTATUS {
         // SAFETY: the caller's.
-        unsafe {
-            request(handle, event, apc, status, |file, event, block| {
-                let offset = file.offset(offset)?;
-                Ok(build::for_file(IRP_MJ_WRITE, file.device(), (buffer, length), offset, event, block))
-            })
-        }
+        unsafe { transfer(IRP_MJ_WRITE, handle, event, apc, status, (buffer, length), offset) }
     }
 
     /// *ZwDeviceIoControlFile function (ntifs.h)*: buffered, direct or neither, as the code says.
