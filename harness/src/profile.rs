@@ -62,6 +62,9 @@ pub struct Machine {
     pub kind: String,
     /// `-accel`.
     pub accelerator: String,
+    /// `-cpu`, where it is not QEMU's default.
+    #[serde(default)]
+    pub processor: Option<String>,
     /// `-m`, in MiB.
     pub memory_mib: u32,
     /// `-bios`, where this QEMU has a file of that name.

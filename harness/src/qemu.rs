@@ -84,6 +84,9 @@ impl Machine<'_> {
         let mut line = Line::default();
         line.words(["-nodefaults", "-no-user-config", "-display", "none"]);
         line.words(["-M", &machine.kind, "-accel", &machine.accelerator]);
+        if let Some(processor) = &machine.processor {
+            line.words(["-cpu", processor]);
+        }
         line.words(["-m", &machine.memory_mib.to_string(), "-smp", &scenario.processors.to_string()]);
         line.words(["-action", "panic=pause", "-action", "reboot=shutdown"]);
         if let Some(firmware) = machine.firmware.as_deref().and_then(|name| qemu.firmware(name)) {
@@ -357,6 +360,7 @@ mod tests {
         for part in [
             "-M pc,acpi=off,hpet=off,vmport=off,smbus=off,usb=off",
             "-smp 4",
+            "-cpu qemu64,+x2apic",
             "-m 64",
             "-kernel /k",
             "-action panic=pause",

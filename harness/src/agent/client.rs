@@ -1,6 +1,6 @@
 //! The QEMU guest agent's protocol, and our verbs on top of it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use qapi::{Command as _, futures::QgaStreamTokio, qga};
 use serde::de::DeserializeOwned;
@@ -25,7 +25,8 @@ const CHUNK: usize = 48 << 10;
 const PROGRAM: &str = "squall-agent";
 /// A verb that is quick is seen to have ended at once; one that is slow is not asked for ever more often.
 const FIRST_POLL: Duration = Duration::from_micros(500);
-const LONGEST_POLL: Duration = Duration::from_millis(20);
+const LONG_POLL: Duration = Duration::from_millis(20);
+const LONGEST_POLL: Duration = Duration::from_millis(250);
 
 /// A conversation with a guest's agent. One in which a command was given up does not go on: the protocol has no
 /// numbers on its answers.
@@ -219,14 +220,15 @@ impl Agent {
             input_data: None,
         };
         let pid = self.execute(exec).await?.pid;
-        let mut pause = FIRST_POLL;
+        let (begun, mut pause) = (Instant::now(), FIRST_POLL);
         let ended = loop {
             let status = self.execute(qga::guest_exec_status { pid }).await?;
             if status.exited {
                 break status;
             }
             tokio::time::sleep(pause).await;
-            pause = (pause * 3 / 2).min(LONGEST_POLL);
+            // Asking costs the guest time; of what takes long, a small part.
+            pause = (pause * 3 / 2).min((begun.elapsed() / 20).clamp(LONG_POLL, LONGEST_POLL));
         };
         let output = ended.out_data.unwrap_or_default();
         if output.len() > LONGEST_ANSWER {

@@ -15,13 +15,11 @@ use super::services::{self, NotLoaded, NotUnloaded};
 use super::verbs::{reason, told};
 use crate::hal::clock;
 use crate::io::driver::Refusal;
-use crate::ke::{interrupt, thread};
+use crate::ke::claims;
 use crate::nt::{
     NTSTATUS, STATUS_INSUFFICIENT_RESOURCES, STATUS_SUCCESS, STATUS_TIMEOUT, STATUS_UNSUCCESSFUL,
 };
 
-/// Between two looks at how many interrupts there were.
-const LOOK_NS: u64 = 50_000;
 /// How long a cycle waits for the next interrupt.
 const PATIENCE_NS: u64 = 5_000_000_000;
 
@@ -55,7 +53,7 @@ pub fn run(service: &str, cycles: u32, interrupts: u32) -> Cycled {
         answer.status = told(STATUS_INSUFFICIENT_RESOURCES);
         return answer;
     }
-    let before = interrupt::claimed();
+    let before = claims::total();
     for _ in 0..cycles {
         match cycle(service, interrupts) {
             Ok([load, whole, unload]) => {
@@ -72,14 +70,14 @@ pub fn run(service: &str, cycles: u32, interrupts: u32) -> Cycled {
             }
         }
     }
-    answer.interrupts = interrupt::claimed() - before;
+    answer.interrupts = claims::total() - before;
     answer
 }
 
 /// One cycle: how long load, all of it and unload took, in microseconds.
 fn cycle(service: &str, interrupts: u32) -> Result<[u32; 3], Last> {
     let began = clock::now_ns();
-    let claimed = interrupt::claimed();
+    let claimed = claims::total();
     services::load(service, None).map_err(|refused| {
         let (status, why) = reason(&refused);
         let findings = match refused {
@@ -106,20 +104,10 @@ fn cycle(service: &str, interrupts: u32) -> Result<[u32; 3], Last> {
 }
 
 fn await_interrupts(before: u64, wanted: u64) -> Result<(), Last> {
-    let mut seen = before;
-    let mut progress = clock::now_ns();
-    loop {
-        let now = interrupt::claimed();
-        if now - before >= wanted {
-            return Ok(());
-        }
-        if now != seen {
-            (seen, progress) = (now, clock::now_ns());
-        } else if clock::now_ns() - progress > PATIENCE_NS {
-            let seconds = PATIENCE_NS / 1_000_000_000;
-            let why = format!("after {} of {wanted} interrupts there was none for {seconds} s", now - before);
-            return Err(Last::new("storm", STATUS_TIMEOUT, why));
-        }
-        thread::sleep_ns(LOOK_NS);
+    if claims::wait_for(before, wanted, PATIENCE_NS) {
+        return Ok(());
     }
+    let (seen, seconds) = (claims::total() - before, PATIENCE_NS / 1_000_000_000);
+    let why = format!("after {seen} of {wanted} interrupts there was none for {seconds} s");
+    Err(Last::new("storm", STATUS_TIMEOUT, why))
 }

@@ -59,12 +59,25 @@ interrupt_tail:
     mov  %rsp, %rdi
     mov  %rsp, %r12
     xor  %ebp, %ebp             # the chain of frames ends here: what lies below is another story
-    sub  $512, %rsp
+    sub  $112, %rsp
     and  $-16, %rsp
-    fxsave64 (%rsp)
+    movaps %xmm0, (%rsp)
+    movaps %xmm1, 16(%rsp)
+    movaps %xmm2, 32(%rsp)
+    movaps %xmm3, 48(%rsp)
+    movaps %xmm4, 64(%rsp)
+    movaps %xmm5, 80(%rsp)
+    stmxcsr 96(%rsp)
+    ldmxcsr %gs:0x180           # what drivers' code expects: the processor control block begins with it
     mov  %rsp, %rbx
     call interrupt_entry
-    fxrstor64 (%rbx)
+    movaps (%rbx), %xmm0
+    movaps 16(%rbx), %xmm1
+    movaps 32(%rbx), %xmm2
+    movaps 48(%rbx), %xmm3
+    movaps 64(%rbx), %xmm4
+    movaps 80(%rbx), %xmm5
+    ldmxcsr 96(%rbx)
 return_from_trap:
     mov  %r12, %rsp
     pop  %r15

@@ -16,7 +16,7 @@ use alloc::vec::Vec;
 use core::ffi::c_void;
 use core::ops::Range;
 use core::ptr;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering, fence};
 
 use super::event::Event;
 use super::irql::{self, Irql};
@@ -223,7 +223,6 @@ pub unsafe fn initialize(dpc: *mut KDPC, routine: Option<DeferredRoutine>, conte
 }
 
 fn claim(dpc: *mut KDPC, from: *mut c_void, to: *mut c_void) -> bool {
-    use core::sync::atomic::AtomicPtr;
     // SAFETY: a DPC that is queued or about to be is alive; its DpcData is only ever accessed like this.
     let data = unsafe { AtomicPtr::from_ptr(&raw mut (*dpc).DpcData) };
     data.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
@@ -234,6 +233,13 @@ fn claim(dpc: *mut KDPC, from: *mut c_void, to: *mut c_void) -> bool {
 /// # Safety
 /// As above.
 pub unsafe fn insert(dpc: *mut KDPC, argument1: *mut c_void, argument2: *mut c_void) -> bool {
+    // A busy ISR mostly finds its DPC queued, and is told so without a lock. The fence is against the ISR's own stores: a DPC
+    // that leaves its queue after this look sees all that the ISR has done before.
+    fence(Ordering::SeqCst);
+    // SAFETY: the caller's; as in `claim`.
+    if !unsafe { AtomicPtr::from_ptr(&raw mut (*dpc).DpcData) }.load(Ordering::Acquire).is_null() {
+        return false;
+    }
     // Until the request is made, this must stay the same processor.
     let _off = irql::InterruptsOff::new();
     // SAFETY: the caller's.

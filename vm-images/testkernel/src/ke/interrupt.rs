@@ -26,11 +26,12 @@ use squall_testkernel_pure::bugcheck::ATTEMPTED_SWITCH_FROM_DPC;
 use squall_testkernel_pure::vectors::{
     CLOCK_VECTOR, DISPATCH_VECTOR, IPI_VECTOR, SPURIOUS_VECTOR, pin_of_vector,
 };
+use x86_64::instructions::interrupts;
 
 use super::bugcheck::bugcheck;
 use super::irql::{self, Irql};
 use super::lock::InterruptLock;
-use super::{clock, dpc, processor, rendezvous, spinlock, thread};
+use super::{claims, clock, dpc, processor, rendezvous, spinlock, thread};
 use crate::hal::{apic, ioapic, message};
 use crate::mm::region::Window;
 use crate::nt::{BOOLEAN, KINTERRUPT, KSPIN_LOCK, MessageServiceRoutine, ServiceRoutine};
@@ -126,12 +127,50 @@ pub struct Interrupt {
 }
 
 /// Who is connected to each vector.
-struct Vectors([[*mut Interrupt; MAX_SHARED]; 256]);
+struct Vectors {
+    chains: [[*mut Interrupt; MAX_SHARED]; 256],
+    /// The vectors to which anybody is: a bit for each.
+    used: [u64; 4],
+}
 
 // SAFETY: interrupt objects belong to no processor.
 unsafe impl Send for Vectors {}
 
-static VECTORS: InterruptLock<Vectors> = InterruptLock::new(Vectors([[ptr::null_mut(); MAX_SHARED]; 256]));
+static VECTORS: InterruptLock<Vectors> =
+    InterruptLock::new(Vectors { chains: [[ptr::null_mut(); MAX_SHARED]; 256], used: [0; 4] });
+
+impl Vectors {
+    fn chain(&mut self, vector: u8) -> &mut [*mut Interrupt; MAX_SHARED] {
+        &mut self.chains[usize::from(vector)]
+    }
+
+    /// Notes whether anybody is connected to the vector, after a change.
+    fn note(&mut self, vector: u8) {
+        let bit = 1 << (vector % 64);
+        let is_used = self.chain(vector).iter().any(|object| !object.is_null());
+        let word = &mut self.used[usize::from(vector / 64)];
+        *word = if is_used { *word | bit } else { *word & !bit };
+    }
+
+    /// The vectors to which anybody is connected.
+    fn used(&self) -> impl Iterator<Item = u8> + use<> {
+        self.used.into_iter().zip(0_u8..).flat_map(|(mut word, number)| {
+            core::iter::from_fn(move || {
+                let bit = (word != 0).then(|| word.trailing_zeros() as u8)?;
+                word &= word - 1;
+                Some(number * 64 + bit)
+            })
+        })
+    }
+
+    /// Every interrupt object that is connected, with its vector.
+    fn connected(&self) -> impl Iterator<Item = (u8, *mut Interrupt)> {
+        self.used().flat_map(|vector| {
+            let chain = &self.chains[usize::from(vector)];
+            chain.iter().filter(|object| !object.is_null()).map(move |&object| (vector, object))
+        })
+    }
+}
 
 impl Interrupt {
     fn lock(&self) -> *mut KSPIN_LOCK {
@@ -153,7 +192,9 @@ impl Interrupt {
         let result = routine();
         // SAFETY: taken just above.
         unsafe { spinlock::release(self.lock()) };
-        irql::set(old);
+        if old < self.connection.synchronize_irql {
+            irql::set(old);
+        }
         result
     }
 }
@@ -195,9 +236,10 @@ fn has_other_listeners(connection: &Connection) -> bool {
 pub fn expect(object: *mut KINTERRUPT, expects: bool) -> bool {
     let object: *mut Interrupt = object.cast();
     let vectors = VECTORS.lock();
-    let Some(chain) = vectors.0.iter().find(|chain| !object.is_null() && chain.contains(&object)) else {
+    let Some((vector, _)) = vectors.connected().find(|&(_, other)| ptr::eq(other, object)) else {
         return false;
     };
+    let chain = &vectors.chains[usize::from(vector)];
     let was_idle = is_idle(chain);
     // SAFETY: what is in a chain is alive, under the lock.
     let interrupt = unsafe { &*object };
@@ -232,7 +274,7 @@ pub fn connect(connection: Connection) -> Result<*mut KINTERRUPT, Refused> {
     }));
     let placed = {
         let mut vectors = VECTORS.lock();
-        let chain = &mut vectors.0[usize::from(vector)];
+        let chain = vectors.chain(vector);
         let compatible = chain.iter().filter(|object| !object.is_null()).all(|&object| {
             // SAFETY: what is in a chain is alive, and changes only under the lock.
             let other = unsafe { &(*object).connection };
@@ -242,6 +284,7 @@ pub fn connect(connection: Connection) -> Result<*mut KINTERRUPT, Refused> {
         match chain.iter_mut().find(|object| object.is_null()).filter(|_| compatible) {
             Some(place) => {
                 *place = fresh;
+                vectors.note(vector);
                 if idle {
                     open(&connection);
                 }
@@ -270,11 +313,15 @@ pub fn disconnect(object: *mut KINTERRUPT) -> bool {
     let object: *mut Interrupt = object.cast();
     let found = {
         let mut vectors = VECTORS.lock();
-        let place = vectors.0.iter_mut().enumerate().find_map(|(vector, chain)| {
-            let index = chain.iter().position(|&other| ptr::eq(other, object) && !other.is_null())?;
+        let vector = vectors.connected().find(|&(_, other)| ptr::eq(other, object)).map(|(vector, _)| vector);
+        let place = vector.map(|vector| {
+            let chain = vectors.chain(vector);
+            let index = chain.iter().position(|&other| ptr::eq(other, object)).unwrap_or(MAX_SHARED - 1);
             chain[index..].rotate_left(1);
             chain[MAX_SHARED - 1] = ptr::null_mut();
-            Some((vector as u8, is_idle(chain)))
+            let idle = is_idle(chain);
+            vectors.note(vector);
+            (vector, idle)
         });
         // Still under the lock: a connection made meanwhile must not find its line masked.
         if let Some((vector, true)) = place {
@@ -334,7 +381,7 @@ pub unsafe fn release_lock(object: *mut KINTERRUPT, old: Irql) {
 /// The ISR that is connected with a context in `range`: its address and the context.
 pub fn context_in(range: &Range<usize>) -> Option<(u64, usize)> {
     let vectors = VECTORS.lock();
-    vectors.0.iter().flatten().filter(|object| !object.is_null()).find_map(|&object| {
+    vectors.connected().find_map(|(_, object)| {
         // SAFETY: what is in a chain is alive, under the lock.
         let Connection { routine, context, .. } = unsafe { (*object).connection };
         range.contains(&context.addr()).then(|| (routine.address(), context.addr()))
@@ -349,7 +396,7 @@ pub fn connected_in(range: Range<u64>) -> Vec<String> {
     let mut count = 0;
     {
         let vectors = VECTORS.lock();
-        for &object in vectors.0.iter().flatten().filter(|object| !object.is_null()) {
+        for (_, object) in vectors.connected() {
             // SAFETY: what is in a chain is alive, under the lock.
             let connection = unsafe { (*object).connection };
             if range.contains(&connection.routine.address()) && count < found.len() {
@@ -373,12 +420,12 @@ pub fn connected_in(range: Range<u64>) -> Vec<String> {
         .collect()
 }
 
-/// Calls the ISRs of a device's vector.
+/// Calls the ISRs of a device's vector. Interrupts are off on entry and on return, and on while an ISR runs.
 fn deliver(vector: u8) {
     let mut chain = [ptr::null_mut::<Interrupt>(); MAX_SHARED];
     {
         let vectors = VECTORS.lock();
-        for (kept, &object) in chain.iter_mut().zip(&vectors.0[usize::from(vector)]) {
+        for (kept, &object) in chain.iter_mut().zip(&vectors.chains[usize::from(vector)]) {
             // SAFETY: alive under the lock, and from here on until `active` falls again.
             if !object.is_null() && unsafe { !(*object).asleep.load(Ordering::Relaxed) } {
                 *kept = object;
@@ -387,6 +434,7 @@ fn deliver(vector: u8) {
             }
         }
     }
+    interrupts::enable();
     let objects = || chain.iter().filter(|object| !object.is_null());
     let mut claimed = false;
     loop {
@@ -400,7 +448,7 @@ fn deliver(vector: u8) {
             let mine = interrupt.synchronized(|| unsafe { routine.call(object.cast(), context) }) != 0;
             claimed_now |= mine;
             if mine && Window::Images.holds(routine.address()) {
-                processor::current().claimed.fetch_add(1, Ordering::Relaxed);
+                claims::count();
             }
             if trigger == Trigger::Level && mine {
                 break;
@@ -412,6 +460,7 @@ fn deliver(vector: u8) {
             break;
         }
     }
+    interrupts::disable();
     for &object in objects() {
         // SAFETY: see above.
         unsafe { (*object).active.fetch_sub(1, Ordering::AcqRel) };
@@ -421,15 +470,9 @@ fn deliver(vector: u8) {
     }
 }
 
-/// Interrupts that drivers' ISRs have claimed, ever.
-pub fn claimed() -> u64 {
-    processor::all().map(|processor| processor.claimed.load(Ordering::Relaxed)).sum()
-}
-
 /// Takes an interrupt, from the moment that its registers are saved. Interrupts are off on entry and on
 /// return; on between, above the vector's IRQL.
 pub fn take(vector: u8) {
-    use x86_64::instructions::interrupts;
     processor::current().sleep.wake();
     let old = irql::current();
     irql::set(Irql::of_vector(vector));
@@ -447,14 +490,12 @@ pub fn take(vector: u8) {
         }
         // Nothing is in service for it.
         SPURIOUS_VECTOR => {}
+        CLOCK_VECTOR => {
+            clock::interrupt();
+            apic::end_of_interrupt();
+        }
         _ => {
-            interrupts::enable();
-            if vector == CLOCK_VECTOR {
-                clock::interrupt();
-            } else {
-                deliver(vector);
-            }
-            interrupts::disable();
+            deliver(vector);
             apic::end_of_interrupt();
         }
     }
@@ -478,7 +519,7 @@ mod probe {
         TAKEN.fetch_add(1, Ordering::Relaxed);
         LEVEL.store(irql::current().0.into(), Ordering::Relaxed);
         // SAFETY: the kernel itself uses no XMM register.
-        unsafe { core::arch::asm!("pcmpeqd xmm0, xmm0", "pcmpeqd xmm7, xmm7") };
+        unsafe { core::arch::asm!("pcmpeqd xmm0, xmm0", "pcmpeqd xmm5, xmm5") };
         let dpc = DPC.load(Ordering::Relaxed);
         if !dpc.is_null() {
             // SAFETY: the test's DPC outlives its interrupts.
@@ -538,18 +579,18 @@ kernel_test! {
         check!(connect(connection) == Err(Refused::InUse));
         check!(!connected_in(0..u64::MAX).is_empty());
         let before = probe::TAKEN.load(Ordering::Relaxed);
-        let (mut kept_0, mut kept_7): (u64, u64);
+        let (mut kept_0, mut kept_5): (u64, u64);
         // SAFETY: the kernel itself uses no XMM register. The interrupt is requested between the two halves.
-        unsafe { core::arch::asm!("movq xmm0, {0}", "movq xmm7, {0}", in(reg) 0x0123_4567_89AB_CDEF_u64) };
+        unsafe { core::arch::asm!("movq xmm0, {0}", "movq xmm5, {0}", in(reg) 0x0123_4567_89AB_CDEF_u64) };
         apic::interrupt_self(connection.vector);
         // By now everything has happened: taking it is the next instruction's business.
         let (taken, deferred) = (probe::TAKEN.load(Ordering::SeqCst), probe::DEFERRED.load(Ordering::SeqCst));
         // SAFETY: as above.
-        unsafe { core::arch::asm!("movq {}, xmm0", "movq {}, xmm7", out(reg) kept_0, out(reg) kept_7) };
+        unsafe { core::arch::asm!("movq {}, xmm0", "movq {}, xmm5", out(reg) kept_0, out(reg) kept_5) };
         check!(taken == before + 1);
         check!(deferred > 0);
         check!(probe::LEVEL.load(Ordering::Relaxed) == u32::from(connection.vector >> 4));
-        check!(kept_0 == 0x0123_4567_89AB_CDEF && kept_7 == 0x0123_4567_89AB_CDEF);
+        check!(kept_0 == 0x0123_4567_89AB_CDEF && kept_5 == 0x0123_4567_89AB_CDEF);
         probe::DPC.store(ptr::null_mut(), Ordering::Relaxed);
         check!(object.is_ok_and(disconnect));
         check!(object.is_ok_and(|object| !disconnect(object)));

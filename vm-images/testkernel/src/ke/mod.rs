@@ -5,6 +5,7 @@ pub mod apc;
 pub mod bugcheck;
 pub mod bugcheck_callback;
 pub mod call;
+pub mod claims;
 pub mod clock;
 pub mod device_queue;
 pub mod dispatcher;

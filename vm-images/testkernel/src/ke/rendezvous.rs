@@ -4,7 +4,7 @@
 //! moment that everybody agrees on; and for a driver's image the moment must be *one*, so that whoever runs
 //! in it meets missing code, not first the missing data of code that is still there. So the others are called
 //! together by an interprocessor interrupt, wait with interrupts off while the initiator makes its change,
-//! forget all translations, and go on.
+//! forget what they knew of the pages that it was about, and go on.
 //!
 //! A processor that sleeps for want of work need not be called: it is held in its sleep ([`Sleep`]), and
 //! forgets when it wakes, before it takes the interrupt that woke it. On a guest that is mostly idle, and a
@@ -13,6 +13,7 @@
 //!
 //! The change itself must take no lock: whoever holds it may be among those who wait.
 
+use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 
 use squall_testkernel_pure::vectors::IPI_VECTOR;
@@ -30,6 +31,9 @@ static INITIATOR: SpinLock<()> = SpinLock::new(());
 static ARRIVED: AtomicUsize = AtomicUsize::new(0);
 static DEPARTED: AtomicUsize = AtomicUsize::new(0);
 static OPEN: AtomicBool = AtomicBool::new(false);
+/// What every processor that was called is to forget before it departs: the initiator's list.
+static STALE_RANGES: AtomicPtr<Range<u64>> = AtomicPtr::new(core::ptr::null_mut());
+static STALE_COUNT: AtomicUsize = AtomicUsize::new(0);
 
 /// Whether a processor sleeps, and what it missed.
 #[derive(Debug)]
@@ -88,10 +92,13 @@ impl Sleep {
     }
 }
 
-/// Runs `change` while every other processor stands still. No processor remembers an old translation when
-/// this returns, or before it does anything of its own again. At DISPATCH_LEVEL or below, interrupts on.
-pub fn with_others_parked(change: impl FnOnce()) {
+/// Runs `change`, which is to the pages of these ranges, while every other processor stands still. No processor remembers an old
+/// translation of theirs when this returns, or before it does anything of its own again. At DISPATCH_LEVEL or below, interrupts
+/// on.
+pub fn with_others_parked(stale: &[Range<u64>], change: impl FnOnce()) {
     let _initiator = INITIATOR.lock();
+    STALE_RANGES.store(stale.as_ptr().cast_mut(), Ordering::Relaxed);
+    STALE_COUNT.store(stale.len(), Ordering::Relaxed);
     let me = processor::current_number();
     ARRIVED.store(0, Ordering::Relaxed);
     DEPARTED.store(0, Ordering::Relaxed);
@@ -110,7 +117,7 @@ pub fn with_others_parked(change: impl FnOnce()) {
         core::hint::spin_loop();
     }
     change();
-    paging::flush_this_processor();
+    paging::forget(stale);
     OPEN.store(true, Ordering::Release);
     processor::all().filter(|other| held & other.bit() != 0).for_each(|other| other.sleep.let_go());
     while DEPARTED.load(Ordering::Acquire) < called {
@@ -124,7 +131,12 @@ pub fn interrupt() {
     while !OPEN.load(Ordering::Acquire) {
         core::hint::spin_loop();
     }
-    paging::flush_this_processor();
+    let count = STALE_COUNT.load(Ordering::Relaxed);
+    if count > 0 {
+        let ranges = STALE_RANGES.load(Ordering::Relaxed);
+        // SAFETY: the initiator's own, who waits for this processor to depart.
+        paging::forget(unsafe { core::slice::from_raw_parts(ranges, count) });
+    }
     let routine = EVERYWHERE.load(Ordering::Acquire);
     if !routine.is_null() {
         // SAFETY: `everywhere` stored the routine that its caller gave for this, and waits for this to return.
@@ -149,6 +161,7 @@ export! {
         ARRIVED.store(0, Ordering::Relaxed);
         DEPARTED.store(0, Ordering::Relaxed);
         OPEN.store(false, Ordering::Relaxed);
+        STALE_COUNT.store(0, Ordering::Relaxed);
         ARGUMENT.store(argument, Ordering::Relaxed);
         EVERYWHERE.store(routine as *mut (), Ordering::Release);
         let others = processor::count() - 1;
@@ -219,7 +232,7 @@ kernel_test! {
         thread::sleep_ns(20_000_000);
         let mut still = true;
         for _ in 0..20 {
-            with_others_parked(|| {
+            with_others_parked(&[], || {
                 let seen = COUNT.load(Ordering::SeqCst);
                 (0..1000).for_each(|_| core::hint::spin_loop());
                 still &= COUNT.load(Ordering::SeqCst) == seen;

@@ -85,6 +85,8 @@ pub struct OutOfMemory;
 const ADDRESS_MASK: u64 = 0x000f_ffff_ffff_f000;
 const ENTRIES: usize = 512;
 const LARGE_PAGE: u64 = 2 << 20;
+/// So many pages are forgotten one by one, at most.
+const MOST_ONE_BY_ONE: usize = 64;
 
 /// Physical address of the top table; 0 until [`init`].
 static ROOT: AtomicU64 = AtomicU64::new(0);
@@ -251,7 +253,7 @@ impl Tables {
     /// Takes the pages in these ranges out of reach, with what is behind them and what may be done with them kept in their
     /// entries. No processor remembers them when this returns.
     pub fn hide(&mut self, ranges: &[Range<u64>], absent: Absent) {
-        rendezvous::with_others_parked(|| {
+        rendezvous::with_others_parked(ranges, || {
             for page in ranges.iter().flat_map(|range| range.clone().step_by(PAGE_SIZE)) {
                 if let Some(entry) = find(page) {
                     let old = entry.load(Ordering::Acquire);
@@ -278,7 +280,7 @@ impl Tables {
 
     /// Changes what may be done with `count` pages from `address`. Every processor knows when this returns.
     pub fn protect(&mut self, address: u64, count: usize, protection: Protection) {
-        rendezvous::with_others_parked(|| {
+        rendezvous::with_others_parked(&[span(address, count)], || {
             for page in 0..count {
                 if let Some(entry) = find(address + (page * PAGE_SIZE) as u64) {
                     let physical = entry.load(Ordering::Acquire) & ADDRESS_MASK;
@@ -295,7 +297,7 @@ impl Tables {
     pub fn unmap(&mut self, address: u64, count: usize, mut freed: impl FnMut(u64)) {
         // First only the protection goes, with the world stopped and no lock taken meanwhile; what was behind
         // is told afterwards, when frames can be given back.
-        rendezvous::with_others_parked(|| {
+        rendezvous::with_others_parked(&[span(address, count)], || {
             for page in 0..count {
                 if let Some(entry) = find(address + (page * PAGE_SIZE) as u64) {
                     entry.fetch_and(ADDRESS_MASK, Ordering::AcqRel);
@@ -381,6 +383,22 @@ unsafe fn load_root(physical: u64) {
     let frame = PhysFrame::containing_address(x86_64::PhysAddr::new(physical));
     // SAFETY: the caller's.
     unsafe { Cr3::write(frame, Cr3Flags::empty()) };
+}
+
+/// `count` pages from `address`.
+fn span(address: u64, count: usize) -> Range<u64> {
+    address..address + (count * PAGE_SIZE) as u64
+}
+
+/// Makes this processor forget the translations of these ranges: one by one where they are few, as it would have to find all
+/// others again.
+pub fn forget(ranges: &[Range<u64>]) {
+    let pages = |range: &Range<u64>| range.clone().step_by(PAGE_SIZE);
+    if ranges.iter().flat_map(pages).nth(MOST_ONE_BY_ONE).is_some() {
+        return flush_this_processor();
+    }
+    let addresses = ranges.iter().flat_map(pages);
+    addresses.for_each(|address| x86_64::instructions::tlb::flush(x86_64::VirtAddr::new_truncate(address)));
 }
 
 /// Makes this processor forget every translation.
