@@ -28,6 +28,7 @@ mod ldr;
 mod mm;
 mod nt;
 mod ob;
+mod phase1;
 mod ps;
 mod rtl;
 mod selftest;
@@ -37,8 +38,9 @@ use arch::boot::BootInfo;
 use console::println;
 use ke::thread::NORMAL_PRIORITY;
 
-/// The first Rust code: still on the boot stack and the boot page tables, interrupts off, one processor.
+/// Phase 0, the first Rust code: still on the boot stack and the boot page tables, interrupts off, one processor.
 fn kernel_main(boot: &BootInfo) -> ! {
+    let measurement = hal::clock::Measurement::begin();
     mm::frame::init(boot);
     assert!(mm::paging::init(boot).is_ok(), "not enough memory for the page tables");
     assert!(mm::region::prepare().is_ok(), "not enough memory for the page tables");
@@ -46,7 +48,7 @@ fn kernel_main(boot: &BootInfo) -> ! {
     arch::processors::init_first();
     hal::pic::disable();
     hal::ioapic::init();
-    hal::clock::init();
+    hal::clock::init(measurement);
     assert!(ke::shared_data::init().is_ok(), "not enough memory for the shared page");
     ke::clock::init();
 
@@ -55,7 +57,6 @@ fn kernel_main(boot: &BootInfo) -> ! {
     if let Err(number) = arch::processors::start_others(wanted) {
         ke::bugcheck::kernel_fault(format_args!("processor {number} of {wanted} did not start"), line!());
     }
-    crash::dump::init(boot);
     println!(
         "squall-testkernel {}: {} processors, {} MiB, up in {} us",
         env!("CARGO_PKG_VERSION"),
@@ -64,15 +65,13 @@ fn kernel_main(boot: &BootInfo) -> ! {
         hal::clock::now_ns() / 1000
     );
     assert!(ob::init().is_ok(), "not enough memory for the object manager");
-    hal::pci::init();
-    if let Err(status) = io::file_system::start() {
-        ke::bugcheck::kernel_fault(format_args!("the volume has no device: {status}"), line!());
-    }
-    if let Err(status) = io::claim::start(boot) {
-        ke::bugcheck::kernel_fault(format_args!("the PCI bus has no devices: {status}"), line!());
-    }
+    phase1::start(boot);
     if selftest::is_wanted(boot) {
         let run = selftest::provoke::wanted(boot).unwrap_or(selftest::run);
+        let run = move || {
+            phase1::wait();
+            run();
+        };
         assert!(
             ke::thread::spawn("selftest", NORMAL_PRIORITY, run).is_ok(),
             "not enough memory for the first thread"

@@ -11,6 +11,7 @@ use squall_testkernel_pure::agent::protocol::{self, Exec, ProtocolError};
 use super::verbs;
 use crate::ke::lock::SpinLock;
 use crate::ke::thread;
+use crate::phase1;
 
 /// The most runs that are under way or whose end nobody has asked about.
 const MAX_PROCESSES: usize = 32;
@@ -71,6 +72,7 @@ pub fn start(exec: &Exec) -> Result<i64, ProtocolError> {
     let verb = arguments.first().map_or("", String::as_str);
     let name = format!("squall-agent {verb}");
     let started = thread::spawn(&name, PRIORITY, move || {
+        phase1::wait();
         let (exit_code, output) = verbs::run(&arguments);
         if let Some(process) = TABLE.lock().processes.get_mut(&pid) {
             process.ended = Some(Ended { exit_code, output });

@@ -59,7 +59,7 @@ const MAX_RANGES: usize = 16;
 const MAX_COMMAND_LINE: usize = 512;
 
 /// What the loader told, copied to safety.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct BootInfo {
     ranges: [MemoryRange; MAX_RANGES],
     range_count: usize,

@@ -16,9 +16,13 @@ const PIT_HZ: u64 = 1_193_182;
 const PIT_COMMAND: u16 = 0x43;
 const PIT_CHANNEL_2: u16 = 0x42;
 const SPEAKER: u16 = 0x61;
+/// In [`SPEAKER`]: channel 2 has counted down to 0.
+const SPEAKER_OUT: u8 = 1 << 5;
 
-/// How long the measurement takes, in counts of the interval timer: 3 ms.
+/// How long the counter's speed is measured at least, in counts of the interval timer: 3 ms.
 const WINDOW: u16 = (PIT_HZ * 3 / 1000) as u16;
+/// How long the timer's is, against the counter's: 1/4096 of a second.
+const TIMER_WINDOW_SHIFT: u32 = 12;
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
 
@@ -35,55 +39,86 @@ pub fn counter() -> u64 {
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
+/// A device's count, and the processor's counter at that moment.
 #[derive(Clone, Copy)]
-struct Reading {
-    pit: u16,
-    timer: u32,
+struct Reading<T> {
+    count: T,
     counter: u64,
 }
 
-fn read_once() -> (u64, Reading) {
-    let before = counter();
+/// Of several readings, the one that took the shortest time.
+fn reading<T: Copy>(read: impl Fn() -> T) -> Reading<T> {
+    let once = || {
+        let before = counter();
+        let count = read();
+        let width = counter().wrapping_sub(before);
+        (width, Reading { count, counter: before.wrapping_add(width / 2) })
+    };
+    (1..8).fold(once(), |best, _| core::cmp::min_by_key(best, once(), |reading| reading.0)).1
+}
+
+/// The interval timer's count.
+fn interval() -> u16 {
     port::write_u8(PIT_COMMAND, 0x80); // latch channel 2
-    let timer = apic::timer_current();
-    let after = counter();
-    let low = port::read_u8(PIT_CHANNEL_2);
-    let high = port::read_u8(PIT_CHANNEL_2);
-    let width = after.wrapping_sub(before);
-    (width, Reading { pit: u16::from_le_bytes([low, high]), timer, counter: before.wrapping_add(width / 2) })
+    u16::from_le_bytes([(); 2].map(|()| port::read_u8(PIT_CHANNEL_2)))
 }
 
-fn read() -> Reading {
-    let first = read_once();
-    (1..8).fold(first, |best, _| core::cmp::min_by_key(best, read_once(), |reading| reading.0)).1
+/// The counter's speed, being measured: while the interval timer counts down, the start goes on.
+pub struct Measurement {
+    speaker: u8,
+    start: Reading<u16>,
 }
 
-/// Measures both clocks and starts time at 0. On the first processor, its APIC on.
-pub fn init() {
-    let speaker = port::read_u8(SPEAKER);
-    port::write_u8(SPEAKER, (speaker & !2) | 1); // channel 2 counts, silently
-    port::write_u8(PIT_COMMAND, 0xB0); // channel 2, both bytes, count down once
-    port::write_u8(PIT_CHANNEL_2, 0xFF);
-    port::write_u8(PIT_CHANNEL_2, 0xFF);
+impl Measurement {
+    /// Has the interval timer count.
+    pub fn begin() -> Self {
+        let speaker = port::read_u8(SPEAKER);
+        port::write_u8(SPEAKER, (speaker & !2) | 1); // channel 2 counts, silently
+        port::write_u8(PIT_COMMAND, 0xB0); // channel 2, both bytes, count down once
+        port::write_u8(PIT_CHANNEL_2, 0xFF);
+        port::write_u8(PIT_CHANNEL_2, 0xFF);
+        Self { speaker, start: reading(interval) }
+    }
+
+    /// Counts of the interval timer, and of the counter meanwhile.
+    fn end(mut self) -> (u64, u64) {
+        loop {
+            let now = reading(interval);
+            if port::read_u8(SPEAKER) & SPEAKER_OUT != 0 {
+                // It took longer than the timer counts, 55 ms: once more, without anything else.
+                self = Self { speaker: self.speaker, ..Self::begin() };
+                continue;
+            }
+            let elapsed = self.start.count.wrapping_sub(now.count);
+            if elapsed >= WINDOW {
+                port::write_u8(SPEAKER, self.speaker & !3);
+                return (elapsed.into(), now.counter.wrapping_sub(self.start.counter));
+            }
+        }
+    }
+}
+
+/// Ends the measurement, measures the timer against the counter, and starts time at 0. On the first processor, its APIC on.
+pub fn init(measurement: Measurement) {
     apic::timer_run_free();
-    let start = read();
-    let end = loop {
-        let now = read_once().1;
-        if start.pit.wrapping_sub(now.pit) >= WINDOW {
-            break read();
+    let first = reading(apic::timer_current);
+    let (elapsed, counts) = measurement.end();
+    let counter_hz = (counts * PIT_HZ / elapsed).max(1);
+    let last = loop {
+        let last = reading(apic::timer_current);
+        if last.counter.wrapping_sub(first.counter) >= counter_hz >> TIMER_WINDOW_SHIFT {
+            break last;
         }
     };
-    port::write_u8(SPEAKER, speaker & !3);
     apic::timer_arm(0);
+    let timer_counts = u128::from(first.count.wrapping_sub(last.count)) * u128::from(counter_hz);
+    let timer_hz = timer_counts / u128::from(last.counter.wrapping_sub(first.counter).max(1));
 
-    let elapsed = u64::from(start.pit.wrapping_sub(end.pit)).max(1);
-    let per_second = |counts: u64| (counts * PIT_HZ / elapsed).max(1);
-    let counter_hz = per_second(end.counter.wrapping_sub(start.counter));
     COUNTER_HZ.store(counter_hz, Ordering::Relaxed);
-    TIMER_HZ.store(per_second(u64::from(start.timer.wrapping_sub(end.timer))), Ordering::Relaxed);
+    TIMER_HZ.store((timer_hz as u64).max(1), Ordering::Relaxed);
     NS_PER_COUNT
         .store(((u128::from(NS_PER_SECOND) << 32) / u128::from(counter_hz)) as u64, Ordering::Relaxed);
-    BOOT_COUNT.store(start.counter, Ordering::Relaxed);
+    BOOT_COUNT.store(last.counter, Ordering::Relaxed);
 }
 
 /// Counts per second of [`counter`].
