@@ -51,8 +51,9 @@ pub fn system_time() -> u64 {
 /// `processor` is about to run another thread: ticks begin or end with it. Under the dispatcher's lock.
 pub fn thread_changes(processor: &Processor, idle: bool) {
     if idle {
-        dpc::run_before_idling(processor);
+        // In this order: whoever queues a DPC of low importance in between, an ISR on this processor, finds that no tick will come.
         processor.next_tick.store(u64::MAX, Ordering::Relaxed);
+        dpc::run_before_idling(processor);
     } else if processor.next_tick.load(Ordering::Relaxed) == u64::MAX {
         processor.next_tick.store(hal::clock::now_ns() + TICK_NS, Ordering::Relaxed);
         shared_data::update();
