@@ -190,6 +190,11 @@ impl Device {
         self.set_json("watch", watch).await
     }
 
+    /// Has QEMU forget the code that it has translated: what is done before the machine, which is stopped, is brought back.
+    pub(crate) async fn forget_translations(&self) -> Result<(), DeviceError> {
+        self.set("forget-translations", true.into()).await
+    }
+
     /// The counters.
     pub async fn stats(&self) -> Result<Stats, DeviceError> {
         let property = "stats";

@@ -72,6 +72,8 @@ pub struct Machine<'a> {
     pub kernel: &'a Path,
     /// The library that makes the card.
     pub device_library: &'a Path,
+    /// The driver that comes with it, where the guest takes one so: the image's file, and the path in the guest.
+    pub driver: Option<(&'a Path, &'a str)>,
     /// Where its logs go.
     pub run: &'a RunDir,
 }
@@ -79,7 +81,7 @@ pub struct Machine<'a> {
 impl Machine<'_> {
     /// The command line after the program.
     pub fn arguments(&self) -> Vec<OsString> {
-        let Self { qemu, profile, scenario, run, .. } = *self;
+        let Self { qemu, profile, scenario, driver, run, .. } = *self;
         let machine = &profile.machine;
         let mut line = Line::default();
         line.words(["-nodefaults", "-no-user-config", "-display", "none"]);
@@ -97,6 +99,13 @@ impl Machine<'_> {
             if !profile.boot.command_line.is_empty() {
                 line.words(["-append", &profile.boot.command_line]);
             }
+        }
+
+        if let (Some(item), Some((image, path))) = (&profile.driver_item, driver) {
+            let name = format!("name={item},file=");
+            line.option("-fw_cfg", Property::new(&name).path(image));
+            let name = format!("name={item}-path,string=");
+            line.option("-fw_cfg", Property::new(&name).path(Path::new(path)));
         }
 
         let plugin =
@@ -347,7 +356,8 @@ mod tests {
         fn machine<'a>(&'a self, qemu: &'a Qemu) -> Machine<'a> {
             let Self { run, profile, scenario, .. } = self;
             let (kernel, device_library) = (Path::new("/k"), Path::new("/lib.so"));
-            Machine { qemu, profile, scenario, kernel, device_library, run }
+            let driver = Some((Path::new("/d.sys"), r"C:\squall\d.sys"));
+            Machine { qemu, profile, scenario, kernel, device_library, driver, run }
         }
     }
 
@@ -371,6 +381,8 @@ mod tests {
             "-device pvpanic",
             "squall-isa,id=card0,iobase=0x300,irq=5,trace=",
             "trace-records=65536",
+            "-fw_cfg name=opt/squall/driver,file=/d.sys",
+            r"name=opt/squall/driver-path,string=C:\squall\d.sys",
         ] {
             assert!(text.contains(part), "{part} is not in {text}");
         }

@@ -13,6 +13,7 @@ pub(crate) use self::steps::{Steps, Stop};
 use crate::{
     evidence::{Event, Recorder},
     image::{DriverImage, ImageError},
+    profile::GuestProfile,
     qemu::Machine,
     run_dir::{DRIVER, DRIVER_PDB, FLIGHT, MEMORY, RunDir, RunDirError, SCENARIO, VERDICT},
     scenario::{Scenario, ScenarioError},
@@ -84,12 +85,14 @@ pub async fn run(
         let bytes = std::fs::read(symbols).map_err(RunDirError::new("read", symbols))?;
         dir.write(DRIVER_PDB, &bytes)?;
     }
+    let (image_file, guest_path) = (dir.file(DRIVER), guest_path(&profile, &image));
     let machine = Machine {
         qemu: &parts.qemu,
         profile: &profile,
         scenario,
         kernel: &parts.kernel,
         device_library: &parts.device_library,
+        driver: Some((&image_file, &guest_path)),
         run: &dir,
     };
     stage("booting the guest");
@@ -121,6 +124,11 @@ pub async fn run(
     let verdict = Verdict::of_run(&dir)?;
     dir.write_json(VERDICT, &verdict)?;
     Ok(verdict)
+}
+
+/// Where a driver's image is in the guest.
+pub(crate) fn guest_path(profile: &GuestProfile, image: &DriverImage) -> String {
+    format!("{}{}", profile.driver_directory, guest_name(image))
 }
 
 /// The image's name in the guest: the file's own, without characters that a path could trip over.

@@ -29,7 +29,7 @@ use crate::{
     image::DriverImage,
     profile::GuestProfile,
     qemu::Machine,
-    run::{Parts, RunError, Steps, Stop, guest_name},
+    run::{Parts, RunError, Steps, Stop, guest_name, guest_path},
     run_dir::{DRIVER, DRIVER_PDB, FLIGHT, MEMORY, RunDir, RunDirError, SCENARIO, VERDICT},
     scenario::Scenario,
     session::{Session, SessionError},
@@ -216,12 +216,14 @@ impl Series {
     async fn boot(&mut self, recorder: &Recorder) -> Result<Result<Standing, SessionError>, RunDirError> {
         self.machines += 1;
         let dir = self.dir.within(&machine_name(self.machines))?;
+        let (image_file, guest_path) = (self.dir.file(DRIVER), guest_path(&self.profile, &self.image));
         let machine = Machine {
             qemu: &self.parts.qemu,
             profile: &self.profile,
             scenario: &self.base,
             kernel: &self.parts.kernel,
             device_library: &self.parts.device_library,
+            driver: Some((&image_file, &guest_path)),
             run: &dir,
         };
         let mut session = match Session::start(&machine, self.base.deadlines.boot(), recorder).await {

@@ -138,6 +138,10 @@ impl Session {
         let refused = |source| SnapshotError::Qmp { what: "stop or cont", source };
         qmp.stop().await.map_err(refused)?;
         agent.hang_up().await;
+        // It only makes it quicker.
+        if let Err(error) = device.forget_translations().await {
+            tracing::debug!(%error, "translations are kept");
+        }
         snapshot.restore().await?;
         process.drain_agent().map_err(SessionError::Wire)?;
         qmp.revived();

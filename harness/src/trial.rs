@@ -2,7 +2,8 @@
 //!
 //! A row is one defect, or the right driver, in one kind of machine with Driver Verifier on or off. A defect is often a race:
 //! it shows when an interrupt falls into a window of some instructions. So a row is given a budget of runs, each with a
-//! storm of its own, and ends with the first run that shows what was expected. What must not happen may not happen in any
+//! storm of its own, and ends with the first run that shows what was expected; one in which nothing is raised is as good only
+//! when some others have shown no more. What must not happen may not happen in any
 //! run: another bugcheck ends a row as well, and the right driver has to be clean in every one.
 
 mod crew;
@@ -32,8 +33,14 @@ const SERVICED: u64 = 64;
 const SAMPLES_READ: u32 = 4;
 /// How long is waited for what is expected never to end.
 const PATIENCE_FOR_A_HANG: Duration = Duration::from_secs(2);
-/// Runs that have to be silent before it is believed, where nothing else is expected.
-const SILENT_RUNS: u32 = 2;
+/// Runs that have to be silent before it is believed, where nothing else is expected. There are as many more as kinds of machine.
+const SILENT_RUNS: u32 = 1;
+/// And where something else would do as well.
+const SILENT_RUNS_OF_A_RACE: u32 = 2;
+/// Of so many runs of the right driver one begins at the snapshot, the others where the one before has ended.
+const RIGHT_RUNS_OF_A_RESTORE: u32 = 4;
+/// For so long the guest is watched after Unload: longer than any period of the driver's that is not a second.
+const SETTLE_MS: u64 = 25;
 
 /// How many runs a row may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -142,6 +149,7 @@ impl Row {
         scenario.driver.defect = self.defect.as_ref().map(|defect| defect.id.clone());
         (scenario.storm.gap_ns, scenario.storm.jitter_ns) = (Some(gap_ns), gap_ns);
         (scenario.before_unload.serviced, scenario.before_unload.samples_read) = (SERVICED, SAMPLES_READ);
+        scenario.unload.settle_ms = SETTLE_MS;
         if self.expected().contains(&Expectation::Hang) {
             let patience = u64::try_from(PATIENCE_FOR_A_HANG.as_millis()).unwrap_or(u64::MAX);
             let deadlines = &mut scenario.deadlines;
@@ -165,11 +173,9 @@ impl Row {
     async fn run(&self, series: &mut Series, budget: Budget, seed: u64) -> Result<Outcomes, RunError> {
         let stricter = series.profile().stricter;
         let only_silent = self.expected().iter().all(|expectation| *expectation == Expectation::Silent);
-        let most = match &self.defect {
-            None => budget.right,
-            Some(_) if only_silent => SILENT_RUNS.min(budget.defect),
-            Some(_) => budget.defect,
-        };
+        let most = if self.defect.is_some() { budget.defect } else { budget.right };
+        let silent_runs = if only_silent { SILENT_RUNS } else { SILENT_RUNS_OF_A_RACE };
+        let mut silent = 0;
         let mut outcomes = Outcomes {
             subject: self.subject().to_owned(),
             bus: self.bus,
@@ -193,12 +199,15 @@ impl Row {
                 Match::Shown | Match::Silent => false,
             };
             let change = |scenario: &mut Scenario| self.prepare(scenario, seed, number);
-            let run = series.run(Begin::Restored, change, keep).await?;
+            let goes_on = self.defect.is_none() && !number.is_multiple_of(RIGHT_RUNS_OF_A_RESTORE);
+            let begin = if goes_on { Begin::GoingOn } else { Begin::Restored };
+            let run = series.run(begin, change, keep).await?;
             outcomes.iterations += 1;
             outcomes.took += run.took;
             *outcomes.seen.entry(seen(&run.verdict)).or_default() += 1;
             let matched = self.compare(&run.verdict, stricter);
             let silent_before = outcomes.judgement == Judgement::Matched;
+            silent += u32::from(matched == Match::Silent);
             outcomes.judgement = match matched {
                 Match::Shown | Match::Silent => Judgement::Matched,
                 // The race was not won this time, and nothing wrong was seen either.
@@ -214,7 +223,8 @@ impl Row {
             let decided = match matched {
                 Match::Shown => self.defect.is_some(),
                 Match::Wrong | Match::Infrastructure => true,
-                Match::Silent | Match::NotShown => false,
+                Match::Silent => silent >= silent_runs,
+                Match::NotShown => false,
             };
             if decided {
                 break;

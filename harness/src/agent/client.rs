@@ -124,6 +124,15 @@ impl Agent {
         self.execute(qga::guest_file_close { handle }).await.map(drop)
     }
 
+    /// Whether there is such a file.
+    pub async fn has_file(&mut self, path: &str) -> Result<bool, AgentError> {
+        match self.open(path, "rb").await {
+            Ok(handle) => self.close(handle).await.map(|()| true),
+            Err(AgentError::Refused { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Writes a whole file.
     pub async fn upload(&mut self, path: &str, bytes: &[u8]) -> Result<(), AgentError> {
         let handle = self.open(path, "wb").await?;

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::{sleep, timeout};
 
-use super::guest_name;
+use super::{guest_name, guest_path};
 use crate::{
     agent::{AgentError, DriverInfo, LoadAnswer},
     device::{DeviceError, Stats, StormSpec, Watch},
@@ -142,8 +142,14 @@ impl Steps<'_> {
         let path = self.path();
         let deadline = self.scenario.deadlines.answer();
         let Session { qmp, agent, .. } = &mut *self.session;
-        answered(qmp, "the guest to take the image", deadline, agent.upload(&path, &self.image.bytes))
-            .await?;
+        let comes_with_the_machine = self.profile.driver_item.is_some();
+        let give = async {
+            if comes_with_the_machine && agent.has_file(&path).await? {
+                return Ok(());
+            }
+            agent.upload(&path, &self.image.bytes).await
+        };
+        answered(qmp, "the guest to take the image", deadline, give).await?;
         let bytes = self.image.bytes.len() as u64;
         self.recorder.record(Event::DriverUploaded { path, bytes })?;
         Ok(())
@@ -151,7 +157,7 @@ impl Steps<'_> {
 
     /// Where the image is in the guest.
     fn path(&self) -> String {
-        format!("{}{}", self.profile.driver_directory, guest_name(self.image))
+        guest_path(self.profile, self.image)
     }
 
     /// Makes a service of the image.

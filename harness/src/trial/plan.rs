@@ -4,7 +4,7 @@ use super::Row;
 use crate::{catalogue::Catalogue, profile::GuestProfile, scenario::Bus};
 
 /// Rows for which one boot is worth it; fewer would boot too often, more would leave one worker with the rest.
-const MOST_ROWS: usize = 24;
+const MOST_ROWS: usize = 36;
 /// The processors that are tried.
 const PROCESSORS: [u8; 3] = [1, 2, 4];
 

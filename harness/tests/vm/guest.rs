@@ -1,6 +1,10 @@
 //! A guest that is up, with drivers going in and out of it one after another.
 
-use std::{future::Future, path::PathBuf, time::Duration};
+use std::{
+    future::Future,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use squall_harness::{
     agent::{AgentError, LoadAnswer, UnloadAnswer},
@@ -28,6 +32,15 @@ pub(crate) struct Guest {
 impl Guest {
     /// Boots the embedded guest.
     pub(crate) async fn start(bench: &Bench, scenario: &Scenario) -> Self {
+        Self::start_with(bench, scenario, None).await
+    }
+
+    /// Boots it with a driver that comes with the machine: the image's file, and where it is to be.
+    pub(crate) async fn start_with(
+        bench: &Bench,
+        scenario: &Scenario,
+        driver: Option<(&Path, &str)>,
+    ) -> Self {
         let run = RunDir::create(&bench.runs(), scenario.seed).unwrap();
         let profile = GuestProfile::named(&scenario.guest).unwrap();
         let machine = Machine {
@@ -36,6 +49,7 @@ impl Guest {
             scenario,
             kernel: &bench.artifacts.kernel,
             device_library: &bench.artifacts.device_library,
+            driver,
             run: &run,
         };
         let recorder = Recorder::create(&run).unwrap();

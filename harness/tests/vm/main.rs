@@ -14,6 +14,7 @@ mod conformance;
 mod crash_dump;
 mod guest;
 mod halting_kernel;
+mod handed_over;
 mod hostile;
 mod injection;
 mod killed;

@@ -28,6 +28,7 @@ async fn selftest(processors: u8) {
         scenario: &scenario,
         kernel,
         device_library,
+        driver: None,
         run: &run,
     };
     let mut process = machine.start().unwrap();

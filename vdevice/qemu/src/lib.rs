@@ -53,5 +53,6 @@ mod registry;
 mod snapshot;
 mod symbols;
 mod timer;
+mod translations;
 mod visitor;
 mod watch;

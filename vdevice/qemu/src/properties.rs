@@ -13,7 +13,7 @@ use crate::device::Device;
 use crate::qom::Property;
 use crate::visitor::Value;
 use crate::watch::WatchError;
-use crate::{error, registry, watch};
+use crate::{error, registry, translations, watch};
 
 /// The most samples that one `fire` takes. QEMU answers nobody while it takes them.
 const MAX_FIRE: u64 = 1_000_000;
@@ -23,7 +23,8 @@ pub(crate) static ISA: &[&Property] = &[&IOBASE, &IRQ];
 /// What a PCI card alone has.
 pub(crate) static PCI: &[&Property] = &[&MSI, &VECTORS];
 /// What every card has.
-pub(crate) static EVERY: &[&Property] = &[&TRACE, &TRACE_RECORDS, &FIRE, &STORM, &MISBEHAVE, &WATCH, &STATS];
+pub(crate) static EVERY: &[&Property] =
+    &[&TRACE, &TRACE_RECORDS, &FIRE, &STORM, &MISBEHAVE, &WATCH, &STATS, &FORGET_TRANSLATIONS];
 
 /// Why a value is refused.
 #[derive(Debug, Error)]
@@ -223,6 +224,21 @@ static STATS: Property = Property {
         show_text(value, &description::show_statistics(device.statistics(), device.interrupt_mode()))
     }),
     set: None,
+};
+
+static FORGET_TRANSLATIONS: Property = Property {
+    name: c"forget-translations",
+    kind: c"bool",
+    description:
+        c"Has QEMU forget the code that it has translated, so that going back to a snapshot is quick",
+    get: None,
+    set: accessor!("forget-translations", |device, value| {
+        plugged(device)?;
+        if value.bool(false) == Some(true) {
+            translations::forget();
+        }
+        Ok(())
+    }),
 };
 
 /// Jumpers are set before the card is in its slot.

@@ -1,7 +1,7 @@
 //! Phase 1 of the start, as NT calls it: what a thread can do when the kernel runs.
 //!
 //! Phase 0 is `kernel_main`: one processor, interrupts off, each step a condition of the next. What drivers find later, and
-//! nobody needs in order to answer the host, is left to a thread: the dump's header, the PCI bus, the volume, the devices of the
+//! nobody needs in order to answer the host, is left to a thread: the dump's header, the driver that the host has handed over, the PCI bus, the volume, the devices of the
 //! tree. An emulator translates whatever runs for the first time, so that this is a third of what there is to do. Whoever starts
 //! something that could look for any of it waits first ([`wait`]).
 
@@ -12,7 +12,7 @@ use alloc::boxed::Box;
 use crate::arch::boot::BootInfo;
 use crate::ke::event::Event;
 use crate::ke::{bugcheck, thread};
-use crate::{crash, hal, io};
+use crate::{agent, crash, hal, io};
 
 /// Signalled when all is there; null until the thread is made.
 static DONE: AtomicPtr<Event> = AtomicPtr::new(core::ptr::null_mut());
@@ -31,6 +31,7 @@ pub fn start(boot: &BootInfo) {
 
 fn run(boot: &BootInfo) {
     crash::dump::init(boot);
+    agent::take_what_was_handed_over();
     hal::pci::init();
     if let Err(status) = io::file_system::start() {
         bugcheck::kernel_fault(format_args!("the volume has no device: {status}"), line!());

@@ -22,13 +22,35 @@ use squall_testkernel_pure::agent::protocol::{self, Command, ProtocolError, Requ
 
 use self::handles::Handles;
 use crate::arch::serial;
+use crate::console::println;
+use crate::hal::firmware;
 use crate::ke::lock::SpinLock;
+use crate::phase1;
 
 /// Above every thread that a driver or a verb may start.
 pub const PRIORITY: u8 = 24;
 
 /// The guest's files: the agent fills them, the loader reads them.
 pub static FILES: SpinLock<FileSystem> = SpinLock::new(FileSystem::new());
+
+/// The item with a driver's image that the host hands over with the machine, and the one with the path where it is to be.
+const HANDED_OVER: [&str; 2] = ["opt/squall/driver", "opt/squall/driver-path"];
+/// The longest of either.
+const MOST_HANDED_OVER: [usize; 2] = [16 << 20, 256];
+
+/// Puts the driver that came with the machine where the host wants it: the serial line takes a hundred times as long.
+pub fn take_what_was_handed_over() {
+    let [image, path] = [0, 1].map(|item| firmware::read_file(HANDED_OVER[item], MOST_HANDED_OVER[item]));
+    let (Some(image), Some(path)) = (image, path) else { return };
+    let Ok(path) = core::str::from_utf8(&path) else { return };
+    let written = {
+        let mut files = FILES.lock();
+        files.open(path.trim_end_matches('\0'), "wb").and_then(|mut file| files.write(&mut file, &image))
+    };
+    if let Err(error) = written {
+        println!("the driver that came with the machine is not kept: {error}");
+    }
+}
 
 /// Answers the host for ever.
 pub fn run() -> ! {
@@ -62,6 +84,7 @@ fn execute(command: &Command, handles: &mut Handles) -> Result<Value, ProtocolEr
         Command::Ping => Ok(json!({})),
         Command::Info => Ok(protocol::info(env!("CARGO_PKG_VERSION"))),
         Command::FileOpen(open) => {
+            phase1::wait();
             handles.open(&open.path, open.mode.as_deref().unwrap_or("r")).map(Value::from)
         }
         Command::FileClose(close) => handles.close(close.handle).map(|()| json!({})),

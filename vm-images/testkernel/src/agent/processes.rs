@@ -1,14 +1,19 @@
 //! Programs that the host started: there is one, `squall-agent`, and each run of it is a thread.
+//!
+//! Whoever asks how one has ended is answered when it has, or after a moment: each answer costs the host and the guest more than most of
+//! these programs take, so asking over and over would be most of what they do.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 
 use serde_json::Value;
 use squall_testkernel_pure::agent::files::file_name;
 use squall_testkernel_pure::agent::protocol::{self, Exec, ProtocolError};
 
 use super::verbs;
+use crate::ke::event::Event;
 use crate::ke::lock::SpinLock;
 use crate::ke::thread;
 use crate::phase1;
@@ -18,9 +23,14 @@ const MAX_PROCESSES: usize = 32;
 /// As a service's thread on Windows: below the agent, so that no verb can silence it.
 const PRIORITY: u8 = 8;
 
+/// How long whoever asks is kept waiting for the end.
+const PATIENCE_NS: u64 = 20_000_000;
+
 /// One run.
 struct Process {
     captures: bool,
+    /// Signalled at its end.
+    over: Arc<Event>,
     ended: Option<Ended>,
 }
 
@@ -58,6 +68,7 @@ pub fn start(exec: &Exec) -> Result<i64, ProtocolError> {
             "{path}: no such program, this guest has squall-agent only"
         )));
     }
+    let over = Arc::new(Event::new_notification());
     let pid = {
         let mut table = TABLE.lock();
         if table.processes.len() == MAX_PROCESSES {
@@ -65,7 +76,7 @@ pub fn start(exec: &Exec) -> Result<i64, ProtocolError> {
         }
         table.last += 1;
         let pid = table.last;
-        table.processes.insert(pid, Process { captures: exec.captures(), ended: None });
+        table.processes.insert(pid, Process { captures: exec.captures(), over: over.clone(), ended: None });
         pid
     };
     let arguments = exec.arg.clone();
@@ -77,6 +88,7 @@ pub fn start(exec: &Exec) -> Result<i64, ProtocolError> {
         if let Some(process) = TABLE.lock().processes.get_mut(&pid) {
             process.ended = Some(Ended { exit_code, output });
         }
+        over.set();
     });
     if started.is_err() {
         TABLE.lock().processes.remove(&pid);
@@ -85,10 +97,12 @@ pub fn start(exec: &Exec) -> Result<i64, ProtocolError> {
     Ok(pid)
 }
 
-/// Whether a program has ended, and how; once told, it is forgotten.
+/// Whether a program has ended, and how; once told, it is forgotten. Waits a moment for its end. At PASSIVE_LEVEL.
 pub fn status(pid: i64) -> Result<Value, ProtocolError> {
-    let mut table = TABLE.lock();
     let unknown = || ProtocolError::generic(format_args!("no program has the number {pid}"));
+    let over = TABLE.lock().processes.get(&pid).map(|process| process.over.clone());
+    over.ok_or_else(unknown)?.wait(Some(PATIENCE_NS));
+    let mut table = TABLE.lock();
     if table.processes.get(&pid).ok_or_else(unknown)?.ended.is_none() {
         return Ok(protocol::exec_status(None));
     }

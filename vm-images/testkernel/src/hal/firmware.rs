@@ -2,9 +2,12 @@
 //! guest answers.
 //!
 //! Source: QEMU's *QEMU Firmware Configuration (fw_cfg) Device*. Items are read a byte at a time from a port; a
-//! writable file is written by DMA, whole.
+//! writable file is written by DMA, whole, and a large one is read so.
+
+use alloc::vec::Vec;
 
 use crate::arch::port;
+use crate::mm::frame::PAGE_SIZE;
 use crate::mm::paging;
 
 const SELECTOR: u16 = 0x510;
@@ -24,6 +27,7 @@ const HAS_DMA: u32 = 1 << 1;
 const MAX_FILES: u32 = 256;
 
 const DMA_ERROR: u32 = 1 << 0;
+const DMA_READ: u32 = 1 << 1;
 const DMA_SELECT: u32 = 1 << 3;
 const DMA_WRITE: u32 = 1 << 4;
 
@@ -83,16 +87,43 @@ fn find_file(name: &str) -> Option<(u16, u32)> {
 /// refuses.
 pub fn write_file(name: &str, contents: &[u8]) -> bool {
     let Some((item, size)) = find_file(name) else { return false };
-    let has_dma = u32::from_le_bytes(read(FEATURES)) & HAS_DMA != 0;
-    if !has_dma || size as usize != contents.len() {
-        return false;
+    has_dma() && size as usize == contents.len() && transfer(Some(item), DMA_WRITE, &raw const *contents)
+}
+
+/// The whole of the file called `name`; none where there is no such file of at most `most` bytes, no memory for it, or the device
+/// refuses.
+pub fn read_file(name: &str, most: usize) -> Option<Vec<u8>> {
+    let (item, size) = find_file(name)?;
+    let size = usize::try_from(size).ok().filter(|&size| size <= most && has_dma())?;
+    let mut contents = Vec::new();
+    contents.try_reserve_exact(size).ok()?;
+    contents.resize(size, 0);
+    // Page by page, as what is in one piece to the kernel need not be so in memory.
+    let (mut rest, mut item) = (&mut contents[..], Some(item));
+    while !rest.is_empty() {
+        let in_page = PAGE_SIZE - rest.as_ptr().addr() % PAGE_SIZE;
+        let (piece, behind) = rest.split_at_mut(in_page.min(rest.len()));
+        if !transfer(item.take(), DMA_READ, &raw const *piece) {
+            return None;
+        }
+        rest = behind;
     }
-    let Some(address) = contiguous(contents.as_ptr().addr() as u64, contents.len() as u64) else {
-        return false;
-    };
+    Some(contents)
+}
+
+fn has_dma() -> bool {
+    u32::from_le_bytes(read(FEATURES)) & HAS_DMA != 0
+}
+
+/// Reads into or writes from `piece`, which lies in one page: from the beginning of `item`, or on from where the transfer before it
+/// ended. What is read the device writes there: then the piece is one that may be written.
+fn transfer(item: Option<u16>, direction: u32, piece: *const [u8]) -> bool {
+    let length = piece.len();
+    let Some(address) = contiguous(piece.addr() as u64, length as u64) else { return false };
+    let select = item.map_or(0, |item| u32::from(item) << 16 | DMA_SELECT);
     let access = DmaAccess {
-        control: (u32::from(item) << 16 | DMA_SELECT | DMA_WRITE).to_be(),
-        length: size.to_be(),
+        control: (select | direction).to_be(),
+        length: (length as u32).to_be(),
         address: address.to_be(),
     };
     let at = core::ptr::from_ref(&access);
