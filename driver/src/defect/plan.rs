@@ -270,6 +270,7 @@ impl Defect {
                         Before(SilenceCard, DeleteDevice),
                         Before(DisconnectInterrupts, DeleteDevice),
                         Before(UnmapRegisters, DeleteDevice),
+                        Wrongly(UnmapRegisters),
                     ]
                 },
             )

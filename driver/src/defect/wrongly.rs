@@ -7,7 +7,13 @@ use wdk_sys::{
 };
 
 use super::Defect;
-use crate::{extension::Extension, held::Held, nt::pool, saver, unload::Step};
+use crate::{
+    extension::Extension,
+    held::Held,
+    nt::{device, pool},
+    saver,
+    unload::Step,
+};
 
 impl Defect {
     /// Does the step as somebody did who meant well.
@@ -48,6 +54,12 @@ impl Defect {
             // Not waited for, and freed, as the item that is queued is another one.
             Self::WorkItemOutlivesImage => {
                 held.saver.take();
+            }
+            // "The device's DPC I have taken out of its queue": and the other one nobody has thought of.
+            Self::GlobalDpcPendingAtReturn => {
+                // SAFETY: this driver's device, whose interrupt is disconnected.
+                unsafe { device::remove_dpc(extension.arrivals().device) };
+                step.take(held);
             }
             // "Every path frees what it has."
             Self::PoolFreedTwice => {

@@ -119,6 +119,19 @@ pub(crate) unsafe fn extension<'a>(device: PDEVICE_OBJECT) -> &'a Extension {
     unsafe { &*extension }
 }
 
+/// Takes the device's DPC out of its queue, where it is in one.
+///
+/// # Safety
+///
+/// As for [`extension`]; after [`Device::initialize_dpc`].
+#[cfg(feature = "defects")]
+pub(crate) unsafe fn remove_dpc(device: PDEVICE_OBJECT) {
+    // SAFETY: by contract.
+    let dpc = unsafe { &raw mut (*device).Dpc };
+    // SAFETY: initialized; callable at any IRQL.
+    let _ = unsafe { wdk_sys::ntddk::KeRemoveQueueDpc(dpc) };
+}
+
 /// Queues the device's DPC (`IoRequestDpc`). Where it is queued already, that one run will do for both.
 ///
 /// # Safety

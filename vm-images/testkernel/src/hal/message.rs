@@ -347,7 +347,8 @@ kernel_test! {
                     vector,
                     synchronize_irql: Irql::of_vector(vector),
                     trigger,
-                    shared: true,
+                    // Its own, or the line would stay open for others when it goes.
+                    shared: false,
                     affinity: target.bit(),
                 });
                 check!(object.is_ok());

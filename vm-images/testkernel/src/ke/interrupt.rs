@@ -32,7 +32,7 @@ use super::bugcheck::bugcheck;
 use super::irql::{self, Irql};
 use super::lock::InterruptLock;
 use super::{claims, clock, dpc, processor, rendezvous, spinlock, thread};
-use crate::hal::{apic, ioapic, message};
+use crate::hal::{self, apic, ioapic, message};
 use crate::mm::region::Window;
 use crate::nt::{BOOLEAN, KINTERRUPT, KSPIN_LOCK, MessageServiceRoutine, ServiceRoutine};
 use crate::selftest::{check, kernel_test};
@@ -40,6 +40,12 @@ use crate::vf::noted;
 
 /// Objects that may share one vector.
 const MAX_SHARED: usize = 8;
+
+/// So many interrupts in a row that nobody claims are a line that nobody will ever serve.
+const STORM: u32 = 1_000;
+/// A real processor does nothing else from then on. QEMU's I/O APIC pauses for 10 ms before it delivers such a line again, and the guest
+/// would go on almost as if nothing were wrong: so the pause is waited out where the interrupt is served.
+const IOAPIC_PAUSE_NS: u64 = 12_000_000;
 
 /// How a line says that it wants something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -460,13 +466,22 @@ fn deliver(vector: u8) {
             break;
         }
     }
+    let here = processor::current();
+    if claimed {
+        here.unclaimed_in_a_row.store(0, Ordering::Relaxed);
+    } else {
+        here.unclaimed.fetch_add(1, Ordering::Relaxed);
+        let is_level = pin_of_vector(vector).is_some()
+            // SAFETY: see above.
+            && objects().all(|&object| unsafe { &*object }.connection.trigger == Trigger::Level);
+        if is_level && here.unclaimed_in_a_row.fetch_add(1, Ordering::Relaxed) >= STORM {
+            hal::clock::stall_ns(IOAPIC_PAUSE_NS);
+        }
+    }
     interrupts::disable();
     for &object in objects() {
         // SAFETY: see above.
         unsafe { (*object).active.fetch_sub(1, Ordering::AcqRel) };
-    }
-    if !claimed {
-        processor::current().unclaimed.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -100,6 +100,8 @@ pub struct Processor {
     pub sleep: Sleep,
     /// Interrupts that nobody was connected for.
     pub unclaimed: AtomicU64,
+    /// Those of them since the last that somebody claimed.
+    pub unclaimed_in_a_row: AtomicU32,
     /// Interrupts that an ISR of a driver's image claimed.
     pub claimed: AtomicU64,
     /// The kernel itself raised to DISPATCH_LEVEL, for a lock of its own: see [`kernel_raised`].
@@ -146,6 +148,7 @@ pub fn create(number: usize, apic_id: u32) -> &'static Processor {
         next_tick: AtomicU64::new(u64::MAX),
         sleep: Sleep::awake(),
         unclaimed: AtomicU64::new(0),
+        unclaimed_in_a_row: AtomicU32::new(0),
         claimed: AtomicU64::new(0),
         kernel_raised: AtomicBool::new(false),
     }));
