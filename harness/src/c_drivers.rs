@@ -94,7 +94,7 @@ pub fn build(toolbox: &Toolbox, sources: &Path, images: &Path) -> Result<Vec<Str
     let (headers, drivers): (Vec<_>, Vec<_>) =
         files.into_iter().partition(|file| file.extension().is_some_and(|extension| extension == "h"));
     let mut common = DefaultHasher::new();
-    (gcc.version.to_string(), FLAGS, LIBRARIES).hash(&mut common);
+    (gcc.0.version.to_string(), FLAGS, LIBRARIES).hash(&mut common);
     for header in &headers {
         fs::read(header).map_err(CDriverError::io("read", header))?.hash(&mut common);
     }
@@ -162,7 +162,7 @@ impl Build<'_> {
             .env("LC_ALL", "C")
             .stdin(Stdio::null())
             .output()
-            .map_err(CDriverError::io("run", &self.gcc.program))?;
+            .map_err(CDriverError::io("run", &self.gcc.0.program))?;
         fs::write(&log, &output.stderr).map_err(CDriverError::io("write", &log))?;
         if !output.status.success() {
             let text = String::from_utf8_lossy(&output.stderr);

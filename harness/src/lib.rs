@@ -35,6 +35,7 @@ pub mod run_dir;
 pub mod scenario;
 pub mod series;
 pub mod session;
+pub mod signing;
 pub mod snapshot;
 pub mod storm;
 pub mod stress;

@@ -4,7 +4,7 @@ use std::{fmt::Display, process::ExitCode};
 
 use squall_harness::{
     c_drivers::CDriverError, catalogue::CatalogueError, image::ImageError, run::RunError,
-    run_dir::RunDirError, scenario::ScenarioError, toolbox, wdk::WdkError,
+    run_dir::RunDirError, scenario::ScenarioError, signing::SigningError, toolbox, wdk::WdkError,
 };
 
 /// One line and an exit code.
@@ -47,6 +47,12 @@ impl From<toolbox::Error> for Failure {
 
 impl From<WdkError> for Failure {
     fn from(error: WdkError) -> Self {
+        Self::infrastructure(error)
+    }
+}
+
+impl From<SigningError> for Failure {
+    fn from(error: SigningError) -> Self {
         Self::infrastructure(error)
     }
 }

@@ -11,6 +11,7 @@ mod e2e;
 mod failure;
 mod progress;
 mod setup;
+mod sign;
 mod stress;
 mod test;
 mod trace;
@@ -33,6 +34,8 @@ enum Verb {
     Stress(stress::Args),
     /// Runs every check of the repository, on the host and in guests
     Test(test::Args),
+    /// Test-signs the driver, for a Windows in test mode
+    Sign(sign::Args),
     /// Fetches everything that is needed and not here
     Setup(setup::Args),
     /// Says what is needed, what is here, and how to get what is not
@@ -55,6 +58,7 @@ impl Verb {
             Self::Defects(args) => defects::run(args),
             Self::Stress(args) => stress::run(args),
             Self::Test(args) => test::run(&args),
+            Self::Sign(args) => sign::run(args),
             Self::Setup(args) => Ok(setup::run(args)?),
             Self::Doctor(args) => Ok(doctor::run(args)?),
             Self::Trace(args) => trace::run(args),

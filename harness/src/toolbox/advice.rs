@@ -16,6 +16,8 @@ pub(super) enum Tool {
     Mingw,
     /// mingw-w64's C compiler.
     MingwGcc,
+    /// What signs drivers.
+    Signer,
     /// A linker for host programs.
     Linker,
     /// rustc and cargo.
@@ -77,6 +79,16 @@ const MINGW_GCC: Packages = Packages {
     brew: "mingw-w64",
 };
 
+const SIGNER: Packages = Packages {
+    apt: "osslsigncode openssl",
+    dnf: "osslsigncode openssl",
+    pacman: "osslsigncode openssl",
+    zypper: "osslsigncode openssl",
+    apk: "osslsigncode openssl",
+    nix: "osslsigncode openssl",
+    brew: "osslsigncode openssl@3",
+};
+
 const LINKER: Packages = Packages {
     apt: "gcc libc6-dev",
     dnf: "gcc",
@@ -94,6 +106,7 @@ pub(super) fn command(tool: &Tool, distribution: Distribution) -> Option<String>
         Tool::Libclang => LIBCLANG,
         Tool::Mingw => MINGW,
         Tool::MingwGcc => MINGW_GCC,
+        Tool::Signer => SIGNER,
         Tool::Linker => LINKER,
         Tool::Rust => return Some("rustup update stable".into()),
         Tool::RustTarget(target) => return Some(format!("rustup target add {target}")),
@@ -134,6 +147,7 @@ fn by_name(tool: &Tool) -> &'static str {
         Tool::Libclang => "install libclang",
         Tool::Mingw => "install the mingw-w64 headers and import libraries for x86-64",
         Tool::MingwGcc => "install the mingw-w64 C compiler for x86-64",
+        Tool::Signer => "install osslsigncode and openssl",
         Tool::Linker => "install a C compiler",
         Tool::Rust | Tool::RustTarget(_) | Tool::RustComponent(_) => "install rustup",
     }
@@ -159,6 +173,7 @@ mod tests {
             Tool::Libclang,
             Tool::Mingw,
             Tool::MingwGcc,
+            Tool::Signer,
             Tool::Linker,
             Tool::Rust,
             Tool::RustTarget("t".into()),

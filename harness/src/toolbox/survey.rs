@@ -18,7 +18,7 @@ use super::mingw::OLDEST_MINGW;
 use super::rust::{self, DRIVER_TARGET, GUEST_TARGET};
 use super::tested::{Series, TESTED_QEMUS};
 use super::version::Version;
-use super::{Found, Origin, Toolbox, apt};
+use super::{Found, Origin, Signer, Toolbox, apt};
 
 /// The oldest Rust that the workspace builds with.
 const OLDEST_RUST: Version = Version::new(1, 91, 0);
@@ -125,6 +125,7 @@ impl Toolbox {
             self.survey_libclang(),
             self.survey_mingw(),
             self.survey_mingw_gcc(),
+            self.survey_signer(),
             self.survey_target(DRIVER_TARGET, "building drivers"),
             self.survey_target(GUEST_TARGET, "building the embedded guest"),
             self.survey_component("rustfmt"),
@@ -142,6 +143,7 @@ impl Toolbox {
             self.libclang().map(drop),
             self.mingw().map(drop),
             self.mingw_gcc().map(drop),
+            self.signer().map(drop),
             self.rust_target(DRIVER_TARGET).map(drop),
             self.rust_target(GUEST_TARGET).map(drop),
             self.rust_component("rustfmt").map(drop),
@@ -205,11 +207,22 @@ impl Toolbox {
     fn survey_mingw_gcc(&self) -> Need {
         let found = self.find_mingw_gcc();
         let verdict = match found.good {
-            Some(gcc) => ready(Some(gcc.version), gcc.program, gcc.origin),
+            Some(gcc) => ready(Some(gcc.0.version), gcc.0.program, gcc.0.origin),
             None => self.by_apt(Release::Own),
         };
         let name = format!("mingw-w64 gcc {}+", OLDEST_GCC.major);
         Need::new(name, "cargo xtask test", Tool::MingwGcc, verdict).refusing(found.refused)
+    }
+
+    fn survey_signer(&self) -> Need {
+        let found = self.find_signer();
+        let verdict = match found.good {
+            Some(Signer { osslsigncode, .. }) => {
+                ready(Some(osslsigncode.version), osslsigncode.program, osslsigncode.origin)
+            }
+            None => self.by_apt(Release::Own),
+        };
+        Need::new("osslsigncode, openssl", "signing drivers", Tool::Signer, verdict).refusing(found.refused)
     }
 
     fn survey_target(&self, target: &str, purpose: &'static str) -> Need {

@@ -24,6 +24,7 @@ mod pe;
 mod reads;
 mod selftest;
 mod series;
+mod signed;
 mod stress;
 mod trials;
 mod verifier_stops;
