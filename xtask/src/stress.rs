@@ -30,7 +30,7 @@ use crate::{
 /// The interrupts of cycles that are whole runs.
 const LOOSE: &str = "ack,gap=20us,jitter=20us";
 /// The interrupts of cycles that the guest goes through by itself.
-const DENSE: &str = "ack,gap=50us,jitter=50us,train=100";
+const DENSE: &str = "ack,gap=100us,jitter=100us,train=200";
 /// The processors that are taken where none are asked for.
 const PROCESSORS: [u8; 3] = [1, 2, 4];
 

@@ -13,9 +13,10 @@ use squall_testkernel_pure::agent::verbs::{FailCall, Verb};
 
 use super::services::{self, NotLoaded, NotUnloaded};
 use crate::cm;
-use crate::ex::pool;
+use crate::ex::{pool, work};
 use crate::io::driver::Refusal;
 use crate::io::shutdown;
+use crate::ke::thread;
 use crate::ldr::image::LoadError;
 use crate::ldr::inject::{Outcome, Plan, Watch};
 use crate::mm::region::Window;
@@ -146,11 +147,14 @@ fn settings() -> Verifier {
 
 fn memory() -> Memory {
     let (blocks, bytes) = pool::in_use();
+    // Stacks that nobody uses are kept for the next thread, and system worker threads stay: of both there are as many as were
+    // ever needed at once, which says nothing of a driver that is gone. Each has a guard page, an address without memory.
+    let stacks = work::workers() + thread::spare_stacks();
     Memory {
         pool: PoolUse { blocks, bytes },
-        mapped_pages: Window::Dynamic.taken(),
+        mapped_pages: Window::Dynamic.taken().saturating_sub(stacks * (thread::STACK_PAGES + 1)),
         image_pages: Window::Images.taken(),
-        free_pages: frame::free_count(),
+        free_pages: frame::free_count() + stacks * thread::STACK_PAGES,
     }
 }
 

@@ -152,6 +152,11 @@ fn work(index: usize, more: &'static Event) {
     }
 }
 
+/// System worker threads, of every queue: as many as were ever needed at once, and they stay.
+pub fn workers() -> usize {
+    QUEUES.iter().map(|queue| queue.lock().workers).sum()
+}
+
 /// Queues an item, at DISPATCH_LEVEL or below. One that is queued already is a bug check: *Bug Check 0xE4: WORKER_INVALID*,
 /// value 1.
 ///

@@ -33,7 +33,8 @@ pub const HIGHEST_PRIORITY: u8 = 31;
 /// Number of priorities.
 pub const PRIORITIES: usize = 32;
 
-const STACK_PAGES: usize = 12;
+/// Pages of a thread's stack, beside its guard page.
+pub const STACK_PAGES: usize = 12;
 const NAME_BYTES: usize = 32;
 
 /// A thread that runs when called.
@@ -299,6 +300,11 @@ pub struct OutOfMemory;
 /// Stacks of threads that ended, kept mapped: to unmap one would stop every processor for a moment.
 static SPARE_STACKS: SpinLock<Vec<Region>> = SpinLock::new(Vec::new());
 const MAX_SPARE_STACKS: usize = 32;
+
+/// How many there are.
+pub fn spare_stacks() -> usize {
+    SPARE_STACKS.lock().len()
+}
 
 fn take_stack() -> Option<Region> {
     let spare = SPARE_STACKS.lock().pop();

@@ -8,7 +8,10 @@
 //! kernel image and `HAL.dll` only forwards to it, so a HAL routine answers to both names; the kernel's own
 //! routines answer to `ntoskrnl.exe` only.
 
+use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::ffi::c_void;
+use core::sync::atomic::{AtomicPtr, Ordering};
 
 /// The file that drivers import a name from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,13 +93,35 @@ fn table() -> &'static [Export] {
     unsafe { core::slice::from_raw_parts(start, count) }
 }
 
+/// The same by name, sorted when it is first wanted: a driver asks for a hundred names, each time that it is loaded.
+fn by_name() -> &'static [&'static Export] {
+    static SORTED: AtomicPtr<Vec<&'static Export>> = AtomicPtr::new(core::ptr::null_mut());
+    // SAFETY: once stored, it lives for ever and is not changed.
+    if let Some(sorted) = unsafe { SORTED.load(Ordering::Acquire).as_ref() } {
+        return sorted;
+    }
+    let mut sorted: Vec<&'static Export> = table().iter().collect();
+    sorted.sort_unstable_by_key(|export| export.name);
+    let sorted = Box::into_raw(Box::new(sorted));
+    match SORTED.compare_exchange(core::ptr::null_mut(), sorted, Ordering::AcqRel, Ordering::Acquire) {
+        // SAFETY: nobody frees it.
+        Ok(_) => unsafe { &*sorted },
+        Err(theirs) => {
+            // SAFETY: made above, and known to nobody else.
+            drop(unsafe { Box::from_raw(sorted) });
+            // SAFETY: stored by another processor, for ever.
+            unsafe { &*theirs }
+        }
+    }
+}
+
 /// The export `name` of `module`, for the loader.
 pub fn lookup(module: Module, name: &str) -> Option<&'static Export> {
-    let answers = |export: &&Export| {
-        let forwarded = module == Module::Ntoskrnl && export.module == Module::Hal;
-        export.name == name && (export.module == module || forwarded)
-    };
-    table().iter().find(answers)
+    let sorted = by_name();
+    let first = sorted.partition_point(|export| export.name < name);
+    let mut called_so = sorted[first..].iter().take_while(|export| export.name == name);
+    let forwarded = |export: &Export| module == Module::Ntoskrnl && export.module == Module::Hal;
+    called_so.find(|export| export.module == module || forwarded(export)).copied()
 }
 
 /// Declares routines that drivers import, from `ntoskrnl.exe` unless `in HAL;` is said first.
