@@ -175,6 +175,9 @@ impl Cycles {
             pool_bytes: grown(before.pool.bytes, after.pool.bytes),
             mapped_pages: grown(before.mapped_pages, after.mapped_pages),
             image_pages: grown(before.image_pages, after.image_pages),
+            heap_bytes: Some(grown(before.heap_bytes, after.heap_bytes))
+                .filter(|bytes| bytes.abs() >= HEAP_SLACK)
+                .unwrap_or(0),
             used_pages: grown(after.free_pages, before.free_pages),
         })
     }
@@ -215,6 +218,10 @@ impl Times {
     }
 }
 
+/// The guest's heap is some hundred bytes fuller or emptier from one moment to the next (an answer on its way, a map's nodes):
+/// below this, in bytes, that is no growth. What every cycle leaves behind is beyond it after some hundred.
+const HEAP_SLACK: i128 = 4096;
+
 /// What a guest holds more of, or less.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Growth {
@@ -226,7 +233,9 @@ pub struct Growth {
     pub mapped_pages: i128,
     /// Pages of addresses for images.
     pub image_pages: i128,
-    /// Page frames.
+    /// Bytes of the guest's own heap; below 4096 they count as none.
+    pub heap_bytes: i128,
+    /// Page frames, without those of the guest's heap.
     pub used_pages: i128,
 }
 
@@ -334,7 +343,13 @@ mod tests {
     use crate::{agent::PoolUse, testing::verdict::example};
 
     fn memory(bytes: u64, free_pages: u64) -> Memory {
-        Memory { pool: PoolUse { blocks: 3, bytes }, mapped_pages: 7, image_pages: 17, free_pages }
+        Memory {
+            pool: PoolUse { blocks: 3, bytes },
+            mapped_pages: 7,
+            image_pages: 17,
+            heap_bytes: 640,
+            free_pages,
+        }
     }
 
     #[test]
@@ -346,6 +361,12 @@ mod tests {
         cycles.after = Some(memory(116, 49));
         let growth = cycles.growth().unwrap();
         assert_eq!((growth.pool_bytes, growth.used_pages, growth.pool_blocks), (16, 1, 0));
+        let fuller =
+            |bytes| cycles.after.map(|memory| Memory { heap_bytes: memory.heap_bytes + bytes, ..memory });
+        for (bytes, grown) in [(4095, 0), (4096, 4096)] {
+            let cycles = Cycles { after: fuller(bytes), before: cycles.before, ..Cycles::of(Bus::Isa, 1) };
+            assert_eq!(cycles.growth().map(|growth| growth.heap_bytes), Some(grown));
+        }
     }
 
     #[test]

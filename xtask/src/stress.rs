@@ -221,11 +221,12 @@ fn growth(growth: Growth) -> String {
     if growth == Growth::default() {
         return "none".to_owned();
     }
-    let Growth { pool_blocks, pool_bytes, mapped_pages, image_pages, used_pages } = growth;
+    let Growth { pool_blocks, pool_bytes, mapped_pages, image_pages, heap_bytes, used_pages } = growth;
     let parts = [
         (pool_bytes, format!("{pool_bytes:+} bytes in {pool_blocks:+} blocks of pool")),
         (mapped_pages, format!("{mapped_pages:+} pages mapped")),
         (image_pages, format!("{image_pages:+} pages of images")),
+        (heap_bytes, format!("{heap_bytes:+} bytes of the guest's heap")),
         (used_pages, format!("{used_pages:+} page frames")),
     ];
     let grown = parts.into_iter().filter(|(amount, _)| *amount != 0).map(|(_, text)| text);
@@ -235,8 +236,10 @@ fn growth(growth: Growth) -> String {
 /// Whether a guest holds more than before, in anything.
 fn grew(cycles: &Cycles) -> bool {
     cycles.growth().is_some_and(|growth| {
-        let Growth { pool_blocks, pool_bytes, mapped_pages, image_pages, used_pages } = growth;
-        [pool_blocks, pool_bytes, mapped_pages, image_pages, used_pages].iter().any(|amount| *amount > 0)
+        let Growth { pool_blocks, pool_bytes, mapped_pages, image_pages, heap_bytes, used_pages } = growth;
+        [pool_blocks, pool_bytes, mapped_pages, image_pages, heap_bytes, used_pages]
+            .iter()
+            .any(|amount| *amount > 0)
     })
 }
 

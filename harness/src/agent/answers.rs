@@ -215,7 +215,9 @@ pub struct Memory {
     pub mapped_pages: u64,
     /// Pages of addresses taken for images.
     pub image_pages: u64,
-    /// Page frames that nobody has.
+    /// Bytes of the guest's own heap.
+    pub heap_bytes: u64,
+    /// Page frames that nobody has, those of the guest's heap among them.
     pub free_pages: u64,
 }
 

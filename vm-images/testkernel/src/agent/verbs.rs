@@ -20,7 +20,7 @@ use crate::ke::thread;
 use crate::ldr::image::LoadError;
 use crate::ldr::inject::{Outcome, Plan, Watch};
 use crate::mm::region::Window;
-use crate::mm::{frame, modules};
+use crate::mm::{frame, heap, modules};
 use crate::nt::{
     NTSTATUS, STATUS_DRIVER_ENTRYPOINT_NOT_FOUND, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_IMAGE_FORMAT,
     STATUS_SUCCESS, STATUS_UNSUCCESSFUL,
@@ -147,6 +147,7 @@ fn settings() -> Verifier {
 
 fn memory() -> Memory {
     let (blocks, bytes) = pool::in_use();
+    let (heap_bytes, heap_pages) = heap::in_use();
     // Stacks that nobody uses are kept for the next thread, and system worker threads stay: of both there are as many as were
     // ever needed at once, which says nothing of a driver that is gone. Each has a guard page, an address without memory.
     let stacks = work::workers() + thread::spare_stacks();
@@ -154,7 +155,9 @@ fn memory() -> Memory {
         pool: PoolUse { blocks, bytes },
         mapped_pages: Window::Dynamic.taken().saturating_sub(stacks * (thread::STACK_PAGES + 1)),
         image_pages: Window::Images.taken(),
-        free_pages: frame::free_count() + stacks * thread::STACK_PAGES,
+        heap_bytes,
+        // The heap keeps the frames that it once took: what counts of it is what is allocated.
+        free_pages: frame::free_count() + heap_pages + stacks * thread::STACK_PAGES,
     }
 }
 

@@ -237,11 +237,6 @@ export! {
             Err(error) => status_of(error),
         }
     }
-
-    /// *ZwClose function (wdm.h)*.
-    pub unsafe extern "win64" fn ZwClose(handle: HANDLE) -> NTSTATUS {
-        handle::close(handle)
-    }
 }
 
 kernel_test! {
@@ -283,7 +278,7 @@ kernel_test! {
             check!(query(12) == STATUS_BUFFER_OVERFLOW);
             check!(query(32) == STATUS_SUCCESS);
             check!(length == 16 && buffer[1..4] == [4, 4, 0x300]);
-            check!(ZwClose(key) == STATUS_SUCCESS && ZwClose(key) == STATUS_INVALID_HANDLE);
+            check!(handle::close(key) == STATUS_SUCCESS && handle::close(key) == STATUS_INVALID_HANDLE);
         }
     }
 }

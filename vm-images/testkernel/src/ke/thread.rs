@@ -22,7 +22,7 @@ use super::{list, processor};
 use crate::arch::context::Context;
 use crate::mm::paging::Protection;
 use crate::mm::region::{Region, Window};
-use crate::nt::{DISPATCHER_HEADER, KTIMER, LIST_ENTRY, object_type};
+use crate::nt::{DISPATCHER_HEADER, KTIMER, LIST_ENTRY, PVOID, object_type};
 use crate::selftest::{check, kernel_test};
 
 /// What a system thread gets unless somebody says otherwise.
@@ -37,8 +37,22 @@ pub const PRIORITIES: usize = 32;
 pub const STACK_PAGES: usize = 12;
 const NAME_BYTES: usize = 32;
 
-/// A thread that runs when called.
-type Start = Box<dyn FnOnce() + Send>;
+/// What a thread does.
+enum Start {
+    /// The kernel's own ones return.
+    Kernel(Box<dyn FnOnce() + Send>),
+    /// A driver's may end itself anywhere in its routine, and with it goes its stack: so it owns nothing.
+    Routine(SystemRoutine, StartRoutine, PVOID),
+}
+
+// SAFETY: a driver passes its context to a thread on purpose; the rest may be sent anyway.
+unsafe impl Send for Start {}
+
+/// `KSTART_ROUTINE`.
+pub type StartRoutine = unsafe extern "win64" fn(context: PVOID);
+
+/// Calls a driver's routine with its context.
+pub type SystemRoutine = fn(StartRoutine, PVOID);
 
 /// What the dispatcher knows of a thread; only touched under its lock.
 #[derive(Debug)]
@@ -358,10 +372,28 @@ pub fn prepare(
     priority: u8,
     start: impl FnOnce() + Send + 'static,
 ) -> Result<Prepared, OutOfMemory> {
+    make(name, priority, Start::Kernel(Box::new(start)))
+}
+
+/// Makes a thread that will have `system` call a driver's routine at PASSIVE_LEVEL. It ends where either of them says so, or
+/// when that call returns.
+///
+/// # Errors
+/// Where memory is short.
+pub fn prepare_routine(
+    name: &str,
+    system: SystemRoutine,
+    routine: StartRoutine,
+    context: PVOID,
+) -> Result<Prepared, OutOfMemory> {
+    make(name, NORMAL_PRIORITY, Start::Routine(system, routine, context))
+}
+
+fn make(name: &str, priority: u8, start: Start) -> Result<Prepared, OutOfMemory> {
     reap();
     let stack = take_stack().ok_or(OutOfMemory)?;
     let end = stack.base() + stack.bytes() as u64;
-    let thread = Thread::create(name, priority, Context::running(), Some(Box::new(start)), Some(stack));
+    let thread = Thread::create(name, priority, Context::running(), Some(start), Some(stack));
     // SAFETY: the stack was just mapped, ends at `end`, and lives as long as the thread; nobody else knows
     // either yet.
     let share = unsafe {
@@ -389,8 +421,10 @@ extern "C" fn run(thread: u64) -> ! {
     drop(dispatcher::adopt(Irql::PASSIVE));
     let thread = thread as *mut Thread;
     // SAFETY: only the thread itself takes its start.
-    if let Some(start) = unsafe { (*(*thread).start.get()).take() } {
-        start();
+    match unsafe { (*(*thread).start.get()).take() } {
+        Some(Start::Kernel(start)) => start(),
+        Some(Start::Routine(system, routine, context)) => system(routine, context),
+        None => {}
     }
     exit(0)
 }

@@ -35,6 +35,13 @@ impl OomHandler for GrowFromFrames {
     }
 }
 
+/// What is allocated, in bytes as asked for, and the page frames that the heap has.
+pub fn in_use() -> (usize, usize) {
+    let heap = HEAP.lock();
+    let counters = heap.get_counters();
+    (counters.allocated_bytes, counters.claimed_bytes / PAGE_SIZE)
+}
+
 /// A spin lock in the shape that the allocator asks for. It raises to DISPATCH_LEVEL: DPCs allocate too.
 struct HeapLock {
     taken: AtomicBool,

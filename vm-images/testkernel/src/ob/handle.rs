@@ -112,6 +112,11 @@ pub fn close(handle: HANDLE) -> NTSTATUS {
 const EXECUTIVE: u32 = 0;
 
 export! {
+    /// *ZwClose function (wdm.h)*.
+    pub unsafe extern "win64" fn ZwClose(handle: HANDLE) -> NTSTATUS {
+        close(handle)
+    }
+
     /// *ZwWaitForSingleObject function (ntifs.h)*: for what the handle stands for, which lives as long as the wait does.
     pub unsafe extern "win64" fn ZwWaitForSingleObject(
         handle: HANDLE,

@@ -4,9 +4,9 @@ use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering;
 
 use super::process;
-use crate::ke::thread::{self, NORMAL_PRIORITY, Thread, ThreadRef};
+use crate::ke::thread::{self, NORMAL_PRIORITY, StartRoutine, Thread, ThreadRef};
 use crate::ldr::export::export;
-use crate::mm::modules;
+use crate::mm::{heap, modules};
 use crate::nt::{
     BOOLEAN, HANDLE, KAFFINITY, NTSTATUS, OBJECT_ATTRIBUTES, PVOID, STATUS_INSUFFICIENT_RESOURCES,
     STATUS_INVALID_CID, STATUS_INVALID_PARAMETER, STATUS_SUCCESS, TRUE,
@@ -14,10 +14,8 @@ use crate::nt::{
 use crate::ob;
 use crate::ob::handle::{self, Target};
 use crate::ob::types::Kind;
+use crate::selftest::{check, kernel_test};
 use crate::vf::census::Census;
-
-/// `KSTART_ROUTINE`.
-pub type StartRoutine = unsafe extern "win64" fn(context: PVOID);
 
 /// `CLIENT_ID`.
 #[derive(Debug)]
@@ -71,20 +69,11 @@ fn delete(address: usize) {
 /// Threads of drivers that run, each with the address of its routine.
 pub static RUNNING: Census = Census::new();
 
-struct Start {
-    routine: StartRoutine,
-    context: PVOID,
-}
-
-// SAFETY: a driver passes its context to a thread on purpose.
-unsafe impl Send for Start {}
-
-impl Start {
-    fn run(self) {
-        // SAFETY: the driver gave the routine for this call. If its image is gone, the call faults: a bug
-        // check.
-        unsafe { (self.routine)(self.context) };
-    }
+/// What a driver's thread does.
+fn run(routine: StartRoutine, context: PVOID) {
+    // SAFETY: the driver gave the routine for this call. If its image is gone, the call faults: a bug check.
+    unsafe { routine(context) };
+    RUNNING.leave(thread::current().as_ptr().addr());
 }
 
 export! {
@@ -104,12 +93,7 @@ export! {
         };
         let module = modules::lookup(routine as usize as u64);
         let name = module.as_ref().map_or("driver's thread", |(module, _)| module.name());
-        let start = Start { routine, context };
-        let run = move || {
-            start.run();
-            RUNNING.leave(thread::current().as_ptr().addr());
-        };
-        let Ok(prepared) = thread::prepare(name, NORMAL_PRIORITY, run) else {
+        let Ok(prepared) = thread::prepare_routine(name, run, routine, context) else {
             return STATUS_INSUFFICIENT_RESOURCES;
         };
         // SAFETY: what was prepared keeps the record alive.
@@ -246,5 +230,36 @@ export! {
     /// *KeRevertToUserAffinityThreadEx function (wdm.h)*: those of before; every one for 0.
     pub unsafe extern "win64" fn KeRevertToUserAffinityThreadEx(affinity: KAFFINITY) {
         thread::set_affinity(if affinity == 0 { KAFFINITY::MAX } else { affinity });
+    }
+}
+
+kernel_test! {
+    fn a_thread_that_ends_itself_leaves_nothing_behind() {
+        unsafe extern "win64" fn ends_itself(_context: PVOID) {
+            // SAFETY: nothing on the stack needs to be dropped.
+            let _ = unsafe { PsTerminateSystemThread(STATUS_SUCCESS) };
+        }
+        const THREADS: usize = 100;
+        // Anything at all that each leaves.
+        const LEFT: usize = 8 * THREADS;
+        let rounds = || {
+            let made = (0..THREADS).filter(|_| {
+                let mut made = ptr::null_mut();
+                let none = ptr::null_mut::<core::ffi::c_void>;
+                // SAFETY: storage for a handle, and a routine for a thread.
+                let status = unsafe {
+                    PsCreateSystemThread(&raw mut made, 0, ptr::null_mut(), none(), ptr::null_mut(), Some(ends_itself), none())
+                };
+                status == STATUS_SUCCESS && handle::close(made) == STATUS_SUCCESS
+            });
+            let made = made.count();
+            // The last ones are still on their way.
+            thread::sleep_ns(20_000_000);
+            thread::reap();
+            (made, heap::in_use().0)
+        };
+        check!(rounds().0 == THREADS);
+        let before = rounds().1;
+        check!(rounds().1 < before + LEFT);
     }
 }

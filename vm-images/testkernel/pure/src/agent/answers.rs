@@ -251,7 +251,9 @@ pub struct Memory {
     pub mapped_pages: usize,
     /// Pages of addresses taken for images.
     pub image_pages: usize,
-    /// Page frames that nobody has.
+    /// Bytes of the kernel's own heap.
+    pub heap_bytes: usize,
+    /// Page frames that nobody has, but the kernel's heap and stacks.
     pub free_pages: usize,
 }
 
@@ -357,10 +359,11 @@ mod tests {
             pool: PoolUse { blocks: 3, bytes: 96 },
             mapped_pages: 5,
             image_pages: 17,
+            heap_bytes: 4096,
             free_pages: 1000,
         };
         let expected = json!({
-            "pool": {"blocks": 3, "bytes": 96}, "mapped_pages": 5, "image_pages": 17, "free_pages": 1000,
+            "pool": {"blocks": 3, "bytes": 96}, "mapped_pages": 5, "image_pages": 17, "heap_bytes": 4096, "free_pages": 1000,
         });
         assert_eq!(to_value(memory).unwrap(), expected);
     }
