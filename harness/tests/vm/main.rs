@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod bench;
+mod bugcheck_callbacks;
 mod built_driver;
 mod c_drivers;
 mod conformance;

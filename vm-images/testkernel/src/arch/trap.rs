@@ -7,7 +7,7 @@ use x86_64::registers::control::Cr2;
 use x86_64::structures::idt::InterruptDescriptorTable;
 
 use super::descriptors::{DOUBLE_FAULT_STACK, NMI_STACK};
-use crate::ke::{bugcheck, interrupt};
+use crate::ke::{bugcheck, interrupt, nmi};
 use crate::rtl::exception as exceptions;
 use crate::vf::page_fault;
 
@@ -89,12 +89,15 @@ pub fn fill(table: &mut InterruptDescriptorTable) {
     }
 }
 
-/// Called by `trap.s` for exceptions, with interrupts off. Returns where a page is there again that was out of reach;
-/// everything else is a driver's to handle, or ends in a bug check (but see NMI).
+/// Called by `trap.s` for exceptions, with interrupts off. Returns where a page is there again that was out of reach, or a
+/// driver claims an NMI; everything else is a driver's to handle, or ends in a bug check (but see NMI).
 #[unsafe(no_mangle)]
 extern "C" fn exception_entry(frame: &TrapFrame) {
-    let resolved = frame.vector == u64::from(exception::PAGE_FAULT)
-        && page_fault::resolve(Cr2::read_raw(), frame.error, frame.rip);
+    let resolved = match frame.vector as u8 {
+        exception::PAGE_FAULT => page_fault::resolve(Cr2::read_raw(), frame.error, frame.rip),
+        exception::NMI => !bugcheck::is_under_way() && nmi::is_handled(),
+        _ => false,
+    };
     if !resolved {
         exceptions::trapped(frame, Cr2::read_raw());
         bugcheck::exception(frame);

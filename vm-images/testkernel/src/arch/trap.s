@@ -50,7 +50,7 @@ exception_tail:
     mov  %rsp, %rbp
     mov  %rsp, %r12
     and  $-16, %rsp
-    call exception_entry        # comes back only from a page fault that was resolved
+    call exception_entry        # comes back only from what was resolved
     jmp  return_from_trap
 
 .balign 16

@@ -13,7 +13,7 @@ use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use squall_testkernel_pure::bugcheck::BugCheck;
-use squall_testkernel_pure::crash_dump::{Context, DebuggerData, MAX_RUNS, Note, System};
+use squall_testkernel_pure::crash_dump::{Context, DebuggerData, Header, MAX_RUNS, Note, System};
 
 use crate::arch::boot::BootInfo;
 use crate::arch::trap::TrapFrame;
@@ -151,6 +151,13 @@ pub fn save_processor(number: usize, frame: &TrapFrame) {
         // SAFETY: each processor writes its own, once, on its way to a halt; nobody reads it inside the guest.
         unsafe { *processor.state.stopped.get() = context(frame) };
     }
+}
+
+/// The header as it lies in memory, and its bytes.
+pub fn header() -> (*const u8, usize) {
+    // SAFETY: only the address is taken.
+    let header = unsafe { &raw const (*NOTE.0.get()).header };
+    (header.cast(), size_of::<Header>())
 }
 
 /// Completes the header with what the bug check knows. Every other processor is stopped.

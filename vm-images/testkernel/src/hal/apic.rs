@@ -161,6 +161,12 @@ pub fn nmi_others() {
     command(0, DELIVER_NMI | ASSERT | TO_OTHERS);
 }
 
+/// Sends this processor an NMI.
+pub fn nmi_self() {
+    let me = crate::ke::processor::current().apic_id;
+    command(me, DELIVER_NMI | ASSERT);
+}
+
 /// Resets another processor; it waits for [`start`] then.
 pub fn reset(apic_id: u32) {
     command(apic_id, DELIVER_INIT | ASSERT);

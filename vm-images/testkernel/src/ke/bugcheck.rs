@@ -151,6 +151,7 @@ fn stop(check: BugCheck, frame: &TrapFrame, irql: u8, fault_address: Option<u64>
             crash::report(check, frame, irql, fault_address, me);
             crash::dump::complete(check, frame, me);
             bugcheck_callback::call_all();
+            bugcheck_callback::reason::call_all(check.code);
         }
         1 => {
             crash::announce(check, frame, irql, me);

@@ -3,27 +3,24 @@
 //! A driver registers a record of its own memory and a routine that brings its device to rest. The routine is
 //! called at HIGH_LEVEL after the crash record is written, every other processor stopped; one that faults does
 //! no harm to what has been told.
+//!
+//! Those that ask to be called for a [`reason`] have a list of their own.
 
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::ops::Range;
 
 use super::list;
-use super::lock::InterruptLock;
 use crate::ldr::export::export;
-use crate::mm::paging;
 use crate::nt::{BOOLEAN, FALSE, LIST_ENTRY, PVOID, TRUE};
 use crate::selftest::{check, kernel_test};
 
+pub mod reason;
+mod records;
+
+use records::{Records, state};
+
 /// `KBUGCHECK_CALLBACK_ROUTINE`.
 pub type CallbackRoutine = unsafe extern "win64" fn(buffer: PVOID, length: u32);
-
-/// `KBUGCHECK_BUFFER_DUMP_STATE`.
-mod state {
-    pub const EMPTY: u8 = 0;
-    pub const INSERTED: u8 = 1;
-    pub const STARTED: u8 = 2;
-    pub const FINISHED: u8 = 3;
-}
 
 /// `KBUGCHECK_CALLBACK_RECORD`.
 #[derive(Debug)]
@@ -45,42 +42,18 @@ const _: () = {
     assert!(offset_of!(CallbackRecord, state) == 0x38);
 };
 
-struct Registered(LIST_ENTRY);
+static REGISTERED: Records = Records::new();
 
-// SAFETY: the list's entries are drivers' memory, which belongs to no processor.
-unsafe impl Send for Registered {}
-
-static REGISTERED: InterruptLock<Registered> = InterruptLock::new(Registered(list::UNLINKED));
-/// Set while the list is in order, and not while it is being changed.
-static IN_ORDER: AtomicBool = AtomicBool::new(true);
-
-/// More callbacks than this are a list that leads nowhere.
-const MOST: usize = 64;
-
-fn changing<T>(change: impl FnOnce(*mut LIST_ENTRY) -> T) -> T {
-    let mut registered = REGISTERED.lock();
-    IN_ORDER.store(false, Ordering::Release);
-    let head = &raw mut registered.0;
-    // SAFETY: the head is ours, under the lock.
-    unsafe {
-        if (*head).Flink.is_null() {
-            list::initialize(head);
-        }
-    }
-    let result = change(head);
-    IN_ORDER.store(true, Ordering::Release);
-    result
-}
-
-fn readable(record: *const CallbackRecord) -> bool {
-    let last = record.addr().wrapping_add(size_of::<CallbackRecord>() - 1);
-    paging::is_present(record.addr() as u64) && paging::is_present(last as u64)
-}
+/// The most records of one image that are told of.
+const MOST_OF_AN_IMAGE: usize = 16;
 
 impl CallbackRecord {
+    fn routine(&self) -> usize {
+        self.routine.map_or(0, |routine| routine as usize)
+    }
+
     fn sum(&self) -> usize {
-        let routine = self.routine.map_or(0, |routine| routine as usize);
-        routine
+        self.routine()
             .wrapping_add(self.buffer.addr())
             .wrapping_add(self.length as usize)
             .wrapping_add(self.component.addr())
@@ -89,34 +62,28 @@ impl CallbackRecord {
 
 /// Calls every routine that is registered. For the owner of a bug check, all others stopped, at HIGH_LEVEL.
 pub fn call_all() {
-    if !IN_ORDER.load(Ordering::Acquire) {
-        return;
-    }
-    // SAFETY: nobody else runs, and nobody was changing the list.
-    let Some(registered) = (unsafe { REGISTERED.peek() }) else { return };
-    let head = &raw const registered.0;
-    let mut link = registered.0.Flink;
-    for _ in 0..MOST {
-        if link.is_null() || core::ptr::eq(link, head) {
+    // SAFETY: a record that is visited can be read; its checksum says whether it still is what was registered.
+    REGISTERED.for_each_at_the_end(|record: *mut CallbackRecord| unsafe {
+        if (*record).state != state::INSERTED || (*record).checksum != (*record).sum() {
             return;
         }
-        let record = link.cast::<CallbackRecord>();
-        if !readable(record) {
-            return;
+        if let Some(routine) = (*record).routine {
+            (*record).state = state::STARTED;
+            routine((*record).buffer, (*record).length);
+            (*record).state = state::FINISHED;
         }
-        // SAFETY: the record can be read; its checksum says whether it still is what was registered.
-        unsafe {
-            link = (*record).entry.Flink;
-            if (*record).state != state::INSERTED || (*record).checksum != (*record).sum() {
-                continue;
-            }
-            if let Some(routine) = (*record).routine {
-                (*record).state = state::STARTED;
-                routine((*record).buffer, (*record).length);
-                (*record).state = state::FINISHED;
-            }
-        }
-    }
+    });
+}
+
+/// Records, of both kinds, whose routines lie in `range`, each with its routine.
+pub fn leading_into(range: &Range<u64>) -> impl Iterator<Item = (usize, u64)> {
+    let mut found = [(0, 0); 2 * MOST_OF_AN_IMAGE];
+    let (plain, with_reason) = found.split_at_mut(MOST_OF_AN_IMAGE);
+    // SAFETY: a record that is visited can be read.
+    REGISTERED
+        .leading_into(range, plain, |record: *const CallbackRecord| unsafe { (*record).routine() as u64 });
+    reason::leading_into(range, with_reason);
+    found.into_iter().filter(|(record, _)| *record != 0)
 }
 
 export! {
@@ -129,7 +96,7 @@ export! {
         component: *const u8,
     ) -> BOOLEAN {
         // SAFETY: the caller's record, which it keeps until it deregisters it.
-        changing(|head| unsafe {
+        REGISTERED.changing(|head| unsafe {
             if (*record).state != state::EMPTY {
                 return FALSE;
             }
@@ -147,7 +114,7 @@ export! {
     /// *KeDeregisterBugCheckCallback function (wdm.h)*: FALSE where the record is not registered.
     pub unsafe extern "win64" fn KeDeregisterBugCheckCallback(record: *mut CallbackRecord) -> BOOLEAN {
         // SAFETY: the caller's record.
-        changing(|_| unsafe {
+        REGISTERED.changing(|_| unsafe {
             if (*record).state != state::INSERTED {
                 return FALSE;
             }
@@ -180,6 +147,23 @@ kernel_test! {
             check!(KeRegisterBugCheckCallback(record, Some(routine), null, 8, c"test".as_ptr().cast()) == FALSE);
             check!(KeDeregisterBugCheckCallback(record) == TRUE);
             check!(KeDeregisterBugCheckCallback(record) == FALSE);
+        }
+    }
+
+    /// *KeDeregisterBugCheckCallback function (wdm.h)*: who unloads has to; until then the record is found by its routine.
+    fn a_record_is_found_by_where_its_routine_lies() {
+        unsafe extern "win64" fn routine(_: PVOID, _: u32) {}
+        let null = core::ptr::null_mut();
+        // SAFETY: zero is a record that was initialized, and it lives until it is deregistered.
+        unsafe {
+            let mut record = core::mem::MaybeUninit::<CallbackRecord>::zeroed();
+            let record = record.as_mut_ptr();
+            let at = routine as *const () as usize as u64;
+            check!(KeRegisterBugCheckCallback(record, Some(routine), null, 0, null.cast()) == TRUE);
+            check!(leading_into(&(at..at + 1)).eq([(record.addr(), at)]));
+            check!(leading_into(&(at + 1..at + 2)).next().is_none());
+            check!(KeDeregisterBugCheckCallback(record) == TRUE);
+            check!(leading_into(&(at..at + 1)).next().is_none());
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod irql;
 pub mod list;
 pub mod lock;
 pub mod mutex;
+pub mod nmi;
 pub mod processor;
 pub mod rendezvous;
 pub mod semaphore;

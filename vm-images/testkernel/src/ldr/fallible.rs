@@ -68,6 +68,8 @@ const NAMED: &[(&str, Failure)] = &[
     ("IoGetDmaAdapter", Failure::Zero),
     ("IofCallDriver", Failure::Request),
     ("KeRegisterBugCheckCallback", Failure::Zero),
+    ("KeRegisterBugCheckReasonCallback", Failure::Zero),
+    ("KeRegisterNmiCallback", Failure::Zero),
     ("MmAllocateContiguousMemory", Failure::Zero),
     ("MmAllocateContiguousMemorySpecifyCache", Failure::Zero),
     ("MmAllocateNonCachedMemory", Failure::Zero),
@@ -95,6 +97,7 @@ const SURE: &[&str] = &[
     // Something is given back, or ends.
     "ExDeleteResourceLite",
     "IoDeleteSymbolicLink",
+    "KeDeregisterNmiCallback",
     "PsTerminateSystemThread",
     "ZwClose",
 ];

@@ -8,6 +8,7 @@
 //! | `interrupt-left-connected` | an interrupt object: its ISR's code is about to go |
 //! | `timer-left-running` | a timer whose DPC's routine is about to go |
 //! | `dpc-left-queued` | a DPC whose routine is about to go |
+//! | `bugcheck-callback-left`, `nmi-callback-left` | a routine that a bug check or an NMI would call in an image that is gone |
 //! | `system-thread-left` | a thread that has not ended |
 //! | `lookaside-list-left`, `eresource-left` | a list or resource that was not deleted |
 //! | `mapping-left` | device memory that is still mapped |
@@ -52,7 +53,7 @@ use crate::etw;
 use crate::ex::{lookaside, pool, resource as resource_lock};
 use crate::io::driver::Loaded;
 use crate::io::{device, dma, file, resource, unload};
-use crate::ke::{dpc, interrupt, timer};
+use crate::ke::{bugcheck_callback, dpc, interrupt, nmi, timer};
 use crate::mm::contiguous;
 use crate::nt::{DEVICE_OBJECT, DRIVER_OBJECT, FILE_OBJECT};
 use crate::ob::names;
@@ -88,6 +89,8 @@ pub fn left_behind(driver: &Loaded) -> Vec<Finding> {
     found("interrupt-left-connected", interrupts(driver));
     found("timer-left-running", timers(driver));
     found("dpc-left-queued", dpcs(driver));
+    found("bugcheck-callback-left", bugcheck_callbacks(driver));
+    found("nmi-callback-left", nmi_callbacks(driver));
     found("system-thread-left", threads(driver));
     found("device-object-left", devices(driver));
     found("symbolic-link-left", links(driver));
@@ -151,6 +154,30 @@ fn dpcs(driver: &Loaded) -> Vec<(String, String)> {
         (format!("DPC 0x{dpc:x}"), detail)
     };
     dpc::queued_leading_into(&driver.range).into_iter().map(describe).collect()
+}
+
+fn bugcheck_callbacks(driver: &Loaded) -> Vec<(String, String)> {
+    let describe = |(record, routine): (usize, u64)| {
+        let offset = routine - driver.range.start;
+        let detail = format!(
+            "its routine at {}+0x{offset:x} is about to go: KeDeregisterBugCheckCallback, or its kin, was not called",
+            driver.name
+        );
+        (format!("bug check record 0x{record:x}"), detail)
+    };
+    bugcheck_callback::leading_into(&driver.range).map(describe).collect()
+}
+
+fn nmi_callbacks(driver: &Loaded) -> Vec<(String, String)> {
+    let describe = |(handle, routine): (usize, u64)| {
+        let offset = routine - driver.range.start;
+        let detail = format!(
+            "its routine at {}+0x{offset:x} is about to go: KeDeregisterNmiCallback was not called",
+            driver.name
+        );
+        (format!("NMI callback 0x{handle:x}"), detail)
+    };
+    nmi::leading_into(&driver.range).into_iter().map(describe).collect()
 }
 
 fn threads(driver: &Loaded) -> Vec<(String, String)> {

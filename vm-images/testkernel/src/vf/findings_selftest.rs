@@ -100,6 +100,14 @@ kernel_test! {
         irql::lower(old);
         check!(found && subject.found().is_empty());
 
+        let record = data + 0x300;
+        for (reason, name) in [(2, "KeRegisterBugCheckReasonCallback"), (0, "KeRegisterBugCheckCallback")] {
+            check!(subject.call(name, &[record, nothing, reason, 0, 0]) & 0xFF == 1);
+            check!(subject.finds("bugcheck-callback-left"));
+            subject.call(&name.replace("KeRegister", "KeDeregister"), &[record]);
+        }
+        check!(subject.finds_until("nmi-callback-left", ("KeRegisterNmiCallback", &[nothing, 0]), "KeDeregisterNmiCallback"));
+
         let (link, target) = (utf16::encode(r"\??\VictimLink"), utf16::encode(r"\Device\Victim"));
         let (link, target) = (string(&link), string(&target));
         let address = |string: &UNICODE_STRING| core::ptr::from_ref(string).expose_provenance();

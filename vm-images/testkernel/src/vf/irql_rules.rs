@@ -101,7 +101,8 @@ rules! {
         KeAcquireGuardedMutex KeAcquireGuardedMutexUnsafe KeDelayExecutionThread KeQueryActiveProcessors
         KeReleaseGuardedMutex KeReleaseGuardedMutexUnsafe KeTryToAcquireGuardedMutex;
     IrqlKeApcLte2 0x20010 UpToApc "<= APC_LEVEL":
-        KeEnterCriticalRegion KeEnterGuardedRegion KeLeaveCriticalRegion KeLeaveGuardedRegion;
+        KeDeregisterNmiCallback KeEnterCriticalRegion KeEnterGuardedRegion KeLeaveCriticalRegion KeLeaveGuardedRegion
+        KeRegisterNmiCallback;
     IrqlKeDispatchLte 0x20011 UpToDispatch "<= DISPATCH_LEVEL":
         KeAcquireSpinLockRaiseToDpc KeCancelTimer KeClearEvent KeInitializeDeviceQueue KeInitializeSemaphore
         KeInitializeTimer KeInitializeTimerEx KeReadStateEvent KeReadStateTimer KeReleaseMutex
