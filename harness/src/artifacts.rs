@@ -31,6 +31,8 @@ pub struct Artifacts {
     pub catalogue: PathBuf,
     /// The folder of the drivers that are written in C, each `NAME.sys`.
     pub c_drivers: PathBuf,
+    /// The driver of the rules that are written in Rust.
+    pub rust_rules: Driver,
 }
 
 /// A driver and its symbols.

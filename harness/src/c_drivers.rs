@@ -1,7 +1,7 @@
 //! Builds drivers that are written in C, the way that people build them off Windows: mingw-w64's gcc, headers and import
 //! libraries, no C runtime, the native subsystem.
 //!
-//! Every `.c` file below a folder is one driver of its name; headers are what they share. A file whose first line is
+//! Every `.c` file below a folder is one driver of its name; headers are what they share; a crate's folder is left alone. A file whose first line is
 //! `// build: FLAGS` gets these beside the usual ones (`-O0`, `-shared`, `-s`, `-Wl,--disable-dynamicbase` ...), because
 //! nobody builds drivers in one way only and a loader has to take them all.
 //!
@@ -187,12 +187,14 @@ fn name_of(file: &Path) -> String {
     file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Every C source and header below a folder.
+/// Every C source and header below a folder, without those that a crate has there for itself.
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), CDriverError> {
     for entry in fs::read_dir(folder).map_err(CDriverError::io("read", folder))? {
         let path = entry.map_err(CDriverError::io("read", folder))?.path();
         if path.is_dir() {
-            collect(&path, files)?;
+            if !path.join("Cargo.toml").exists() {
+                collect(&path, files)?;
+            }
         } else if path.extension().is_some_and(|extension| extension == "c" || extension == "h") {
             files.push(path);
         }

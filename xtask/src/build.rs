@@ -95,6 +95,14 @@ impl<'a> Builder<'a> {
         Ok(images)
     }
 
+    /// The guest's conformance suite has rules in Rust too, in one driver.
+    pub(crate) fn rust_rules(&self) -> Result<Driver, Failure> {
+        self.stages.begin("building the rules in Rust");
+        let built =
+            DriverBuild::rules(&self.root)?.run(&self.toolbox, &mut |line| self.stages.detail(line))?;
+        Ok(Driver { image: built.sys, symbols: built.pdb })
+    }
+
     /// Runs cargo and gives one of the files that it built. What the compiler says against it is shown.
     fn cargo(&self, folder: &Path, arguments: &[&str], wanted: &str) -> Result<PathBuf, Failure> {
         let output = cargo(folder)

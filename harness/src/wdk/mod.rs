@@ -33,6 +33,9 @@ use kit::Kit;
 /// is not absolute would be joined with the folder of the build.
 pub const SOURCE_ROOT: &str = "/squall/";
 
+/// The folder of what the kit has of our own, in the driver's.
+const SUPPLEMENT: &str = "wdk-supplement";
+
 /// Where the language's own library lies below [`SOURCE_ROOT`], on a toolchain that has its sources.
 pub const LIBRARY_ROOT: &str = "/squall/rust/";
 
@@ -48,10 +51,19 @@ pub enum Image {
 /// What to build.
 #[derive(Debug, Clone)]
 pub struct DriverBuild {
-    /// The repository's `driver` folder, without links or dots: it is what compiler flags compare paths with.
+    /// The folder of the driver's crate, without links or dots: it is what compiler flags compare paths with.
     driver: PathBuf,
+    /// The folder of what the kit has of our own.
+    supplement: PathBuf,
+    /// What its library is called, and so its image.
+    name: &'static str,
+    /// What the folder is called below [`SOURCE_ROOT`].
+    sources: &'static str,
     image: Image,
 }
+
+/// Where, in the repository, the embedded guest's conformance suite has its rules that are written in Rust.
+pub const RULES: &str = "vm-images/testkernel/conformance/rust";
 
 /// A built driver.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +78,16 @@ impl DriverBuild {
     /// A build of one image from the repository's `driver` folder.
     pub fn new(driver: &Path, image: Image) -> Result<Self, WdkError> {
         let driver = std::fs::canonicalize(driver).map_err(WdkError::io("open", driver))?;
-        Ok(Self { driver, image })
+        let supplement = driver.join(SUPPLEMENT);
+        Ok(Self { driver, supplement, name: "squall", sources: "driver", image })
+    }
+
+    /// A build of the embedded guest's rules that are written in Rust, which are a driver too, from the repository's folder.
+    pub fn rules(repository: &Path) -> Result<Self, WdkError> {
+        let path = repository.join(RULES);
+        let driver = std::fs::canonicalize(&path).map_err(WdkError::io("open", &path))?;
+        let supplement = repository.join("driver").join(SUPPLEMENT);
+        Ok(Self { driver, supplement, name: "rust_rules", sources: "rules", image: Image::Product })
     }
 
     /// Builds the image. Blocks until cargo is done; `on_line` hears each line that it prints.
@@ -75,9 +96,10 @@ impl DriverBuild {
     pub fn run(&self, toolbox: &Toolbox, on_line: &mut dyn FnMut(&str)) -> Result<BuiltDriver, WdkError> {
         let target = self.cargo(toolbox, "build", &[], on_line)?;
         let folder = target.join(cargo::TARGET).join("release");
-        let image = BuiltDriver { sys: folder.join("squall.sys"), pdb: folder.join("squall.pdb") };
+        let named = |ending: &str| folder.join(self.name).with_extension(ending);
+        let image = BuiltDriver { sys: named("sys"), pdb: named("pdb") };
         // To rustc and the linker a driver is one more library; to everybody else it ends in .sys.
-        let linked = folder.join("squall.dll");
+        let linked = named("dll");
         let bytes = std::fs::read(&linked).map_err(WdkError::io("read", &linked))?;
         files::write_if_changed(&image.sys, &bytes)?;
         self.imports()?.check(&image.sys, &self.import_list())?;
@@ -121,8 +143,7 @@ impl DriverBuild {
 
     /// A call of cargo that finds the kit, libclang and a linker.
     fn off_windows(&self, toolbox: &Toolbox, place: &Path) -> Result<Command, WdkError> {
-        let supplement = self.driver.join("wdk-supplement");
-        let kit = Kit::lay_out(place, &supplement, &toolbox.mingw()?.include, |version| {
+        let kit = Kit::lay_out(place, &self.supplement, &toolbox.mingw()?.include, |version| {
             cargo::source_of("wdk-build", version, &self.driver)
         })?;
         kit.write_libraries(&self.imports()?)?;
@@ -161,7 +182,7 @@ impl DriverBuild {
         if let Some(repository) = self.driver.parent() {
             remap(&repository.join("vdevice"), "vdevice");
         }
-        remap(&self.driver, "driver");
+        remap(&self.driver, self.sources);
         flags
     }
 

@@ -69,7 +69,7 @@ impl Guest {
         name: &str,
         parameters: &[(String, Parameter)],
     ) -> Result<LoadAnswer, String> {
-        let image = c_driver(bench, name);
+        let image = image(bench, name);
         let bytes = std::fs::read(&image).unwrap_or_else(|error| panic!("{}: {error}", image.display()));
         let path = format!(r"C:\squall\{name}.sys");
         let agent = &mut self.session.agent;
@@ -130,6 +130,11 @@ impl Watch {
         let (console, crash) = (words("console.log"), words("crash.jsonl"));
         panic!("{why}\n{}\n{}", String::from_utf8_lossy(&console), String::from_utf8_lossy(&crash));
     }
+}
+
+/// The image of a driver of the conformance suite.
+fn image(bench: &Bench, name: &str) -> PathBuf {
+    if name == "rust" { bench.artifacts.rust_rules.image.clone() } else { c_driver(bench, name) }
 }
 
 /// The image of a driver in C.

@@ -11,7 +11,7 @@ use squall_harness::{
     artifacts::{Artifacts, VARIABLE},
     run_dir::write_json,
     toolbox::{Series, Toolbox},
-    wdk::{DriverBuild, Image},
+    wdk::{DriverBuild, Image, RULES},
 };
 
 use super::check::Check;
@@ -84,7 +84,8 @@ pub(super) fn all(root: &Path, logs: &Path, qemu: Option<&Path>) -> Vec<Check> {
         Check::own("tools", tools),
         Check::commands(
             "formatting",
-            [root, &driver, &guest].map(|folder| command(folder, &["fmt", "--all", "--check"])),
+            [root, &driver, &guest, &root.join(RULES)]
+                .map(|folder| command(folder, &["fmt", "--all", "--check"])),
         ),
         Check::commands(
             "clippy: host",
@@ -108,7 +109,7 @@ pub(super) fn all(root: &Path, logs: &Path, qemu: Option<&Path>) -> Vec<Check> {
         ),
         Check::commands("documentation: host", [documentation(host(&["doc", "--workspace", "--no-deps"]))]),
         Check::commands("documentation: guest", [documentation(in_guest(&["doc", "--no-deps"]))]),
-        Check::own("clippy and documentation: driver", lint(&driver)),
+        Check::own("clippy and documentation: driver", lint(root)),
         Check::own("building", build),
         Check::tests("tests: guest's logic", guest_tests),
         Check::tests("tests: driver's logic", driver_tests),
@@ -138,14 +139,16 @@ fn tests(folder: &Path, nextest: bool, arguments: &[&str]) -> Command {
     command
 }
 
-/// Lints both of the driver's images; the wdk crates need an environment that only the harness knows.
-fn lint(driver: &Path) -> impl FnMut() -> Result<(), Failure> + use<> {
-    let driver = driver.to_owned();
+/// Lints the driver's images and the rules' driver; the wdk crates need an environment that only the harness knows.
+fn lint(root: &Path) -> impl FnMut() -> Result<(), Failure> + use<> {
+    let root = root.to_owned();
     move || {
         let stages = Stages::new();
         let builder = Builder::new(&stages)?;
-        for image in [Image::Product, Image::Defects] {
-            DriverBuild::new(&driver, image)?.check(&builder.toolbox, &mut |line| eprintln!("{line}"))?;
+        let images =
+            [Image::Product, Image::Defects].map(|image| DriverBuild::new(&root.join("driver"), image));
+        for build in images.into_iter().chain([DriverBuild::rules(&root)]) {
+            build?.check(&builder.toolbox, &mut |line| eprintln!("{line}"))?;
         }
         Ok(())
     }
@@ -195,6 +198,7 @@ impl Built {
             defects: builder.driver(Image::Defects)?,
             catalogue: builder.catalogue(),
             c_drivers: builder.c_drivers()?,
+            rust_rules: builder.rust_rules()?,
         };
         let list = folder.join("artifacts.json");
         write_json(&list, &artifacts)?;

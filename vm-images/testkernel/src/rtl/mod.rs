@@ -11,6 +11,7 @@ pub mod names;
 pub mod registry;
 pub mod run_once;
 pub mod security;
+pub mod stack_probe;
 pub mod string;
 pub mod time;
 pub mod version;
