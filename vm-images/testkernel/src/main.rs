@@ -31,6 +31,7 @@ mod ob;
 mod phase1;
 mod ps;
 mod rtl;
+mod se;
 mod selftest;
 mod vf;
 

@@ -24,6 +24,7 @@ pub mod pool;
 pub mod printf;
 pub mod registry;
 pub mod resources;
+pub mod security;
 pub mod special_page;
 pub mod unwind;
 pub mod utf16;

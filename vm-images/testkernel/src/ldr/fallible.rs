@@ -99,6 +99,7 @@ const SURE: &[&str] = &[
     "IoDeleteSymbolicLink",
     "KeDeregisterNmiCallback",
     "PsTerminateSystemThread",
+    "SeDeassignSecurity",
     "ZwClose",
 ];
 

@@ -125,6 +125,20 @@ statuses! {
     STATUS_UNKNOWN_REVISION = 0xC000_0058;
     /// A security descriptor of the wrong form.
     STATUS_INVALID_SECURITY_DESCR = 0xC000_0079;
+    /// Two structures whose revisions do not go together.
+    STATUS_REVISION_MISMATCH = 0xC000_0059;
+    /// Somebody who may not be an object's owner.
+    STATUS_INVALID_OWNER = 0xC000_005A;
+    /// A privilege that the request takes is not held.
+    STATUS_PRIVILEGE_NOT_HELD = 0xC000_0061;
+    /// An access control list that is none.
+    STATUS_INVALID_ACL = 0xC000_0077;
+    /// A security identifier that is none.
+    STATUS_INVALID_SID = 0xC000_0078;
+    /// The access control list has no room for it.
+    STATUS_ALLOTTED_SPACE_EXCEEDED = 0xC000_0099;
+    /// A self-relative descriptor where an absolute one was wanted, or the other way round.
+    STATUS_BAD_DESCRIPTOR_FORMAT = 0xC000_00E7;
     /// The request took too long.
     STATUS_IO_TIMEOUT = 0xC000_00B5;
     /// The routine or this form of it is not supported.

@@ -25,6 +25,7 @@ use crate::nt::{
     STATUS_OBJECT_TYPE_MISMATCH, STATUS_SUCCESS,
 };
 use crate::ps;
+use crate::se;
 use crate::selftest::{check, kernel_test};
 
 use handle::Target;
@@ -55,6 +56,7 @@ pub fn init() -> Result<(), OutOfMemory> {
     *WAKE.lock() = Some(wake);
     types::init();
     ps::process::init();
+    se::token::init();
     thread::spawn("object reaper", REAPER_PRIORITY, move || {
         loop {
             wake.wait(None);

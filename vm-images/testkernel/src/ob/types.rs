@@ -31,9 +31,11 @@ pub enum Kind {
     Semaphore,
     /// A thread.
     Thread,
+    /// A token: the system's.
+    Token,
 }
 
-const KINDS: usize = Kind::Thread as usize + 1;
+const KINDS: usize = Kind::Token as usize + 1;
 
 /// What stands behind each type's pointer. Nobody looks into it on purpose; but mingw-w64's headers declare the variables that
 /// lead there in such a way that a driver follows one pointer too many. On Windows it arrives where it wanted to all the same,
@@ -78,6 +80,7 @@ static DRIVER: AtomicPtr<Type> = pointer(Kind::Driver);
 static FILE: AtomicPtr<Type> = pointer(Kind::File);
 static PROCESS: AtomicPtr<Type> = pointer(Kind::Process);
 static THREAD: AtomicPtr<Type> = pointer(Kind::Thread);
+static TOKEN: AtomicPtr<Type> = pointer(Kind::Token);
 
 export_data! {
     CmKeyObjectType => KEY;
@@ -88,6 +91,7 @@ export_data! {
     IoFileObjectType => FILE;
     PsProcessType => PROCESS;
     PsThreadType => THREAD;
+    SeTokenObjectType => TOKEN;
 }
 
 /// No type at all.

@@ -24,6 +24,7 @@
 //! | `controller-left` | a controller object |
 //! | `error-log-entry-left` | an entry of the error log, neither written nor freed |
 //! | `pool-left` | pool that the driver allocated |
+//! | `subject-context-left` | a security context that SeReleaseSubjectContext was not called for |
 //! | `common-buffer-left` | a common buffer of a DMA adapter |
 //! | `map-registers-left`, `scatter-gather-list-left` | a DMA transfer that was not ended |
 //! | `dma-adapter-left` | a DMA adapter |
@@ -58,6 +59,7 @@ use crate::mm::contiguous;
 use crate::nt::{DEVICE_OBJECT, DRIVER_OBJECT, FILE_OBJECT};
 use crate::ob::names;
 use crate::ps;
+use crate::se::subject;
 use crate::vf::deleted_devices::{self, Access};
 use crate::vf::{entries, noted};
 
@@ -106,6 +108,7 @@ pub fn left_behind(driver: &Loaded) -> Vec<Finding> {
         ("eresource-left", &resource_lock::RESOURCES, "ExDeleteResourceLite was not called"),
         ("mapping-left", &contiguous::MAPPED, "device memory is still mapped: MmUnmapIoSpace was not called"),
         ("contiguous-memory-left", &contiguous::ALLOCATED, "contiguous or non-cached memory was not freed"),
+        ("subject-context-left", &subject::CAPTURED, "SeReleaseSubjectContext was not called"),
     ];
     for (kind, census, detail) in inits {
         let describe = |object: usize| (format!("0x{object:x}"), String::from(detail));

@@ -87,6 +87,9 @@ kernel_test! {
         subject.call("ExInitializeResourceLite", &[data]);
         check!(subject.finds("eresource-left"));
         subject.call("ExDeleteResourceLite", &[data]);
+        subject.call("SeCaptureSubjectContext", &[data]);
+        check!(subject.finds("subject-context-left"));
+        subject.call("SeReleaseSubjectContext", &[data]);
 
         let (timer, dpc) = (data + 0x100, data + 0x200);
         subject.call("KeInitializeDpc", &[dpc, nothing, 0]);

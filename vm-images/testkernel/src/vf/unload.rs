@@ -6,6 +6,7 @@ use super::{deadlock, dma, force_irql, freed_memory, noted, pool_tracking};
 use crate::io::driver::Loaded;
 use crate::mm::contiguous;
 use crate::ps;
+use crate::se::subject;
 use squall_testkernel_pure::agent::answers::Finding;
 
 use alloc::vec::Vec;
@@ -40,7 +41,7 @@ pub fn image_is_gone(range: &Range<u64>) {
     verified::end_load(range.start);
     force_irql::image_is_gone(range.start);
     freed_memory::forget_image(range);
-    for census in [&contiguous::ALLOCATED, &contiguous::MAPPED, &ps::thread::RUNNING] {
+    for census in [&contiguous::ALLOCATED, &contiguous::MAPPED, &ps::thread::RUNNING, &subject::CAPTURED] {
         census.forget_owner(range);
     }
 }
