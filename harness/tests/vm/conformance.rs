@@ -24,11 +24,12 @@ const FAMILIES: &[&str] = &[
     "files",
     "tables",
     "system",
+    "crt",
     "rust",
 ];
 
 /// Fewer than this were not all of them.
-const LEAST_RULES: usize = 620;
+const LEAST_RULES: usize = 641;
 
 async fn suite(processors: u8) {
     let bench = Bench::new();

@@ -3,11 +3,15 @@
 //! Text ends with a zero, of bytes or of UTF-16 units. The locale is "C": only ASCII letters have a case, except in the wide
 //! routines, which fold Latin letters the way the rest of the kernel does.
 
+mod number;
+mod secure;
+
 use core::ffi::c_void;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use squall_testkernel_pure::utf16;
 
+use self::number::Digits;
 use crate::ldr::export::export;
 use crate::selftest::{check, kernel_test};
 
@@ -154,28 +158,77 @@ unsafe fn fold_in_place<T: Unit>(text: *mut T, fold: impl Fn(T) -> T) -> *mut T 
 unsafe fn write_number<T: Unit + From<u8>>(value: i32, to: *mut T, base: i32) -> *mut T {
     let base = if (2..=36).contains(&base) { base.unsigned_abs() } else { 10 };
     let negative = base == 10 && value < 0;
-    let mut rest = if negative { value.unsigned_abs() } else { value.cast_unsigned() };
-    let mut digits = [0u8; 33];
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = char::from_digit(rest % base, base).unwrap_or('?') as u8;
-        rest /= base;
-        if rest == 0 {
-            break;
-        }
-    }
-    if negative {
-        start -= 1;
-        digits[start] = b'-';
-    }
+    let amount = if negative { value.unsigned_abs() } else { value.cast_unsigned() };
+    let mut digits = Digits::new();
     // SAFETY: the caller's contract.
     unsafe {
-        for (index, &digit) in digits[start..].iter().chain(&[0]).enumerate() {
+        for (index, &digit) in
+            digits.of(amount.into(), negative, base).into_iter().flatten().chain(&[0]).enumerate()
+        {
             to.add(index).write(digit.into());
         }
     }
     to
+}
+
+/// # Safety
+/// `text` must be terminated.
+unsafe fn at<T: Unit + Into<u32>>(text: *const T) -> impl Fn(usize) -> u32 {
+    // SAFETY: the caller's contract: whoever reads stops at the terminator.
+    move |place| unsafe { text.add(place).read() }.into()
+}
+
+/// `atoi`: what is too large wraps.
+///
+/// # Safety
+/// `text` must be terminated.
+unsafe fn decimal<T: Unit + Into<u32>>(text: *const T) -> i32 {
+    // SAFETY: the caller's contract.
+    let read = number::read(unsafe { at(text) }, 10, u64::MAX);
+    let value = read.amount as i32;
+    if read.negative { value.wrapping_neg() } else { value }
+}
+
+/// `strtoul`.
+///
+/// # Safety
+/// `text` must be terminated, `end` be storage or null.
+unsafe fn unsigned<T: Unit + Into<u32>>(text: *const T, end: *mut *const T, base: i32, largest: u64) -> u64 {
+    let base = u32::try_from(base).ok().filter(|base| *base == 0 || (2..=36).contains(base));
+    // SAFETY: the caller's contract.
+    unsafe {
+        let read = base.map(|base| number::read(at(text), base, largest));
+        if !end.is_null() {
+            end.write(text.add(read.as_ref().map_or(0, |read| read.units)));
+        }
+        read.map_or(0, |read| {
+            if read.negative && !read.overflow { read.amount.wrapping_neg() & largest } else { read.amount }
+        })
+    }
+}
+
+/// # Safety
+/// `from` must be terminated, `to` have `most` units or be null.
+unsafe fn convert<A: Unit, B: Unit>(
+    to: *mut B,
+    from: *const A,
+    most: usize,
+    each: impl Fn(A) -> Option<B>,
+) -> usize {
+    let most = if to.is_null() { usize::MAX } else { most };
+    for place in 0..most {
+        // SAFETY: the caller's contract; no unit before this one was the terminator.
+        let unit = unsafe { from.add(place).read() };
+        let Some(converted) = each(unit) else { return usize::MAX };
+        if !to.is_null() {
+            // SAFETY: below `most`.
+            unsafe { to.add(place).write(converted) };
+        }
+        if unit == A::ZERO {
+            return place;
+        }
+    }
+    most
 }
 
 /// The routine by which [`qsort`] and [`bsearch`] compare.
@@ -188,7 +241,7 @@ static SEED: AtomicU32 = AtomicU32::new(1);
 macro_rules! text_routines {
     ($unit:ty: $length:ident $length_up_to:ident $compare:ident $compare_up_to:ident $compare_folded:ident
      $compare_folded_up_to:ident $copy:ident $copy_up_to:ident $append:ident $append_up_to:ident $first:ident $last:ident
-     $within:ident $span:ident $lower:ident $upper:ident) => { export! {
+     $within:ident $span:ident $lower:ident $upper:ident $set:ident $reverse:ident) => { export! {
         /// Units before the terminator.
         pub unsafe extern "win64" fn $length(text: *const $unit) -> usize {
             // SAFETY: the caller gives terminated text.
@@ -292,13 +345,26 @@ macro_rules! text_routines {
             // SAFETY: the caller gives terminated text.
             unsafe { fold_in_place(text, Unit::upper) }
         }
+
+        /// Makes every unit this one.
+        pub unsafe extern "win64" fn $set(text: *mut $unit, unit: i32) -> *mut $unit {
+            // SAFETY: the caller gives terminated text.
+            unsafe { fold_in_place(text, |_| unit as $unit) }
+        }
+
+        /// Turns the text round.
+        pub unsafe extern "win64" fn $reverse(text: *mut $unit) -> *mut $unit {
+            // SAFETY: the caller gives terminated text.
+            unsafe { core::slice::from_raw_parts_mut(text, length(text, usize::MAX)) }.reverse();
+            text
+        }
     } };
 }
 
 text_routines! { u16: wcslen wcsnlen wcscmp wcsncmp _wcsicmp _wcsnicmp wcscpy wcsncpy wcscat wcsncat wcschr wcsrchr wcsstr
-wcsspn _wcslwr _wcsupr }
+wcsspn _wcslwr _wcsupr _wcsset _wcsrev }
 text_routines! { u8: strlen strnlen strcmp strncmp _stricmp _strnicmp strcpy strncpy strcat strncat strchr strrchr strstr
-strspn _strlwr _strupr }
+strspn _strlwr _strupr _strset _strrev }
 
 /// Declares tests of a character.
 macro_rules! classes {
@@ -357,20 +423,49 @@ export! {
     /// Blanks, a sign, decimal digits; what follows is ignored.
     pub unsafe extern "win64" fn atoi(text: *const u8) -> i32 {
         // SAFETY: the caller gives terminated text.
-        let text = unsafe { core::slice::from_raw_parts(text, length(text, usize::MAX)) }.trim_ascii_start();
-        let (negative, digits) = match text {
-            [b'-', rest @ ..] => (true, rest),
-            [b'+', rest @ ..] | rest => (false, rest),
-        };
-        let digits = digits.iter().take_while(|byte| byte.is_ascii_digit());
-        let value = digits.fold(0i32, |value, byte| value.wrapping_mul(10).wrapping_add((byte - b'0').into()));
-        if negative { value.wrapping_neg() } else { value }
+        unsafe { decimal(text) }
+    }
+
+    /// The same of UTF-16.
+    pub unsafe extern "win64" fn _wtoi(text: *const u16) -> i32 {
+        // SAFETY: the caller gives terminated text.
+        unsafe { decimal(text) }
+    }
+
+    /// A `long` has 32 bits.
+    pub unsafe extern "win64" fn _wtol(text: *const u16) -> i32 {
+        // SAFETY: the caller gives terminated text.
+        unsafe { decimal(text) }
+    }
+
+    /// A number of any base, 0 for what its prefix says; all ones where it is too large. `end` is told where it ends.
+    pub unsafe extern "win64" fn wcstoul(text: *const u16, end: *mut *const u16, base: i32) -> u32 {
+        // SAFETY: the caller gives terminated text, and room for its end or null.
+        unsafe { unsigned(text, end, base, u32::MAX.into()) as u32 }
+    }
+
+    /// The same of 64 bits.
+    pub unsafe extern "win64" fn _strtoui64(text: *const u8, end: *mut *const u8, base: i32) -> u64 {
+        // SAFETY: the caller gives terminated text, and room for its end or null.
+        unsafe { unsigned(text, end, base, u64::MAX) }
+    }
+
+    /// ASCII as UTF-16: at most so many units, with a terminator where there is room; how many without it. A null buffer counts.
+    pub unsafe extern "win64" fn mbstowcs(to: *mut u16, from: *const u8, most: usize) -> usize {
+        // SAFETY: the caller gives terminated text and so many units.
+        unsafe { convert(to, from, most, |byte| Some(byte.into())) }
+    }
+
+    /// UTF-16 as ASCII: the same; all ones where a unit is no ASCII.
+    pub unsafe extern "win64" fn wcstombs(to: *mut u8, from: *const u16, most: usize) -> usize {
+        // SAFETY: the caller gives terminated text and so many bytes.
+        unsafe { convert(to, from, most, |unit| u8::try_from(unit).ok()) }
     }
 
     /// A `long` has 32 bits.
     pub unsafe extern "win64" fn atol(text: *const u8) -> i32 {
-        // SAFETY: the same contract.
-        unsafe { atoi(text) }
+        // SAFETY: the caller gives terminated text.
+        unsafe { decimal(text) }
     }
 
     /// A number as text.
