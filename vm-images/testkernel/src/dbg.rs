@@ -6,9 +6,12 @@
 //! Output is a line at most 512 bytes long, as on Windows, and no more than a driver that prints in every interrupt
 //! may say without drowning the run: above the limit lines are counted instead of shown.
 
+pub mod callback;
+mod filter;
+
 use core::arch::naked_asm;
 
-use squall_testkernel_pure::printf::{self, Source};
+use squall_testkernel_pure::printf::{self, Line, Source};
 
 use crate::console;
 use crate::hal::clock;
@@ -80,10 +83,17 @@ impl Source for Words {
     }
 }
 
-/// Formats and prints; `words` begins behind the format's own argument.
-unsafe extern "win64" fn print(format: u64, words: *const u64) -> NTSTATUS {
-    let line = printf::format(format, &mut Words { next: words });
+/// Formats and prints what passes the filter; `words` begins behind the format's own argument.
+unsafe extern "win64" fn print(component: u32, level: u32, format: u64, words: *const u64) -> NTSTATUS {
+    if filter::passes(component, level) {
+        say(&printf::format(format, &mut Words { next: words }), component, level);
+    }
+    STATUS_SUCCESS
+}
+
+fn say(line: &Line, component: u32, level: u32) {
     let text = line.as_str();
+    callback::tell(text, component, level);
     let allowed = ALLOWANCE.lock().take(text.len() as u64, clock::now_ns() / 1_000_000);
     if let Some(withheld) = allowed {
         if withheld > 0 {
@@ -93,19 +103,24 @@ unsafe extern "win64" fn print(format: u64, words: *const u64) -> NTSTATUS {
         }
         console::print(format_args!("{text}"));
     }
-    STATUS_SUCCESS
 }
 
 export! {
-    /// *DbgPrint function (wdm.h)*: not filtered; strings are read only where their memory is present.
+    /// *DbgPrint function (wdm.h)*: a message of the component DEFAULT at the level of information; strings are read only where
+    /// their memory is present.
     #[unsafe(naked)]
     pub unsafe extern "win64" fn DbgPrint(format: *const u8) -> NTSTATUS {
         naked_asm!(
             "mov [rsp + 16], rdx",
             "mov [rsp + 24], r8",
             "mov [rsp + 32], r9",
-            "lea rdx, [rsp + 16]",
+            "mov r8, rcx",
+            "lea r9, [rsp + 16]",
+            "mov ecx, {component}",
+            "mov edx, {level}",
             "jmp {print}",
+            component = const filter::DEFAULT,
+            level = const filter::INFORMATION,
             print = sym print,
         )
     }
@@ -116,27 +131,50 @@ export! {
         naked_asm!("jmp {}", sym DbgPrint)
     }
 
-    /// *vDbgPrintEx function (wdm.h)*: the arguments as a list.
-    pub unsafe extern "win64" fn vDbgPrintEx(
-        _component: u32,
-        _level: u32,
-        format: *const u8,
-        words: *const u64,
-    ) -> NTSTATUS {
-        // SAFETY: the caller gives the format's arguments.
-        unsafe { print(format.addr() as u64, words) }
-    }
-
-    /// *DbgPrintEx function (wdm.h)*: component and level filter nothing here.
+    /// *DbgPrintEx function (wdm.h)*: STATUS_SUCCESS also where the component's mask keeps the message back.
     #[unsafe(naked)]
     pub unsafe extern "win64" fn DbgPrintEx(component: u32, level: u32, format: *const u8) -> NTSTATUS {
         naked_asm!(
             "mov [rsp + 32], r9",
-            "mov rcx, r8",
-            "lea rdx, [rsp + 32]",
+            "lea r9, [rsp + 32]",
             "jmp {print}",
             print = sym print,
         )
+    }
+
+    /// *vDbgPrintEx function (wdm.h)*: the arguments as a list.
+    pub unsafe extern "win64" fn vDbgPrintEx(
+        component: u32,
+        level: u32,
+        format: *const u8,
+        words: *const u64,
+    ) -> NTSTATUS {
+        // SAFETY: the caller gives the format's arguments.
+        unsafe { print(component, level, format.addr() as u64, words) }
+    }
+
+    /// *vDbgPrintExWithPrefix function (wdm.h)*: the prefix, as it stands, and what the format says are one message of at most 512
+    /// bytes.
+    pub unsafe extern "win64" fn vDbgPrintExWithPrefix(
+        prefix: *const u8,
+        component: u32,
+        level: u32,
+        format: *const u8,
+        words: *const u64,
+    ) -> NTSTATUS {
+        if filter::passes(component, level) {
+            let (prefix, format) = (prefix.addr() as u64, format.addr() as u64);
+            say(&printf::format_behind(prefix, format, &mut Words { next: words }), component, level);
+        }
+        STATUS_SUCCESS
+    }
+
+    /// *DbgPrompt function (ntddk.h)*: the prompt is shown, and nobody is there to answer: 0 characters.
+    pub unsafe extern "win64" fn DbgPrompt(prompt: *const u8, _response: *mut u8, _length: u32) -> u32 {
+        let nothing = c"".as_ptr().addr() as u64;
+        let line = printf::format_behind(prompt.addr() as u64, nothing, &mut Words { next: core::ptr::null() });
+        say(&line, filter::DEFAULT, filter::INFORMATION);
+        0
     }
 
     /// *DbgBreakPoint function (wdm.h)*: an exception, STATUS_BREAKPOINT, as no debugger is there to stop in.

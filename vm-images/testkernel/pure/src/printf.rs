@@ -122,6 +122,17 @@ pub fn format(format: u64, source: &mut impl Source) -> Line {
     line
 }
 
+/// The same behind the text at `prefix`, which is no format: one line of both.
+pub fn format_behind(prefix: u64, format: u64, source: &mut impl Source) -> Line {
+    let mut line = Line::new();
+    let mut at = Cursor { address: prefix, width: Width::Narrow };
+    while let Some(letter) = at.letter(source).filter(|_| !line.full) {
+        line.put(letter);
+    }
+    format_into(Width::Narrow, format, source, &mut line);
+    line
+}
+
 /// The same into a sink, from a format of either width.
 pub fn format_into<S: Sink>(width: Width, format: u64, source: &mut impl Source, sink: &mut S) {
     let mut line = Output(sink);
@@ -563,6 +574,21 @@ mod tests {
         let mut text = Text(String::new());
         format_into(Width::Wide, FORMAT, &mut memory, &mut text);
         assert_eq!(text.0, "wide \u{416} narrow narrow wide A\u{416} 00007");
+    }
+
+    #[test]
+    fn a_prefix_is_no_format_and_counts_as_output() {
+        let behind = |prefix: &str, text: &str| {
+            let prefix = [prefix.as_bytes(), b"\0"].concat();
+            let format = [text.as_bytes(), b"\0"].concat();
+            let mut memory =
+                Memory { words: alloc::vec![7], ranges: alloc::vec![(FORMAT, format), (NARROW, prefix)] };
+            String::from(format_behind(NARROW, FORMAT, &mut memory).as_str())
+        };
+        assert_eq!(behind("100%d: ", "%u\n"), "100%d: 7\n");
+        assert_eq!(behind("", "%u"), "7");
+        assert_eq!(behind(&"x".repeat(600), "%u").len(), MAX_OUTPUT);
+        assert_eq!(behind(&"x".repeat(500), &"y".repeat(100)).len(), MAX_OUTPUT);
     }
 
     #[test]

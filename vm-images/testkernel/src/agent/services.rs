@@ -7,7 +7,6 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use squall_testkernel_pure::agent::answers::{Address, Driver, Finding, ServiceStatus, State};
-use squall_testkernel_pure::agent::files::file_name;
 use squall_testkernel_pure::agent::verbs::Parameter;
 use squall_testkernel_pure::registry::RegistryError;
 use squall_testkernel_pure::utf16;
@@ -128,7 +127,7 @@ fn load_image(service: &str, watch: Option<&Arc<Watch>>) -> Result<Loaded, NotLo
     let path =
         image_path(service).ok_or_else(|| NotLoaded::Refused(format!("{service} has no ImagePath")))?;
     let file = FILES.lock().contents(&path).map_err(|error| NotLoaded::Refused(format!("{error}")))?;
-    driver::load(service, file_name(&path), &file, watch).map_err(NotLoaded::Driver)
+    driver::load(service, &path, &file, watch).map_err(NotLoaded::Driver)
 }
 
 /// Why a driver was not unloaded.

@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use squall_testkernel_pure::agent::answers::Finding;
+use squall_testkernel_pure::agent::files::file_name;
 use squall_testkernel_pure::utf16;
 
 use super::{device, extension, irp, reinitialize};
@@ -27,7 +28,7 @@ use crate::nt::{
 };
 use crate::ob::types::Kind;
 use crate::ob::{self, names};
-use crate::vf;
+use crate::{ps, vf};
 
 const HARDWARE: &str = r"\REGISTRY\MACHINE\HARDWARE\DESCRIPTION\SYSTEM";
 
@@ -153,15 +154,10 @@ pub fn builtin(name: &'static str) -> Result<*mut DRIVER_OBJECT, NTSTATUS> {
     Ok(driver)
 }
 
-/// Loads `file` as the driver of `service` and runs its DriverEntry on this thread, which is a system thread; where `watch`
+/// Loads `file`, which lies at `path`, as the driver of `service` and runs its DriverEntry on this thread, which is a system thread; where `watch`
 /// is given, over it.
-pub fn load(
-    service: &str,
-    file_name: &str,
-    file: &[u8],
-    watch: Option<&Arc<Watch>>,
-) -> Result<Loaded, Refusal> {
-    let image = Image::load(file, file_name, watch).map_err(Refusal::Image)?;
+pub fn load(service: &str, path: &str, file: &[u8], watch: Option<&Arc<Watch>>) -> Result<Loaded, Refusal> {
+    let image = Image::load(file, file_name(path), watch).map_err(Refusal::Image)?;
     let driver = match create(service, DRVO_LEGACY_DRIVER) {
         Ok(driver) => driver,
         Err(status) => {
@@ -179,6 +175,7 @@ pub fn load(
         (*driver).DriverInit = Some(entry);
     }
     IMAGES.lock().insert(driver.addr(), image);
+    ps::notify::image_is_loaded(&alloc::format!(r"\??\{path}"), &range);
     // Only lent: the I/O manager takes the path back when DriverEntry returns. Windows' has a terminator too.
     let mut path: Vec<u16> = cm::service_path(service);
     let bytes = (path.len() * 2) as u16;

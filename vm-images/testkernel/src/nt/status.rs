@@ -165,6 +165,12 @@ statuses! {
     STATUS_NOT_FOUND = 0xC000_0225;
     /// An import of the driver is missing.
     STATUS_DRIVER_ENTRYPOINT_NOT_FOUND = 0xC000_0263;
+    /// No such component, or another first argument that is none.
+    STATUS_INVALID_PARAMETER_1 = 0xC000_00EF;
+    /// The second argument is none.
+    STATUS_INVALID_PARAMETER_2 = 0xC000_00F0;
+    /// The routine is not registered.
+    STATUS_PROCEDURE_NOT_FOUND = 0xC000_007A;
     /// The resource is claimed by another device.
     STATUS_CONFLICTING_ADDRESSES = 0xC000_0018;
     /// The name is longer than the system allows.

@@ -3,7 +3,7 @@
 use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering;
 
-use super::process;
+use super::{notify, process};
 use crate::ke::thread::{self, NORMAL_PRIORITY, StartRoutine, Thread, ThreadRef};
 use crate::ldr::export::export;
 use crate::mm::{heap, modules};
@@ -73,6 +73,13 @@ pub static RUNNING: Census = Census::new();
 fn run(routine: StartRoutine, context: PVOID) {
     // SAFETY: the driver gave the routine for this call. If its image is gone, the call faults: a bug check.
     unsafe { routine(context) };
+    ends();
+}
+
+/// The calling thread, a driver's, is at its end.
+fn ends() {
+    // SAFETY: the thread that runs is alive.
+    notify::thread_comes_or_goes(id_of(unsafe { thread::current().as_ref() }), false);
     RUNNING.leave(thread::current().as_ptr().addr());
 }
 
@@ -118,13 +125,14 @@ export! {
             }
         }
         RUNNING.enter(prepared.pointer().addr(), routine as usize);
+        notify::thread_comes_or_goes(id, true);
         drop(prepared.start());
         STATUS_SUCCESS
     }
 
     /// *PsTerminateSystemThread function (wdm.h)*: ends the calling thread.
     pub unsafe extern "win64" fn PsTerminateSystemThread(status: NTSTATUS) -> NTSTATUS {
-        RUNNING.leave(thread::current().as_ptr().addr());
+        ends();
         thread::exit(status.bits())
     }
 

@@ -9,6 +9,7 @@
 //! | `timer-left-running` | a timer whose DPC's routine is about to go |
 //! | `dpc-left-queued` | a DPC whose routine is about to go |
 //! | `bugcheck-callback-left`, `nmi-callback-left` | a routine that a bug check or an NMI would call in an image that is gone |
+//! | `debug-print-callback-left`, `notify-routine-left` | a routine that the next message, thread or image would call |
 //! | `system-thread-left` | a thread that has not ended |
 //! | `lookaside-list-left`, `eresource-left` | a list or resource that was not deleted |
 //! | `mapping-left` | device memory that is still mapped |
@@ -50,6 +51,7 @@ use squall_testkernel_pure::pool::{Block, Kind};
 use squall_testkernel_pure::resources::Resource;
 use squall_testkernel_pure::utf16;
 
+use crate::dbg::callback;
 use crate::etw;
 use crate::ex::{lookaside, pool, resource as resource_lock};
 use crate::io::driver::Loaded;
@@ -93,6 +95,8 @@ pub fn left_behind(driver: &Loaded) -> Vec<Finding> {
     found("dpc-left-queued", dpcs(driver));
     found("bugcheck-callback-left", bugcheck_callbacks(driver));
     found("nmi-callback-left", nmi_callbacks(driver));
+    found("debug-print-callback-left", print_callbacks(driver));
+    found("notify-routine-left", notify_routines(driver));
     found("system-thread-left", threads(driver));
     found("device-object-left", devices(driver));
     found("symbolic-link-left", links(driver));
@@ -169,6 +173,22 @@ fn bugcheck_callbacks(driver: &Loaded) -> Vec<(String, String)> {
         (format!("bug check record 0x{record:x}"), detail)
     };
     bugcheck_callback::leading_into(&driver.range).map(describe).collect()
+}
+
+fn print_callbacks(driver: &Loaded) -> Vec<(String, String)> {
+    let describe = |(routine, _): (usize, u64)| {
+        let detail = "it is about to go, and DbgSetDebugPrintCallback was not called to take it back";
+        (format!("routine {}+0x{:x}", driver.name, routine as u64 - driver.range.start), detail.into())
+    };
+    callback::leading_into(&driver.range).into_iter().map(describe).collect()
+}
+
+fn notify_routines(driver: &Loaded) -> Vec<(String, String)> {
+    let describe = |(routine, undo): (u64, &str)| {
+        let object = format!("routine {}+0x{:x}", driver.name, routine - driver.range.start);
+        (object, format!("it is about to go, and {undo} was not called to take it back"))
+    };
+    ps::notify::leading_into(&driver.range).into_iter().map(describe).collect()
 }
 
 fn nmi_callbacks(driver: &Loaded) -> Vec<(String, String)> {

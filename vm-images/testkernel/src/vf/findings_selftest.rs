@@ -110,6 +110,17 @@ kernel_test! {
             subject.call(&name.replace("KeRegister", "KeDeregister"), &[record]);
         }
         check!(subject.finds_until("nmi-callback-left", ("KeRegisterNmiCallback", &[nothing, 0]), "KeDeregisterNmiCallback"));
+        subject.call("DbgSetDebugPrintCallback", &[nothing, 1]);
+        check!(subject.finds("debug-print-callback-left"));
+        subject.call("DbgSetDebugPrintCallback", &[nothing, 0]);
+        for (set, undo) in [
+            ("PsSetCreateThreadNotifyRoutine", "PsRemoveCreateThreadNotifyRoutine"),
+            ("PsSetLoadImageNotifyRoutine", "PsRemoveLoadImageNotifyRoutine"),
+            ("PsSetCreateProcessNotifyRoutine", "PsSetCreateProcessNotifyRoutine"),
+        ] {
+            check!(subject.call(set, &[nothing, 0]) == 0 && subject.finds("notify-routine-left"));
+            check!(subject.call(undo, &[nothing, 1]) == 0 && subject.found().is_empty());
+        }
 
         let (link, target) = (utf16::encode(r"\??\VictimLink"), utf16::encode(r"\Device\Victim"));
         let (link, target) = (string(&link), string(&target));

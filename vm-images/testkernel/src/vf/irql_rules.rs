@@ -118,7 +118,7 @@ rules! {
     IrqlObPassive 0x2001B Passive "= PASSIVE_LEVEL":
         ObReferenceObjectByHandle;
     IrqlPsPassive 0x2001C Passive "= PASSIVE_LEVEL":
-        PsCreateSystemThread PsTerminateSystemThread;
+        PsCreateSystemThread PsSetLoadImageNotifyRoutine PsTerminateSystemThread;
     IrqlRtlPassive 0x2001E Passive "= PASSIVE_LEVEL":
         RtlDeleteRegistryValue;
     IrqlZwPassive 0x2001F Passive "= PASSIVE_LEVEL":
