@@ -19,6 +19,7 @@ mod handed_over;
 mod hostile;
 mod injection;
 mod killed;
+mod listeners;
 mod other_drivers;
 #[path = "../../src/testing/pe.rs"]
 mod pe;
