@@ -17,7 +17,7 @@ use crate::ldr::export::export;
 use crate::nt::{
     ACTIVE_HIGH, BOOLEAN, CM_RESOURCE_INTERRUPT_LATCHED, CM_RESOURCE_INTERRUPT_MESSAGE, CM_SHARE_SHARED,
     CONNECT_FULLY_SPECIFIED, CONNECT_FULLY_SPECIFIED_GROUP, CONNECT_LINE_BASED, CONNECT_MESSAGE_BASED,
-    DEVICE_OBJECT, IO_CONNECT_INTERRUPT_FULLY_SPECIFIED_PARAMETERS,
+    DEVICE_OBJECT, GROUP_AFFINITY, IO_CONNECT_INTERRUPT_FULLY_SPECIFIED_PARAMETERS,
     IO_CONNECT_INTERRUPT_LINE_BASED_PARAMETERS, IO_CONNECT_INTERRUPT_MESSAGE_BASED_PARAMETERS,
     IO_CONNECT_INTERRUPT_PARAMETERS, IO_DISCONNECT_INTERRUPT_PARAMETERS, IO_INTERRUPT_MESSAGE_INFO,
     IO_INTERRUPT_MESSAGE_INFO_ENTRY, KAFFINITY, KINTERRUPT, KIRQL, KSPIN_LOCK, LATCHED, LEVEL_SENSITIVE,
@@ -349,6 +349,22 @@ export! {
     /// *IoDisconnectInterrupt function (wdm.h)*: when it returns, the ISR runs nowhere.
     pub unsafe extern "win64" fn IoDisconnectInterrupt(object: *mut KINTERRUPT) {
         interrupt::disconnect(object);
+    }
+
+    /// *IoGetAffinityInterrupt function (wdm.h)*: the processors that may take the interrupt; STATUS_INVALID_PARAMETER without an
+    /// object or without storage.
+    pub unsafe extern "win64" fn IoGetAffinityInterrupt(
+        object: *mut KINTERRUPT,
+        affinity: *mut GROUP_AFFINITY,
+    ) -> NTSTATUS {
+        if object.is_null() || affinity.is_null() {
+            return STATUS_INVALID_PARAMETER;
+        }
+        // SAFETY: the caller's object, and storage for the answer.
+        unsafe {
+            affinity.write(GROUP_AFFINITY { Mask: interrupt::affinity(object), Group: 0, Reserved: [0; 3] });
+        }
+        STATUS_SUCCESS
     }
 
     /// *KeSynchronizeExecution function (wdm.h)*: calls the routine at the interrupt's SynchronizeIrql with

@@ -183,13 +183,19 @@ unsafe fn complete(irp: *mut IRP) {
             }
             left = left.add(1);
         }
-        super::request::completed(irp);
+        match super::associated::came_back(irp) {
+            Ok(Some(master)) => complete(master.as_ptr()),
+            Ok(None) => {}
+            Err(irp) => super::request::completed(irp),
+        }
     }
 }
 
+/// Whether a completion routine with this `Control` wants to be called.
+///
 /// # Safety
 /// `irp` must be a packet.
-unsafe fn invoked(irp: *const IRP, control: u8) -> bool {
+pub unsafe fn invoked(irp: *const IRP, control: u8) -> bool {
     // SAFETY: the caller's contract.
     let (succeeded, cancelled) = unsafe { ((*irp).IoStatus.Status.is_success(), (*irp).Cancel != 0) };
     let outcome = if succeeded { SL_INVOKE_ON_SUCCESS } else { SL_INVOKE_ON_ERROR };

@@ -1,5 +1,6 @@
 //! The I/O manager: drivers, their devices, and the requests that travel between them.
 
+pub mod associated;
 pub mod attach;
 pub mod build;
 pub mod cancel;
@@ -9,11 +10,13 @@ pub mod controller;
 pub mod csq;
 pub mod device;
 pub mod dma;
+pub mod dos_name;
 pub mod driver;
 pub mod error_log;
 pub mod extension;
 pub mod file;
 pub mod file_system;
+pub mod forward;
 pub mod interrupt;
 pub mod irp;
 pub mod link;
@@ -23,6 +26,7 @@ pub mod pnp;
 pub mod reinitialize;
 pub mod remove_lock;
 pub mod request;
+pub mod requestor;
 pub mod resource;
 pub mod selftest;
 pub mod share_access;

@@ -30,6 +30,8 @@ const OPEN: u32 = 1;
 const NOT_ALERTED: u32 = 0x20;
 const DELETE: u32 = 0x1_0000;
 const DELETE_ON_CLOSE: u32 = 0x1000;
+/// `CreateFileTypeNone`.
+const PLAIN_FILE: u32 = 0;
 /// `FILE_USE_FILE_POINTER_POSITION`, in the low part of an offset whose high part is -1.
 const USE_POSITION: u32 = 0xFFFF_FFFE;
 /// `FilePositionInformation`.
@@ -272,6 +274,36 @@ export! {
         };
         // SAFETY: the caller's.
         unsafe { open(handle, attributes, status, &opening) }
+    }
+
+    /// *IoCreateFile function (wdm.h)*: as ZwCreateFile. Named pipes and mailslots, which only programs create, are refused with
+    /// STATUS_INVALID_PARAMETER; the options change nothing, as access is not checked and parameters are.
+    pub unsafe extern "win64" fn IoCreateFile(
+        handle: *mut HANDLE,
+        access: u32,
+        attributes: *const OBJECT_ATTRIBUTES,
+        status: *mut IO_STATUS_BLOCK,
+        allocation: *const i64,
+        file_attributes: u32,
+        share: u32,
+        disposition: u32,
+        create_options: u32,
+        extended: PVOID,
+        extended_length: u32,
+        kind: u32,
+        parameters: PVOID,
+        _options: u32,
+    ) -> NTSTATUS {
+        if kind != PLAIN_FILE || !parameters.is_null() {
+            return STATUS_INVALID_PARAMETER;
+        }
+        // SAFETY: the contract is the same.
+        unsafe {
+            ZwCreateFile(
+                handle, access, attributes, status, allocation, file_attributes, share, disposition, create_options,
+                extended, extended_length,
+            )
+        }
     }
 
     /// *ZwOpenFile function (wdm.h)*: what is there.

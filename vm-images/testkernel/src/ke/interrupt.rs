@@ -360,6 +360,15 @@ pub unsafe fn synchronize<T>(object: *mut KINTERRUPT, routine: impl FnOnce() -> 
     unsafe { &*object.cast::<Interrupt>() }.synchronized(routine)
 }
 
+/// The processors that may take the interrupt.
+///
+/// # Safety
+/// `object` is connected.
+pub unsafe fn affinity(object: *const KINTERRUPT) -> u64 {
+    // SAFETY: the caller's.
+    unsafe { &*object.cast::<Interrupt>() }.connection.affinity & processor::all_mask()
+}
+
 /// Takes the object's lock at its IRQL; returns the IRQL before.
 ///
 /// # Safety

@@ -107,6 +107,12 @@ pub struct Thread {
     pub all_apcs_off: AtomicU32,
     /// The innermost exception that is being dispatched on it: `rtl::exception`'s.
     pub exceptions: AtomicUsize,
+    /// What IoSetTopLevelIrp was given.
+    pub top_level_irp: AtomicUsize,
+    /// The device that a hard error of its is about.
+    pub device_to_verify: AtomicUsize,
+    /// Hard errors are not shown to the user.
+    pub no_hard_errors: AtomicBool,
     /// The object manager knows it: it owes a reference when it ends.
     pub is_object: AtomicBool,
     id: u32,
@@ -190,6 +196,9 @@ impl Thread {
             kernel_apcs_off: AtomicU32::new(0),
             all_apcs_off: AtomicU32::new(0),
             exceptions: AtomicUsize::new(0),
+            top_level_irp: AtomicUsize::new(0),
+            device_to_verify: AtomicUsize::new(0),
+            no_hard_errors: AtomicBool::new(false),
             is_object: AtomicBool::new(false),
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             name: name_bytes,

@@ -66,6 +66,7 @@ const NAMED: &[(&str, Failure)] = &[
     ("IoCreateController", Failure::Zero),
     ("IoGetDmaAdapter", Failure::Zero),
     ("IoGetDmaAdapter", Failure::Zero),
+    ("IoMakeAssociatedIrp", Failure::Zero),
     ("IofCallDriver", Failure::Request),
     ("KeRegisterBugCheckCallback", Failure::Zero),
     ("KeRegisterBugCheckReasonCallback", Failure::Zero),

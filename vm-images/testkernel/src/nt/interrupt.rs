@@ -34,6 +34,19 @@ pub const LATCHED: u32 = 1;
 /// `KINTERRUPT_POLARITY::InterruptActiveHigh`; of an edge: rising.
 pub const ACTIVE_HIGH: u32 = 1;
 
+/// `GROUP_AFFINITY`: processors of one group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct GROUP_AFFINITY {
+    /// Which of the group's.
+    pub Mask: KAFFINITY,
+    /// The group.
+    pub Group: u16,
+    /// Zero.
+    pub Reserved: [u16; 3],
+}
+layout!(GROUP_AFFINITY, size 0x10, Group @ 0x8);
+
 /// `IO_CONNECT_INTERRUPT_PARAMETERS` with its `FullySpecified` member, the largest of the union.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
