@@ -27,6 +27,7 @@ mod reads;
 mod selftest;
 mod series;
 mod signed;
+mod statistics;
 mod stress;
 mod trials;
 mod verifier_stops;

@@ -10,7 +10,7 @@ const SERVICE: &str = "squall";
 const DEVICE: &str = r"\\.\Squall0";
 
 /// The built driver in a guest, on whose reads this limit of seconds is set.
-async fn loaded(bench: &Bench, timeout: u32) -> Guest {
+pub(crate) async fn loaded(bench: &Bench, timeout: u32) -> Guest {
     let mut guest = Guest::with_processors(bench, 2).await;
     let mut parameters = bench.scenario(2, None).service_parameters();
     parameters.insert("ReadTimeout".to_owned(), Parameter::Dword(timeout));
@@ -23,7 +23,7 @@ async fn loaded(bench: &Bench, timeout: u32) -> Guest {
     guest
 }
 
-async fn unloaded(mut guest: Guest) {
+pub(crate) async fn unloaded(mut guest: Guest) {
     let answer = guest.unload(SERVICE).await.unwrap();
     assert!(answer.status.is_success() && answer.findings.is_empty(), "{answer:#?}");
     assert!(guest.crash().is_none());
