@@ -28,4 +28,6 @@ pub mod security;
 pub mod special_page;
 pub mod unwind;
 pub mod utf16;
+pub mod utf8;
 pub mod vectors;
+pub mod version;

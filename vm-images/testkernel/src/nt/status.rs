@@ -161,6 +161,14 @@ statuses! {
     STATUS_KEY_DELETED = 0xC000_017C;
     /// The device is in use.
     STATUS_DEVICE_BUSY = 0x8000_0011;
+    /// It does not match.
+    STATUS_NO_MATCH = 0xC000_0272;
+    /// Some characters have no counterpart.
+    STATUS_SOME_NOT_MAPPED = 0x0000_0107;
+    /// Its fourth argument is out of range.
+    STATUS_INVALID_PARAMETER_4 = 0xC000_00F2;
+    /// Its fifth is.
+    STATUS_INVALID_PARAMETER_5 = 0xC000_00F3;
     /// Nothing of that name or number.
     STATUS_NOT_FOUND = 0xC000_0225;
     /// An import of the driver is missing.

@@ -7,16 +7,20 @@ use crate::selftest::{check, kernel_test};
 /// What the searches return where there is nothing to be found.
 const NOT_FOUND: u32 = u32::MAX;
 
+/// How many bits there are.
+///
 /// # Safety
 /// Everywhere below: `map` must be an initialized bitmap whose buffer holds its bits.
-unsafe fn size(map: *const RTL_BITMAP) -> u32 {
+pub(super) unsafe fn size(map: *const RTL_BITMAP) -> u32 {
     // SAFETY: the caller's contract.
     unsafe { (*map).SizeOfBitMap }
 }
 
+/// One of them.
+///
 /// # Safety
 /// As above; `bit` lies in the map.
-unsafe fn get(map: *const RTL_BITMAP, bit: u32) -> bool {
+pub(super) unsafe fn get(map: *const RTL_BITMAP, bit: u32) -> bool {
     // SAFETY: the caller's contract.
     unsafe { (*map).Buffer.add(bit as usize / 32).read() >> (bit % 32) & 1 != 0 }
 }

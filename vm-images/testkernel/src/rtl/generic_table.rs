@@ -1,8 +1,8 @@
 //! Generic tables: ordered sets whose elements' memory and order are their owner's affair.
 //!
 //! Two kinds with one interface. Elements of a splay table carry links of three pointers and a place in a list by the order of
-//! insertion, those of an AVL table links with a balance; the owner's data follow. What a driver gets is the address of its
-//! data. Nothing here locks: the owner does.
+//! insertion, those of an AVL table ([`super::avl_table`]) links with a balance; the owner's data follow. What a driver gets is the
+//! address of its data. Nothing here locks: the owner does.
 //!
 //! Both keep the headers' structures. The splay table's tree is rearranged at each access, as its documentation says; that
 //! makes reading a change, which is why its enumeration by key without splaying exists.
@@ -13,15 +13,19 @@ use core::ptr;
 use crate::ldr::export::export;
 use crate::nt::{BOOLEAN, FALSE, LIST_ENTRY, PVOID, TRUE};
 
-/// `RTL_GENERIC_COMPARE_RESULTS`.
-const LESS: u32 = 0;
-const GREATER: u32 = 1;
+/// `GenericLessThan` of `RTL_GENERIC_COMPARE_RESULTS`.
+pub(super) const LESS: u32 = 0;
+/// `GenericGreaterThan`.
+pub(super) const GREATER: u32 = 1;
 
-/// `TABLE_SEARCH_RESULT`.
-const EMPTY_TREE: u32 = 0;
-const FOUND: u32 = 1;
-const INSERT_LEFT: u32 = 2;
-const INSERT_RIGHT: u32 = 3;
+/// `TableEmptyTree` of `TABLE_SEARCH_RESULT`.
+pub(super) const EMPTY_TREE: u32 = 0;
+/// `TableFoundNode`.
+pub(super) const FOUND: u32 = 1;
+/// `TableInsertAsLeft`.
+pub(super) const INSERT_LEFT: u32 = 2;
+/// `TableInsertAsRight`.
+pub(super) const INSERT_RIGHT: u32 = 3;
 
 /// `RTL_SPLAY_LINKS`: the root's parent is itself.
 #[derive(Debug)]
@@ -212,6 +216,22 @@ unsafe fn delete(node: *mut Splay) -> *mut Splay {
     }
 }
 
+/// Puts `new`, or nothing, where `old` is below its parent, or as the root.
+unsafe fn exchange(old: *mut Splay, new: *mut Splay, root: *mut *mut Splay) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let parent = (*old).parent;
+        if parent == old {
+            root.write(new);
+        } else {
+            replace_child(parent, old, new);
+        }
+        if !new.is_null() {
+            (*new).parent = if parent == old { new } else { parent };
+        }
+    }
+}
+
 /// Where data are or would be: the last node on the way, and how it compares.
 unsafe fn find(table: *mut GenericTable, data: PVOID) -> (*mut Splay, u32) {
     // SAFETY: the caller's contract; the owner's routine.
@@ -234,7 +254,9 @@ unsafe fn find(table: *mut GenericTable, data: PVOID) -> (*mut Splay, u32) {
     }
 }
 
-unsafe fn put(to: *mut u8, value: BOOLEAN) {
+/// # Safety
+/// `to` must be null or have room.
+pub(super) unsafe fn put(to: *mut u8, value: BOOLEAN) {
     if !to.is_null() {
         // SAFETY: the caller gives storage or null.
         unsafe { to.write(value) };
@@ -436,6 +458,28 @@ export! {
     pub unsafe extern "win64" fn RtlDelete(links: *mut Splay) -> *mut Splay {
         // SAFETY: the caller's tree.
         unsafe { delete(links) }
+    }
+
+    /// *RtlDeleteNoSplay function (ntddk.h)*: takes a node out of the tree of that root, which stays as it is otherwise.
+    pub unsafe extern "win64" fn RtlDeleteNoSplay(links: *mut Splay, root: *mut *mut Splay) {
+        // SAFETY: the caller's tree, and where its root is kept.
+        unsafe {
+            // With two children its place is its predecessor's, which has one at most.
+            let leaver = if (*links).left.is_null() || (*links).right.is_null() { links } else { rightmost((*links).left) };
+            let heir = if (*leaver).left.is_null() { (*leaver).right } else { (*leaver).left };
+            exchange(leaver, heir, root);
+            if leaver != links {
+                let Splay { left, right, .. } = *links;
+                exchange(links, leaver, root);
+                (*leaver).left = left;
+                (*leaver).right = right;
+                for child in [left, right] {
+                    if !child.is_null() {
+                        (*child).parent = leaver;
+                    }
+                }
+            }
+        }
     }
 
     /// *RtlRealSuccessor function (ntddk.h)*: the next node of the tree.

@@ -1,11 +1,14 @@
 //! The run-time library: strings, memory, version, and the registry by table.
 
 pub mod ansi;
+pub mod avl_table;
 pub mod bitmap;
+pub mod bitmap_runs;
 pub mod crt;
 pub mod exception;
 pub mod format;
 pub mod generic_table;
+pub mod mem_io;
 pub mod memory;
 pub mod names;
 pub mod registry;
@@ -14,4 +17,5 @@ pub mod security;
 pub mod stack_probe;
 pub mod string;
 pub mod time;
+pub mod utf8;
 pub mod version;

@@ -199,6 +199,21 @@ export! {
         utf16::compare(left, right, ignore_case != 0) as i32
     }
 
+    /// *RtlCompareUnicodeStrings function (wdm.h)*: of so many characters each.
+    pub unsafe extern "win64" fn RtlCompareUnicodeStrings(
+        left: *const u16,
+        left_length: usize,
+        right: *const u16,
+        right_length: usize,
+        ignore_case: BOOLEAN,
+    ) -> i32 {
+        let characters = |string: *const u16, length: usize| {
+            // SAFETY: the caller's characters; where there are none, nothing is looked at.
+            if length == 0 { &[] } else { unsafe { core::slice::from_raw_parts(string, length) } }
+        };
+        utf16::compare(characters(left, left_length), characters(right, right_length), ignore_case != 0) as i32
+    }
+
     /// *RtlEqualUnicodeString function (wdm.h)*.
     pub unsafe extern "win64" fn RtlEqualUnicodeString(
         left: *const UNICODE_STRING,

@@ -6,6 +6,10 @@ use crate::selftest::{check, kernel_test};
 
 const UNITS_PER_MS: i64 = 10_000;
 const MS_PER_DAY: i64 = 86_400_000;
+const UNITS_PER_SECOND: i64 = 1000 * UNITS_PER_MS;
+/// Seconds from the beginning of 1601 to that of these years.
+const YEAR_1970: i64 = 11_644_473_600;
+const YEAR_1980: i64 = 11_960_006_400;
 const DAYS_PER_400_YEARS: i64 = 146_097;
 /// Monday, with Sunday as 0: the first of January 1601.
 const FIRST_WEEKDAY: i64 = 1;
@@ -30,7 +34,46 @@ fn days_before(year: i64) -> i64 {
     years * 365 + years / 4 - years / 100 + years / 400
 }
 
+/// Whole seconds since some moment, where 32 bits hold them.
+///
+/// # Safety
+/// `seconds` must have room for a number.
+unsafe fn to_seconds(time: i64, since: i64, seconds: *mut u32) -> BOOLEAN {
+    match u32::try_from(time / UNITS_PER_SECOND - since) {
+        Ok(number) => {
+            // SAFETY: the caller's contract.
+            unsafe { seconds.write(number) };
+            TRUE
+        }
+        Err(_) => FALSE,
+    }
+}
+
 export! {
+    /// *RtlTimeToSecondsSince1970*: FALSE where they are more, or fewer, than 32 bits can hold.
+    pub unsafe extern "win64" fn RtlTimeToSecondsSince1970(time: *const i64, seconds: *mut u32) -> BOOLEAN {
+        // SAFETY: the caller's time and storage.
+        unsafe { to_seconds(time.read(), YEAR_1970, seconds) }
+    }
+
+    /// *RtlSecondsSince1970ToTime*.
+    pub unsafe extern "win64" fn RtlSecondsSince1970ToTime(seconds: u32, time: *mut i64) {
+        // SAFETY: the caller's storage.
+        unsafe { time.write((i64::from(seconds) + YEAR_1970) * UNITS_PER_SECOND) };
+    }
+
+    /// *RtlTimeToSecondsSince1980*: likewise.
+    pub unsafe extern "win64" fn RtlTimeToSecondsSince1980(time: *const i64, seconds: *mut u32) -> BOOLEAN {
+        // SAFETY: the caller's time and storage.
+        unsafe { to_seconds(time.read(), YEAR_1980, seconds) }
+    }
+
+    /// *RtlSecondsSince1980ToTime*.
+    pub unsafe extern "win64" fn RtlSecondsSince1980ToTime(seconds: u32, time: *mut i64) {
+        // SAFETY: the caller's storage.
+        unsafe { time.write((i64::from(seconds) + YEAR_1980) * UNITS_PER_SECOND) };
+    }
+
     /// *RtlTimeToTimeFields function (wdm.h)*: the weekday counts from Sunday, 0.
     pub unsafe extern "win64" fn RtlTimeToTimeFields(time: *const i64, fields: *mut TIME_FIELDS) {
         // SAFETY: the caller gives a time.
