@@ -47,7 +47,7 @@ pub(crate) struct Args {
     /// How the card is attached: isa, pci-intx, pci-msi or pci-msix
     #[arg(long, value_name = "BUS")]
     bus: Option<Bus>,
-    /// Somebody's non-PnP driver instead of the one built here; FILE.pdb beside it gives symbols
+    /// Somebody's non-PnP driver instead of the one built here; FILE.pdb beside it, or DWARF in it, gives symbols
     #[arg(long, value_name = "FILE.sys")]
     driver: Option<PathBuf>,
     /// A deliberate mistake of the built driver's Unload, from the catalogue

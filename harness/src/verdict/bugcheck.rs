@@ -17,11 +17,15 @@ impl Case<'_> {
     /// The frames of offsets in the driver, or why there are none.
     fn symbols(&self, offsets: &[u32]) -> Result<Vec<Vec<Frame>>, String> {
         let pdb = self.run.file(DRIVER_PDB);
-        if !pdb.exists() {
-            return Err("no symbols: no PDB was given with the driver".to_owned());
+        let image = DriverImage::read(&self.run.file(DRIVER)).ok();
+        if pdb.exists() {
+            let identity = image.and_then(|image| image.pdb);
+            return symbols::resolve(&pdb, identity, offsets).map_err(|error| error.to_string());
         }
-        let identity = DriverImage::read(&self.run.file(DRIVER)).ok().and_then(|image| image.pdb);
-        symbols::resolve(&pdb, identity, offsets).map_err(|error| error.to_string())
+        let within = image.map_or(Ok(None), |image| symbols::resolve_within(&image.bytes, offsets));
+        within
+            .map_err(|error| error.to_string())?
+            .ok_or_else(|| "no symbols: no PDB was given with the driver, and none are in it".to_owned())
     }
 
     pub(super) fn bugcheck(&self, verdict: &mut Verdict, record: &CrashRecord, load_started: bool) {

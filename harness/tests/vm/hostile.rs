@@ -113,6 +113,23 @@ async fn divides_by_zero() {
     assert_eq!(bugcheck.module.as_deref(), Some("hostile.sys"));
 }
 
+/// mingw-w64's compiler puts the line numbers into the image: the line of the deed, and the call that led to it.
+#[tokio::test]
+async fn is_caught_at_its_own_line() {
+    let bugcheck = stops("overflow-stack", 0x7F).await.bugcheck.unwrap();
+    assert_eq!(bugcheck.symbol.as_deref(), Some("overflow"), "{bugcheck:#?}");
+    let line = |source: &str| {
+        let (path, number) = source.rsplit_once(':').unwrap();
+        let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        text.lines().nth(number.parse::<usize>().unwrap() - 1).unwrap().trim().to_owned()
+    };
+    let source = line(bugcheck.source.as_deref().unwrap());
+    assert!(source.contains("overflow") || source.contains("frame"), "{source}: {bugcheck:#?}");
+    let calls = bugcheck.stack.iter().filter(|call| call.symbol.as_deref() == Some("overflow"));
+    let calls: Vec<_> = calls.map(|call| line(call.source.as_deref().unwrap())).collect();
+    assert!(calls.iter().any(|call| call == "return overflow(frame) + frame[0];"), "{calls:?}");
+}
+
 #[tokio::test]
 async fn resets_the_machine() {
     for processors in [1, 2] {
