@@ -73,12 +73,17 @@ const NAMED: &[(&str, Failure)] = &[
     ("KeRegisterNmiCallback", Failure::Zero),
     ("MmAllocateContiguousMemory", Failure::Zero),
     ("MmAllocateContiguousMemorySpecifyCache", Failure::Zero),
+    ("MmAllocateContiguousMemorySpecifyCacheNode", Failure::Zero),
+    ("MmAllocateContiguousNodeMemory", Failure::Zero),
+    ("MmAllocateMappingAddress", Failure::Zero),
+    ("MmAllocateNodePagesForMdlEx", Failure::Zero),
     ("MmAllocateNonCachedMemory", Failure::Zero),
     ("MmAllocatePagesForMdl", Failure::Zero),
     ("MmAllocatePagesForMdlEx", Failure::Zero),
     ("MmGetSystemRoutineAddress", Failure::Zero),
     ("MmMapIoSpace", Failure::Zero),
     ("MmMapIoSpaceEx", Failure::Zero),
+    ("MmMapVideoDisplay", Failure::Zero),
     // BugCheckOnFailure, a BOOLEAN
     ("MmMapLockedPagesSpecifyCache", Failure::ZeroUnless(bits(4, 0xFF))),
 ];
@@ -99,6 +104,8 @@ const SURE: &[&str] = &[
     "KeDelayExecutionThread",
     "KeWaitForMultipleObjects",
     "KeWaitForSingleObject",
+    // What is, and not a request.
+    "MmIsVerifierEnabled",
     // Something is given back, or ends.
     "ExDeleteResourceLite",
     "IoDeleteSymbolicLink",

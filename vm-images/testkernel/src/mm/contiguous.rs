@@ -18,6 +18,8 @@ use crate::vf::census::Census;
 
 /// `MEMORY_CACHING_TYPE::MmCached`.
 const CACHED: u32 = 1;
+/// `MM_ANY_NODE_OK`.
+const ANY_NODE: u32 = 0x8000_0000;
 /// `PAGE_NOCACHE` and `PAGE_WRITECOMBINE` of a protection, for MmMapIoSpaceEx.
 const UNCACHED_PROTECTION: u32 = 0x200 | 0x400;
 
@@ -97,6 +99,18 @@ unsafe extern "win64" fn allocate_between(call: &Call<5>) -> PVOID {
     noted(&ALLOCATED, allocate_within(bytes, lowest as u64, limit, boundary as u64), call.caller)
 }
 
+/// # Safety
+/// `call` must be one of MmAllocateContiguousMemorySpecifyCacheNode or MmAllocateContiguousNodeMemory.
+unsafe extern "win64" fn allocate_on_node(call: &Call<6>) -> PVOID {
+    let [bytes, lowest, highest, boundary, kind, node] = call.arguments;
+    if !matches!(node as u32, 0 | ANY_NODE) {
+        return core::ptr::null_mut();
+    }
+    let call = Call { caller: call.caller, arguments: [bytes, lowest, highest, boundary, kind] };
+    // SAFETY: the contract is the same.
+    unsafe { allocate_between(&call) }
+}
+
 unsafe extern "win64" fn allocate_noncached(bytes: usize, caller: usize) -> PVOID {
     noted(&ALLOCATED, allocate(bytes, u64::MAX), caller)
 }
@@ -142,6 +156,33 @@ export! {
         cache_type: u32,
     ) -> PVOID {
         with_caller!(allocate_between)
+    }
+
+    /// *MmAllocateContiguousMemorySpecifyCacheNode function (wdm.h)*: the same from the one node that there is; null for any other but
+    /// MM_ANY_NODE_OK.
+    #[unsafe(naked)]
+    pub unsafe extern "win64" fn MmAllocateContiguousMemorySpecifyCacheNode(
+        bytes: usize,
+        lowest: PHYSICAL_ADDRESS,
+        highest: PHYSICAL_ADDRESS,
+        boundary: PHYSICAL_ADDRESS,
+        cache_type: u32,
+        node: u32,
+    ) -> PVOID {
+        with_caller!(allocate_on_node)
+    }
+
+    /// *MmAllocateContiguousNodeMemory function (wdm.h)*: the same with a page protection instead of a cache type.
+    #[unsafe(naked)]
+    pub unsafe extern "win64" fn MmAllocateContiguousNodeMemory(
+        bytes: usize,
+        lowest: PHYSICAL_ADDRESS,
+        highest: PHYSICAL_ADDRESS,
+        boundary: PHYSICAL_ADDRESS,
+        protect: u32,
+        node: u32,
+    ) -> PVOID {
+        with_caller!(allocate_on_node)
     }
 
     /// *MmFreeContiguousMemorySpecifyCache function (wdm.h)*.
@@ -198,6 +239,32 @@ export! {
         protect: u32,
     ) -> PVOID {
         naked_asm!("mov r9, [rsp]", "jmp {}", sym map_ex)
+    }
+
+    /// *MmMapVideoDisplay function (ntddk.h)*, obsolete: as MmMapIoSpace.
+    #[unsafe(naked)]
+    pub unsafe extern "win64" fn MmMapVideoDisplay(
+        physical: PHYSICAL_ADDRESS,
+        bytes: usize,
+        cache_type: u32,
+    ) -> PVOID {
+        naked_asm!("mov r9, [rsp]", "jmp {}", sym map)
+    }
+
+    /// *MmUnmapVideoDisplay function (ntddk.h)*, obsolete: as MmUnmapIoSpace.
+    pub unsafe extern "win64" fn MmUnmapVideoDisplay(address: PVOID, bytes: usize) {
+        // SAFETY: the contract is the same.
+        unsafe { MmUnmapIoSpace(address, bytes) };
+    }
+
+    /// *MmIsIoSpaceActive function (wdm.h)*: TRUE where some of the range is mapped by MmMapIoSpace or its kin.
+    pub unsafe extern "win64" fn MmIsIoSpaceActive(start: PHYSICAL_ADDRESS, bytes: usize) -> u32 {
+        u32::from(io::is_mapped(start.cast_unsigned(), bytes as u64))
+    }
+
+    /// *MmIsNonPagedSystemAddressValid function (ntddk.h)*, obsolete: whether the address is there just now. (Nothing is paged out.)
+    pub unsafe extern "win64" fn MmIsNonPagedSystemAddressValid(address: PVOID) -> BOOLEAN {
+        BOOLEAN::from(paging::is_present(address.addr() as u64))
     }
 
     /// *MmUnmapIoSpace function (wdm.h)*: any access faults afterwards. Of an address that is not mapped, NT

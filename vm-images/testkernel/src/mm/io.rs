@@ -31,6 +31,16 @@ pub fn map(physical: u64, size: usize, cached: bool) -> *mut u8 {
     base.as_ptr().wrapping_add(offset)
 }
 
+/// Whether some of the `bytes` from `physical` on appear somewhere: page by page, as they are mapped.
+pub fn is_mapped(physical: u64, bytes: u64) -> bool {
+    let page = |address: u64| address & !PAGE_OFFSET;
+    let wanted = page(physical)..physical.saturating_add(bytes);
+    MAPPED.lock().values().any(|region| {
+        let start = super::paging::physical(region.base()).unwrap_or(0);
+        start < wanted.end && wanted.start < start + region.bytes() as u64 && bytes > 0
+    })
+}
+
 /// Takes away what [`map`] made appear; false where it never did. Any access faults afterwards, on every
 /// processor.
 pub fn unmap(address: *mut u8) -> bool {

@@ -24,7 +24,8 @@ use crate::ldr::raising::may_raise;
 use crate::nt::{
     KERNEL_MODE, KPROCESSOR_MODE, MDL, MDL_MAPPED_TO_SYSTEM_VA, MDL_PAGES_LOCKED,
     MDL_SOURCE_IS_NONPAGED_POOL, NTSTATUS, PHYSICAL_ADDRESS, PVOID, STATUS_ACCESS_VIOLATION,
-    STATUS_INSUFFICIENT_RESOURCES, STATUS_SUCCESS,
+    STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PAGE_PROTECTION, STATUS_INVALID_PARAMETER_2,
+    STATUS_NOT_MAPPED_VIEW, STATUS_SUCCESS,
 };
 use crate::selftest::{check, kernel_test};
 
@@ -32,6 +33,11 @@ use crate::selftest::{check, kernel_test};
 const MDL_PARTIAL_HAS_BEEN_MAPPED: i16 = 0x0020;
 /// `MDL_WRITE_OPERATION`.
 const MDL_WRITE_OPERATION: i16 = 0x0080;
+/// `PAGE_*` protections.
+const PAGE_READONLY: u32 = 0x02;
+const PAGE_READWRITE: u32 = 0x04;
+const PAGE_EXECUTE: u32 = 0x10;
+const PAGE_EXECUTE_READ: u32 = 0x20;
 const NO_MORE_SYSTEM_PTES: u32 = 0x3F;
 /// `MmCached`.
 const CACHED: usize = 1;
@@ -62,7 +68,7 @@ pub fn size_of_list(address: usize, bytes: usize) -> usize {
 ///
 /// # Safety
 /// Everywhere below: `mdl` is a list with as many numbers as its buffer spans pages.
-unsafe fn frames<'a>(mdl: *mut MDL) -> &'a mut [usize] {
+pub unsafe fn frames<'a>(mdl: *mut MDL) -> &'a mut [usize] {
     // SAFETY: the caller's.
     unsafe {
         let count = pages_spanned((*mdl).ByteOffset as usize, (*mdl).ByteCount as usize);
@@ -119,11 +125,15 @@ unsafe fn look_up(mdl: *mut MDL) -> bool {
     })
 }
 
+/// What a mapping of this `MEMORY_CACHING_TYPE` lets be done.
+pub fn protection(cache: u32) -> Protection {
+    if matches!(cache, NON_CACHED | WRITE_COMBINED) { Protection::Device } else { Protection::ReadWrite }
+}
+
 /// # Safety
 /// As above; the frames are locked.
 unsafe fn map(mdl: *mut MDL, cache: u32) -> PVOID {
-    let uncached = matches!(cache, NON_CACHED | WRITE_COMBINED);
-    let protection = if uncached { Protection::Device } else { Protection::ReadWrite };
+    let protection = protection(cache);
     // SAFETY: the caller's.
     unsafe {
         let physical = frames(mdl).iter().map(|&number| (number * PAGE_SIZE) as u64);
@@ -297,6 +307,75 @@ export! {
     pub unsafe extern "win64" fn MmUnmapLockedPages(address: PVOID, mdl: *mut MDL) {
         // SAFETY: the caller's list.
         unsafe { unmap(address, mdl) };
+    }
+
+    /// *MmAdvanceMdl function (wdm.h)*: the list begins so many bytes further; the pages before that are no more the list's. STATUS_INVALID_PARAMETER_2
+    /// where it is not that long.
+    pub unsafe extern "win64" fn MmAdvanceMdl(mdl: *mut MDL, bytes: u32) -> NTSTATUS {
+        // SAFETY: the caller's list.
+        unsafe {
+            if bytes > (*mdl).ByteCount {
+                return STATUS_INVALID_PARAMETER_2;
+            }
+            let offset = (*mdl).ByteOffset as usize + bytes as usize;
+            let passed = offset / PAGE_SIZE;
+            let numbers = frames(mdl);
+            let passed_of_these = passed.min(numbers.len());
+            numbers.copy_within(passed_of_these.., 0);
+            (*mdl).StartVa = (*mdl).StartVa.wrapping_byte_add(passed * PAGE_SIZE);
+            (*mdl).ByteOffset = (offset % PAGE_SIZE) as u32;
+            (*mdl).ByteCount -= bytes;
+            if (*mdl).MdlFlags & (MDL_MAPPED_TO_SYSTEM_VA | MDL_SOURCE_IS_NONPAGED_POOL) != 0 {
+                let before = (*mdl).MappedSystemVa;
+                (*mdl).MappedSystemVa = before.wrapping_byte_add(bytes as usize);
+                // Unmapping goes by the address that the list has then.
+                let page_of = |address: PVOID| address.addr() & !(PAGE_SIZE - 1);
+                let mut mapped = MAPPED.lock();
+                if let Some(region) = mapped.remove(&page_of(before)) {
+                    mapped.insert(page_of((*mdl).MappedSystemVa), region);
+                }
+            }
+        }
+        STATUS_SUCCESS
+    }
+
+    /// *MmProtectMdlSystemAddress function (wdm.h)*: read only, writable, or executable and not both. STATUS_NOT_MAPPED_VIEW for a list that is not mapped to
+    /// addresses of its own; STATUS_INVALID_PAGE_PROTECTION for any other protection (PAGE_NOACCESS too).
+    pub unsafe extern "win64" fn MmProtectMdlSystemAddress(mdl: *mut MDL, protect: u32) -> NTSTATUS {
+        let protection = match protect {
+            PAGE_READONLY => Protection::Read,
+            PAGE_READWRITE => Protection::ReadWrite,
+            PAGE_EXECUTE | PAGE_EXECUTE_READ => Protection::ReadExecute,
+            _ => return STATUS_INVALID_PAGE_PROTECTION,
+        };
+        // SAFETY: the caller's list.
+        let address = unsafe {
+            if (*mdl).MdlFlags & MDL_MAPPED_TO_SYSTEM_VA == 0 {
+                return STATUS_NOT_MAPPED_VIEW;
+            }
+            (*mdl).MappedSystemVa.addr() & !(PAGE_SIZE - 1)
+        };
+        match MAPPED.lock().get(&address) {
+            Some(region) => region.protect(0, region.bytes(), protection),
+            None => return STATUS_NOT_MAPPED_VIEW,
+        }
+        STATUS_SUCCESS
+    }
+
+    /// *MmAllocateNodePagesForMdlEx function (wdm.h)*: as MmAllocatePagesForMdlEx, from the one node that there is.
+    pub unsafe extern "win64" fn MmAllocateNodePagesForMdlEx(
+        low: PHYSICAL_ADDRESS,
+        high: PHYSICAL_ADDRESS,
+        skip: PHYSICAL_ADDRESS,
+        bytes: usize,
+        _cache: u32,
+        node: u32,
+        flags: u32,
+    ) -> *mut MDL {
+        if node != 0 {
+            return ptr::null_mut();
+        }
+        allocate_pages(low.cast_unsigned(), high.cast_unsigned(), skip.max(0).cast_unsigned(), bytes, flags)
     }
 
     /// *MmAllocatePagesForMdl function (wdm.h)*: zeroed pages between two physical addresses, perhaps fewer than

@@ -22,6 +22,7 @@ pub mod modules;
 pub mod paging;
 pub mod pool_region;
 pub mod region;
+pub mod reserved;
 pub mod section;
 pub mod special_region;
 pub mod user;

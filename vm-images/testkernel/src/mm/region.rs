@@ -165,6 +165,29 @@ impl Region {
         Some(region)
     }
 
+    /// Addresses for `pages` pages, and the page tables for them, so that what is shown there later needs no memory.
+    pub fn addresses(pages: usize) -> Option<Self> {
+        let region = Self::reserve(Window::Dynamic, 1, pages, 1, Backing::Physical)?;
+        let end = region.base() + region.bytes() as u64;
+        // The last page's table as well, wherever in its span the first page lies.
+        let prepared = {
+            let mut tables = paging::tables();
+            tables.prepare(region.base()..end).and_then(|()| tables.prepare(end - 1..end))
+        };
+        prepared.ok().map(|()| region)
+    }
+
+    /// Makes a page that stays somebody else's appear where nothing is.
+    #[must_use]
+    pub fn show(&self, page: usize, physical: u64, protection: Protection) -> bool {
+        paging::tables().map_physical(self.page_address(page), physical, protection).is_ok()
+    }
+
+    /// Takes away what was shown of the `pages` from `base` on, of a region's addresses; they stay the region's.
+    pub fn conceal(base: u64, pages: usize) {
+        paging::tables().unmap(base, pages, |_| ());
+    }
+
     fn page_address(&self, page: usize) -> u64 {
         self.window.base() + ((self.first + self.guard + page) * PAGE_SIZE) as u64
     }

@@ -143,6 +143,10 @@ statuses! {
     STATUS_IO_TIMEOUT = 0xC000_00B5;
     /// The routine or this form of it is not supported.
     STATUS_NOT_SUPPORTED = 0xC000_00BB;
+    /// No mapping begins there.
+    STATUS_NOT_MAPPED_VIEW = 0xC000_0019;
+    /// A protection that pages cannot have.
+    STATUS_INVALID_PAGE_PROTECTION = 0xC000_0045;
     /// The device is gone.
     STATUS_DEVICE_DOES_NOT_EXIST = 0xC000_00C0;
     /// Registry: the value exists and is not what the caller wants.

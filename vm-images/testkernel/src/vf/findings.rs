@@ -13,6 +13,7 @@
 //! | `system-thread-left` | a thread that has not ended |
 //! | `lookaside-list-left`, `eresource-left` | a list or resource that was not deleted |
 //! | `mapping-left` | device memory that is still mapped |
+//! | `mapping-address-left` | addresses of MmAllocateMappingAddress |
 //! | `contiguous-memory-left` | contiguous or non-cached memory |
 //! | `device-map-name-left` | a value that DriverEntry wrote under the registry's DeviceMap |
 //! | `configuration-count-kept` | a count of IoGetConfigurationInformation that DriverEntry raised |
@@ -57,7 +58,7 @@ use crate::ex::{lookaside, pool, resource as resource_lock};
 use crate::io::driver::Loaded;
 use crate::io::{device, dma, file, resource, unload};
 use crate::ke::{bugcheck_callback, dpc, interrupt, nmi, timer};
-use crate::mm::contiguous;
+use crate::mm::{contiguous, reserved};
 use crate::nt::{DEVICE_OBJECT, DRIVER_OBJECT, FILE_OBJECT};
 use crate::ob::names;
 use crate::ps;
@@ -110,6 +111,11 @@ pub fn left_behind(driver: &Loaded) -> Vec<Finding> {
     let inits = [
         ("lookaside-list-left", &lookaside::LISTS, "it was not deleted, and what it keeps is lost"),
         ("eresource-left", &resource_lock::RESOURCES, "ExDeleteResourceLite was not called"),
+        (
+            "mapping-address-left",
+            &reserved::HELD,
+            "addresses are still set aside: MmFreeMappingAddress was not called",
+        ),
         ("mapping-left", &contiguous::MAPPED, "device memory is still mapped: MmUnmapIoSpace was not called"),
         ("contiguous-memory-left", &contiguous::ALLOCATED, "contiguous or non-cached memory was not freed"),
         ("subject-context-left", &subject::CAPTURED, "SeReleaseSubjectContext was not called"),

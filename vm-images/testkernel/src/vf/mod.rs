@@ -27,6 +27,7 @@
 //! - [`unload`]: the hooks on an image's way in and out;
 //! - [`findings`]: what was left behind that real Windows would not have noticed, for every driver, verified or not.
 
+mod asked;
 pub mod census;
 pub mod classes;
 pub mod deadlock;

@@ -4,7 +4,7 @@ use super::classes::Class;
 use super::verified::{self, Verified};
 use super::{deadlock, dma, force_irql, freed_memory, noted, pool_tracking};
 use crate::io::driver::Loaded;
-use crate::mm::contiguous;
+use crate::mm::{contiguous, reserved};
 use crate::ps;
 use crate::se::subject;
 use squall_testkernel_pure::agent::answers::Finding;
@@ -41,7 +41,13 @@ pub fn image_is_gone(range: &Range<u64>) {
     verified::end_load(range.start);
     force_irql::image_is_gone(range.start);
     freed_memory::forget_image(range);
-    for census in [&contiguous::ALLOCATED, &contiguous::MAPPED, &ps::thread::RUNNING, &subject::CAPTURED] {
+    for census in [
+        &contiguous::ALLOCATED,
+        &contiguous::MAPPED,
+        &reserved::HELD,
+        &ps::thread::RUNNING,
+        &subject::CAPTURED,
+    ] {
         census.forget_owner(range);
     }
 }
