@@ -65,10 +65,13 @@ pub fn render(verdict: &Verdict, colour: bool) -> String {
             let symbol = frame.function.as_deref().unwrap_or("?");
             line("inlined", &format!("{symbol}  {}", frame.source.as_deref().unwrap_or_default()));
         }
-        for frame in &bugcheck.stack {
+        // A routine that calls itself until the stack ends is one line.
+        for same in bugcheck.stack.chunk_by(|one, next| one == next) {
+            let Some(frame) = same.first() else { continue };
             let symbol = frame.symbol.as_deref().unwrap_or("?");
             let source = frame.source.as_deref().unwrap_or_default();
-            line("called from", &format!("{}+{}  {symbol}  {source}", frame.module, frame.offset));
+            let times = if same.len() > 1 { format!("  ({} times)", same.len()) } else { String::new() };
+            line("called from", &format!("{}+{}  {symbol}  {source}{times}", frame.module, frame.offset));
         }
     }
     for finding in &verdict.findings {
@@ -113,7 +116,7 @@ fn last_events(verdict: &Verdict) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::verdict::example;
+    use crate::{hex::Hex, testing::verdict::example, verdict::StackFrame};
 
     #[test]
     fn a_bugcheck_is_told_with_code_place_and_line() {
@@ -129,6 +132,22 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_routine_that_calls_itself_is_one_line() {
+        let mut verdict = example();
+        let stack = &mut verdict.bugcheck.as_mut().unwrap().stack;
+        let frame = StackFrame {
+            module: "own.sys".to_owned(),
+            offset: Hex(0x10),
+            symbol: Some("deeper".to_owned()),
+            source: None,
+        };
+        *stack = vec![frame; 3];
+        let text = render(&verdict, false);
+        assert_eq!(text.matches("own.sys+0x10").count(), 1, "{text}");
+        assert!(text.contains("(3 times)"), "{text}");
     }
 
     #[test]
