@@ -29,6 +29,7 @@ mod mm;
 mod nt;
 mod ob;
 mod phase1;
+mod po;
 mod ps;
 mod rtl;
 mod se;

@@ -146,6 +146,7 @@ pub unsafe fn delete(device: *mut DEVICE_OBJECT) {
     };
     names::with(|names| names.remove(|object| object == address));
     shutdown::forget(device);
+    crate::po::device_is_gone(address);
     // SAFETY: the object stays until `finish`, which this call or a later one leads to.
     let (image, ran) = unsafe { ((*(*device).DriverObject).DriverStart.addr() as u64, timer::stop(device)) };
     if ran {

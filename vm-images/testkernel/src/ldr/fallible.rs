@@ -86,6 +86,7 @@ const NAMED: &[(&str, Failure)] = &[
     ("MmMapVideoDisplay", Failure::Zero),
     // BugCheckOnFailure, a BOOLEAN
     ("MmMapLockedPagesSpecifyCache", Failure::ZeroUnless(bits(4, 0xFF))),
+    ("PoRegisterSystemState", Failure::Zero),
 ];
 
 /// Routines that return a status and do not count.
@@ -112,6 +113,9 @@ const SURE: &[&str] = &[
     "KeDeregisterNmiCallback",
     "PsRemoveCreateThreadNotifyRoutine",
     "PsRemoveLoadImageNotifyRoutine",
+    "PoCallDriver",
+    "PoClearPowerRequest",
+    "PoUnregisterPowerSettingCallback",
     "PsTerminateSystemThread",
     "SeDeassignSecurity",
     "ZwClose",

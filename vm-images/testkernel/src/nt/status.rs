@@ -181,6 +181,8 @@ statuses! {
     STATUS_INVALID_PARAMETER_1 = 0xC000_00EF;
     /// The second argument is none.
     STATUS_INVALID_PARAMETER_2 = 0xC000_00F0;
+    /// The third argument is not valid.
+    STATUS_INVALID_PARAMETER_3 = 0xC000_00F1;
     /// The routine is not registered.
     STATUS_PROCEDURE_NOT_FOUND = 0xC000_007A;
     /// The resource is claimed by another device.

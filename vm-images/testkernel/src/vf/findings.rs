@@ -32,6 +32,8 @@
 //! | `dma-adapter-left` | a DMA adapter |
 //! | `deleted-device-touched` | nothing: a deleted device's object or extension was read or written |
 //! | `event-provider-left` | a registration with EtwRegister, whose callback is about to go |
+//! | `power-request-left` | a power request, or a registration of PoRegisterSystemState |
+//! | `power-setting-callback-left` | a registration whose callback is about to go |
 //! | `isr-context-freed` | memory that a connected ISR is called with was freed |
 //! | `dpc-context-freed` | memory that a running DPC was called with was freed |
 //! | `dpc-freed-while-queued` | memory with a queued DPC was freed |
@@ -61,6 +63,7 @@ use crate::ke::{bugcheck_callback, dpc, interrupt, nmi, timer};
 use crate::mm::{contiguous, reserved};
 use crate::nt::{DEVICE_OBJECT, DRIVER_OBJECT, FILE_OBJECT};
 use crate::ob::names;
+use crate::po;
 use crate::ps;
 use crate::se::subject;
 use crate::vf::deleted_devices::{self, Access};
@@ -127,6 +130,9 @@ pub fn left_behind(driver: &Loaded) -> Vec<Finding> {
     let (names, counts) = entries::left(driver.object);
     found("device-map-name-left", names.into_iter().map(|name| (name, in_device_map())).collect());
     found("configuration-count-kept", counts.into_iter().map(count).collect());
+    for (kind, object, detail) in po::left_by(&driver.range) {
+        found(kind, Vec::from([(object, detail.into())]));
+    }
     found("resource-claim-left", claims(driver));
     found("event-provider-left", providers(driver));
     for (kind, object, detail) in noted::take(&driver.range) {

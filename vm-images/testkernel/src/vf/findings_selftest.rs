@@ -77,6 +77,7 @@ kernel_test! {
         let entry = ("IoAllocateErrorLogEntry", &[object, 64] as &[usize]);
         check!(subject.finds_until("error-log-entry-left", entry, "IoFreeErrorLogEntry"));
         check!(subject.finds_until("mapping-left", ("MmMapIoSpace", &[0xFEC0_0000, 0x1000, 0]), "MmUnmapIoSpace"));
+        check!(subject.finds_until("power-request-left", ("PoRegisterSystemState", &[0, 1]), "PoUnregisterSystemState"));
         check!(subject.finds_until("mapping-address-left", ("MmAllocateMappingAddress", &[0x2000, 0x1000]), "MmFreeMappingAddress"));
         let contiguous = ("MmAllocateContiguousMemory", &[0x1000, usize::MAX >> 1] as &[usize]);
         check!(subject.finds_until("contiguous-memory-left", contiguous, "MmFreeContiguousMemory"));
