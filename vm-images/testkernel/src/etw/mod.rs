@@ -4,10 +4,14 @@
 //! enable callback in an image that is gone. No trace session exists, so no provider is ever enabled, and an event that
 //! is written is dropped, as on a Windows where nobody traces.
 
+mod wpp;
+
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::ex::system::ExUuidCreate;
+use crate::ke::thread;
 use crate::ldr::caller::{Call, with_caller};
 use crate::ldr::export::export;
 use crate::nt::{
@@ -47,6 +51,21 @@ unsafe extern "win64" fn register(call: &Call<4>) -> NTSTATUS {
     STATUS_SUCCESS
 }
 
+unsafe extern "win64" fn register_classic(call: &Call<5>) -> NTSTATUS {
+    let [provider, _kind, callback, context, handle] = call.arguments;
+    // SAFETY: the same call without the type.
+    unsafe { register(&Call { caller: call.caller, arguments: [provider, callback, context, handle] }) }
+}
+
+/// `EVENT_ACTIVITY_CTRL_*`.
+mod control {
+    pub const GET: u32 = 1;
+    pub const SET: u32 = 2;
+    pub const CREATE: u32 = 3;
+    pub const GET_SET: u32 = 4;
+    pub const CREATE_SET: u32 = 5;
+}
+
 fn dropped(handle: RegHandle) -> NTSTATUS {
     if PROVIDERS.knows(handle as usize) { STATUS_SUCCESS } else { STATUS_INVALID_HANDLE }
 }
@@ -61,6 +80,41 @@ export! {
         handle: *mut RegHandle,
     ) -> NTSTATUS {
         with_caller!(register)
+    }
+
+    /// *EtwRegisterClassicProvider*, which WPP's code looks up by name: as EtwRegister, the type of a provider meaning nothing here.
+    #[unsafe(naked)]
+    pub unsafe extern "win64" fn EtwRegisterClassicProvider(
+        provider: *const GUID,
+        kind: u32,
+        callback: PVOID,
+        context: PVOID,
+        handle: *mut RegHandle,
+    ) -> NTSTATUS {
+        with_caller!(register_classic)
+    }
+
+    /// *EtwActivityIdControl function (wdm.h)*: the calling thread's activity, and new identifiers. STATUS_INVALID_PARAMETER for a code
+    /// that is none.
+    pub unsafe extern "win64" fn EtwActivityIdControl(code: u32, id: *mut [u8; 16]) -> NTSTATUS {
+        // SAFETY: the thread that runs is alive.
+        let activity = unsafe { &thread::current().as_ref().activity };
+        // SAFETY: the caller's; bytes need no alignment.
+        unsafe {
+            match code {
+                control::GET => id.write(activity.get()),
+                control::SET => activity.set(id.read()),
+                control::CREATE => return ExUuidCreate(id),
+                control::GET_SET => id.write(activity.replace(id.read())),
+                control::CREATE_SET => {
+                    let mut new = [0; 16];
+                    let _ = ExUuidCreate(&raw mut new);
+                    id.write(activity.replace(new));
+                }
+                _ => return STATUS_INVALID_PARAMETER,
+            }
+        }
+        STATUS_SUCCESS
     }
 
     /// *EtwUnregister function (wdm.h)*: STATUS_INVALID_HANDLE where the handle is none.

@@ -183,6 +183,30 @@ unsafe fn release(resource: *mut Resource, owner: usize) {
     }
 }
 
+/// What the calling thread has becomes another owner's. By a thread that has nothing: 0xE3.
+///
+/// # Safety
+/// As above.
+unsafe fn pass_on(resource: *mut Resource, to: usize) {
+    let from = me();
+    let has = {
+        // SAFETY: the caller's.
+        let mut state = unsafe { state(resource) }.lock();
+        let mine = state.owners.iter().position(|other| other.0 == from);
+        if let Some(index) = mine.filter(|_| to != from) {
+            let (_, count) = state.owners.swap_remove(index);
+            match state.owners.iter_mut().find(|other| other.0 == to) {
+                Some(other) => other.1 += count,
+                None => state.owners.push((to, count)),
+            }
+        }
+        mine.is_some()
+    };
+    if !has {
+        bugcheck(RESOURCE_NOT_OWNED, [resource.addr() as u64, from as u64, 0, 0]);
+    }
+}
+
 /// Resources that were initialized and not deleted.
 pub static RESOURCES: Census = Census::new();
 
@@ -271,6 +295,32 @@ export! {
             acquire(resource, Access::Shared, TRUE);
         }
     }
+
+    /// *ExEnterCriticalRegionAndAcquireSharedWaitForExclusive function (wdm.h)*.
+    pub unsafe extern "win64" fn ExEnterCriticalRegionAndAcquireSharedWaitForExclusive(resource: *mut Resource) {
+        // SAFETY: the caller's resource.
+        unsafe {
+            apc::KeEnterCriticalRegion();
+            acquire(resource, Access::SharedWaitForExclusive, TRUE);
+        }
+    }
+
+    /// *ExSetResourceOwnerPointer function (wdm.h)*: what the calling thread has is from now on the owner's whom the pointer stands for;
+    /// ExReleaseResourceForThreadLite with it gives it back.
+    pub unsafe extern "win64" fn ExSetResourceOwnerPointer(resource: *mut Resource, owner: usize) {
+        // SAFETY: the caller's resource.
+        unsafe { pass_on(resource, owner) };
+    }
+
+    /// *ExSetResourceOwnerPointerEx function (wdm.h)*: the same; with FLAG_OWNER_POINTER_IS_THREAD the owner is a thread, who may give it
+    /// back by ExReleaseResourceLite.
+    pub unsafe extern "win64" fn ExSetResourceOwnerPointerEx(resource: *mut Resource, owner: usize, _flags: u32) {
+        // SAFETY: the caller's resource.
+        unsafe { pass_on(resource, owner) };
+    }
+
+    /// *ExDisableResourceBoostLite function (ntifs.h)*: nobody's priority is raised for a resource here.
+    pub unsafe extern "win64" fn ExDisableResourceBoostLite(_resource: *mut Resource) {}
 
     /// *ExReleaseResourceLite function (wdm.h)*: by whoever does not have it, the system stops with 0xE3.
     pub unsafe extern "win64" fn ExReleaseResourceLite(resource: *mut Resource) {
@@ -362,6 +412,22 @@ kernel_test! {
             twice && shared && ExIsResourceAcquiredSharedLite(resource) == 0
         });
         check!(held);
+    }
+
+    /// *ExSetResourceOwnerPointer function (wdm.h)*: the thread has it no more, and whoever stands for it gives it back.
+    fn a_resource_is_passed_on_to_an_owner_that_is_no_thread() {
+        // SAFETY: the resource lives as long as the closure.
+        let passed = with_resource(|resource| unsafe {
+            let owner = resource.addr() | 3;
+            ExAcquireResourceSharedLite(resource, TRUE);
+            ExSetResourceOwnerPointer(resource, owner);
+            let gone = ExIsResourceAcquiredSharedLite(resource) == 0 && ExAcquireResourceExclusiveLite(resource, FALSE) == FALSE;
+            ExReleaseResourceForThreadLite(resource, owner);
+            let free = ExAcquireResourceExclusiveLite(resource, FALSE) == TRUE;
+            ExReleaseResourceLite(resource);
+            gone && free
+        });
+        check!(passed);
     }
 
     /// *ExAcquireResourceSharedLite function (wdm.h)*: behind a waiter for exclusive access, unless told to starve it.

@@ -5,8 +5,12 @@
 //! bit 0 says that the run-down has begun, and above it is the count or, while somebody waits, where the rest
 //! of the count is.
 
+use core::arch::naked_asm;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
+use squall_testkernel_pure::pool::{Kind, Terms};
+
+use super::pool;
 use crate::ke::event::Event;
 use crate::ldr::export::export;
 use crate::nt::{BOOLEAN, FALSE, TRUE};
@@ -127,6 +131,83 @@ export! {
     /// *ExWaitForRundownProtectionRelease function (wdm.h)*: nobody is let in any more, and those that were
     /// are gone when this returns.
     pub unsafe extern "win64" fn ExWaitForRundownProtectionRelease(reference: *mut usize) {
+        // SAFETY: the caller's reference.
+        unsafe { wait(reference) };
+    }
+}
+
+/// `EX_RUNDOWN_REF_CACHE_AWARE`: opaque to drivers. Windows keeps a count for each processor, so that they do not take a line of memory
+/// from each other; what a driver can tell is the same with one count for all, on a line of its own.
+const CACHE_AWARE_BYTES: usize = 64;
+
+unsafe extern "win64" fn allocate(kind: u32, tag: u32, caller: usize) -> *mut usize {
+    /// `PagedPool`, and what other kinds have in common with it.
+    const PAGED: u32 = 1;
+    let terms = Terms { size: CACHE_AWARE_BYTES, tag, paged: kind & PAGED != 0, caller, kind: Kind::Plain };
+    pool::allocate(terms, true).map_or(core::ptr::null_mut(), |block| block.as_ptr().cast())
+}
+
+export! {
+    /// *ExAllocateCacheAwareRundownProtection function (wdm.h)*: null where there is no memory.
+    #[unsafe(naked)]
+    pub unsafe extern "win64" fn ExAllocateCacheAwareRundownProtection(kind: u32, tag: u32) -> *mut usize {
+        naked_asm!("mov r8, [rsp]", "jmp {}", sym allocate)
+    }
+
+    /// *ExFreeCacheAwareRundownProtection function (wdm.h)*.
+    pub unsafe extern "win64" fn ExFreeCacheAwareRundownProtection(reference: *mut usize) {
+        pool::free(reference.addr(), 0);
+    }
+
+    /// *ExSizeOfRundownProtectionCacheAware function (wdm.h)*: bytes of memory of the driver's own that will do.
+    pub unsafe extern "win64" fn ExSizeOfRundownProtectionCacheAware() -> usize {
+        CACHE_AWARE_BYTES
+    }
+
+    /// *ExInitializeRundownProtectionCacheAware function (wdm.h)*: in memory of that size.
+    pub unsafe extern "win64" fn ExInitializeRundownProtectionCacheAware(reference: *mut usize, _size: usize) {
+        // SAFETY: the caller's storage.
+        unsafe { reference.write(0) };
+    }
+
+    /// *ExReInitializeRundownProtectionCacheAware function (wdm.h)*: after the run-down, for another life.
+    pub unsafe extern "win64" fn ExReInitializeRundownProtectionCacheAware(reference: *mut usize) {
+        // SAFETY: the caller's reference.
+        unsafe { word(reference) }.store(0, Ordering::Release);
+    }
+
+    /// *ExAcquireRundownProtectionCacheAware function (wdm.h)*: FALSE once the run-down has begun.
+    pub unsafe extern "win64" fn ExAcquireRundownProtectionCacheAware(reference: *mut usize) -> BOOLEAN {
+        // SAFETY: the caller's reference.
+        unsafe { acquire(reference, 1) }.into()
+    }
+
+    /// *ExAcquireRundownProtectionCacheAwareEx function (wdm.h)*: several at once.
+    pub unsafe extern "win64" fn ExAcquireRundownProtectionCacheAwareEx(reference: *mut usize, count: u32) -> BOOLEAN {
+        // SAFETY: the caller's reference.
+        unsafe { acquire(reference, count) }.into()
+    }
+
+    /// *ExReleaseRundownProtectionCacheAware function (wdm.h)*.
+    pub unsafe extern "win64" fn ExReleaseRundownProtectionCacheAware(reference: *mut usize) {
+        // SAFETY: the caller's reference and protection.
+        unsafe { release(reference, 1) };
+    }
+
+    /// *ExReleaseRundownProtectionCacheAwareEx function (wdm.h)*.
+    pub unsafe extern "win64" fn ExReleaseRundownProtectionCacheAwareEx(reference: *mut usize, count: u32) {
+        // SAFETY: the caller's reference and protection.
+        unsafe { release(reference, count) };
+    }
+
+    /// *ExRundownCompletedCacheAware function (wdm.h)*: nobody is let in from now on.
+    pub unsafe extern "win64" fn ExRundownCompletedCacheAware(reference: *mut usize) {
+        // SAFETY: the caller's reference, waited for before.
+        unsafe { word(reference) }.store(BEGUN, Ordering::Release);
+    }
+
+    /// *ExWaitForRundownProtectionReleaseCacheAware function (wdm.h)*: as ExWaitForRundownProtectionRelease.
+    pub unsafe extern "win64" fn ExWaitForRundownProtectionReleaseCacheAware(reference: *mut usize) {
         // SAFETY: the caller's reference.
         unsafe { wait(reference) };
     }

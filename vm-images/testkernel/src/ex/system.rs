@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use crate::hal::clock;
 use crate::ldr::export::export;
 use crate::nt::{BOOLEAN, KERNEL_MODE, KPROCESSOR_MODE, NTSTATUS, STATUS_SUCCESS};
+use crate::rtl::version;
 use crate::selftest::{check, kernel_test};
 
 /// Numbers that no two calls get alike: splitmix64 over the processor's counter and a count of calls.
@@ -45,6 +46,11 @@ export! {
                 word >> bit & 1 != 0
             })
             .into()
+    }
+
+    /// *ExVerifySuite function (ntddk.h)*: whether the product is of this suite, as RtlGetVersion tells them: of none.
+    pub unsafe extern "win64" fn ExVerifySuite(suite: u32) -> BOOLEAN {
+        (version::SUITES.checked_shr(suite).unwrap_or(0) & 1 != 0).into()
     }
 
     /// *ExGetPreviousMode function (wdm.h)*: KernelMode; there is no other.

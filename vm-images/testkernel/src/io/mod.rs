@@ -34,6 +34,7 @@ pub mod shutdown;
 pub mod start_io;
 pub mod timer;
 pub mod unload;
+pub mod wmi;
 pub mod work_item;
 pub mod zw_driver;
 pub mod zw_file;

@@ -16,9 +16,9 @@ use crate::ke::event::{self, Event};
 use crate::ke::lock::SpinLock;
 use crate::nt::{
     DEVICE_OBJECT, DO_BUFFERED_IO, DO_DIRECT_IO, FILE_OBJECT, IO_STACK_LOCATION, IO_STATUS_BLOCK, IRP,
-    IRP_BUFFERED_IO, IRP_INPUT_OPERATION, IRP_MJ_CREATE, IRP_MJ_READ, IRP_MJ_WRITE, IRP_READ_OPERATION,
-    IRP_WRITE_OPERATION, KERNEL_MODE, MDL, NTSTATUS, Parameters, STATUS_INSUFFICIENT_RESOURCES,
-    STATUS_IO_TIMEOUT,
+    IRP_BUFFERED_IO, IRP_INPUT_OPERATION, IRP_MJ_CREATE, IRP_MJ_READ, IRP_MJ_SYSTEM_CONTROL, IRP_MJ_WRITE,
+    IRP_READ_OPERATION, IRP_WRITE_OPERATION, KERNEL_MODE, MDL, NTSTATUS, Parameters, STATUS_BUFFER_TOO_SMALL,
+    STATUS_INSUFFICIENT_RESOURCES, STATUS_IO_TIMEOUT, STATUS_NOT_SUPPORTED,
 };
 use crate::ob;
 
@@ -277,6 +277,51 @@ pub unsafe fn to_device(device: *mut DEVICE_OBJECT, major: u8) -> Result<NTSTATU
         UNDER_WAY.lock().insert(irp.as_ptr().addr(), Progress::Awaited(event.clone()));
         let _ = irp::call_driver(device, irp.as_ptr());
         wait(packet, &event).map(|completed| completed.status.Status)
+    }
+}
+
+/// IRP_MN_REGINFO_EX: asks the driver of `device` which data blocks `provider` has. Asked again where it wants more room.
+///
+/// # Safety
+/// As for [`to_device`].
+pub unsafe fn registration_info(
+    device: *mut DEVICE_OBJECT,
+    provider: usize,
+    why: usize,
+) -> Result<NTSTATUS, Failure> {
+    const MINOR: u8 = 0x0B;
+    const ROOM: usize = 4096;
+    const MOST: usize = 1 << 16;
+    let mut room = ROOM;
+    loop {
+        // SAFETY: the caller's contract; the packet is new, so it is all the issuer's, and has a location left.
+        let completed = unsafe {
+            let irp = irp::allocate((*device).StackSize).ok_or(Failure::NoMemory)?;
+            let mut packet = Packet { irp, buffer: None, mdl: None, file: 0, file_referenced: false };
+            let buffer = pool::allocate_zeroed(room, *b"IoSb").ok_or(Failure::NoMemory)?;
+            packet.buffer = Some(buffer);
+            (*irp.as_ptr()).RequestorMode = KERNEL_MODE;
+            // Until a driver says otherwise nobody supports it.
+            (*irp.as_ptr()).IoStatus.Status = STATUS_NOT_SUPPORTED;
+            let words = [provider, why, room, buffer.as_ptr().addr()].map(|word| word as u64);
+            let location = location(IRP_MJ_SYSTEM_CONTROL, Parameters(words));
+            *irp::next_location(irp) =
+                IO_STACK_LOCATION { MinorFunction: MINOR, DeviceObject: device, ..location };
+            let event = Arc::new(Event::new_notification());
+            UNDER_WAY.lock().insert(irp.as_ptr().addr(), Progress::Awaited(event.clone()));
+            let _ = irp::call_driver(device, irp.as_ptr());
+            wait(packet, &event)?
+        };
+        let wanted = completed.packet.buffer.map_or(0, |buffer| {
+            // SAFETY: the buffer begins with a number of 32 bits, of which all are initialized.
+            unsafe { buffer.cast::<u32>().read() as usize }
+        });
+        let too_small =
+            completed.status.Status == STATUS_BUFFER_TOO_SMALL && completed.status.Information == 4;
+        if !too_small || wanted <= room || wanted > MOST {
+            return Ok(completed.status.Status);
+        }
+        room = wanted;
     }
 }
 

@@ -19,7 +19,7 @@ use super::lock::{SpinLock, SpinLockGuard};
 use super::processor::{self, Processor};
 use super::thread::{PRIORITIES, Scheduling, Thread};
 use super::wait;
-use super::{bugcheck, clock, list};
+use super::{bugcheck, clock, list, run_time};
 use crate::arch::context;
 use crate::hal::apic;
 use crate::nt::{DISPATCHER_HEADER, LIST_ENTRY};
@@ -226,6 +226,8 @@ impl Guard {
             bugcheck::bugcheck(ATTEMPTED_SWITCH_FROM_DPC, [current as u64, next as u64, 0, 0]);
         }
         processor.set_thread(next);
+        // SAFETY: both records are alive.
+        unsafe { run_time::passes_from(&*current, &*next) };
         clock::thread_changes(processor, next == processor.idle.load(Ordering::Relaxed));
         // SAFETY: at DISPATCH_LEVEL with the lock held; `next` was ready, so no processor runs it and its
         // context is whole; both records outlive the switch (an ended thread is only reaped under the lock).

@@ -10,9 +10,9 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
-use core::cell::UnsafeCell;
+use core::cell::{Cell, UnsafeCell};
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use super::dispatcher::{self, State};
 use super::irql::Irql;
@@ -115,6 +115,12 @@ pub struct Thread {
     pub no_hard_errors: AtomicBool,
     /// The object manager knows it: it owes a reference when it ends.
     pub is_object: AtomicBool,
+    /// What it works for, by an identifier: `etw`'s. Only the thread itself touches it.
+    pub activity: Cell<[u8; 16]>,
+    /// Processor cycles that it has run for, but for those since it came to run last.
+    pub cycles: AtomicU64,
+    /// The processor's counter when it came to run last.
+    pub running_since: AtomicU64,
     id: u32,
     name: [u8; NAME_BYTES],
 }
@@ -200,6 +206,9 @@ impl Thread {
             device_to_verify: AtomicUsize::new(0),
             no_hard_errors: AtomicBool::new(false),
             is_object: AtomicBool::new(false),
+            activity: Cell::new([0; 16]),
+            cycles: AtomicU64::new(0),
+            running_since: AtomicU64::new(0),
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             name: name_bytes,
         }));

@@ -28,6 +28,8 @@ pub const IRP_MJ_DEVICE_CONTROL: u8 = 0x0E;
 pub const IRP_MJ_INTERNAL_DEVICE_CONTROL: u8 = 0x0F;
 /// Last handle to the file object closed.
 pub const IRP_MJ_CLEANUP: u8 = 0x12;
+/// Windows Management Instrumentation.
+pub const IRP_MJ_SYSTEM_CONTROL: u8 = 0x17;
 /// How many major functions there are.
 pub const IRP_MJ_COUNT: usize = 0x1C;
 

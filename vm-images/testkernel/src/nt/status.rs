@@ -177,6 +177,8 @@ statuses! {
     STATUS_NOT_FOUND = 0xC000_0225;
     /// An import of the driver is missing.
     STATUS_DRIVER_ENTRYPOINT_NOT_FOUND = 0xC000_0263;
+    /// The arguments do not go together.
+    STATUS_INVALID_PARAMETER_MIX = 0xC000_0030;
     /// No such component, or another first argument that is none.
     STATUS_INVALID_PARAMETER_1 = 0xC000_00EF;
     /// The second argument is none.

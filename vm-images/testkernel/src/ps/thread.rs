@@ -219,15 +219,32 @@ export! {
         i32::from(thread::priority(unsafe { &*thread }))
     }
 
+    /// *KeSetBasePriorityThread function (ntddk.h)*: the priority relative to the process's, which is 8; within 1 to 15, or 16 to 31 where the
+    /// thread is of that range. Returns the increment before.
+    pub unsafe extern "win64" fn KeSetBasePriorityThread(thread: *const Thread, increment: i32) -> i32 {
+        const BASE: i32 = NORMAL_PRIORITY as i32;
+        const REAL_TIME: i32 = 16;
+        // SAFETY: the caller's thread.
+        let thread = unsafe { &*thread };
+        let before = i32::from(thread::priority(thread));
+        let range = if before >= REAL_TIME { (REAL_TIME, 31) } else { (1, REAL_TIME - 1) };
+        let priority = BASE.saturating_add(increment).clamp(range.0, range.1);
+        thread::set_priority(thread, priority as u8);
+        before - BASE
+    }
+
     /// *KeSetSystemAffinityThread function (wdm.h)*: the calling thread runs on these processors only when
     /// this returns.
     pub unsafe extern "win64" fn KeSetSystemAffinityThread(affinity: KAFFINITY) {
         thread::set_affinity(affinity);
     }
 
-    /// *KeSetSystemAffinityThreadEx function (wdm.h)*: returns the affinity before.
+    /// *KeSetSystemAffinityThreadEx function (wdm.h)*: returns the system affinity before; 0 where there was none.
     pub unsafe extern "win64" fn KeSetSystemAffinityThreadEx(affinity: KAFFINITY) -> KAFFINITY {
-        thread::set_affinity(affinity)
+        match thread::set_affinity(affinity) {
+            KAFFINITY::MAX => 0,
+            before => before,
+        }
     }
 
     /// *KeRevertToUserAffinityThread function (wdm.h)*: every processor again.

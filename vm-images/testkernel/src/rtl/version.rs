@@ -17,6 +17,8 @@ pub const MINOR: u32 = 0;
 pub const BUILD: u32 = 19045;
 const PLATFORM_NT: u32 = 2;
 const WORKSTATION: u8 = 1;
+/// `VER_SUITE_*`: a workstation of no suite.
+pub const SUITES: u16 = 0;
 /// `NTDDI_WIN10`.
 const DDI: u32 = 0x0A00_0000;
 /// `PRODUCT_PROFESSIONAL`.
@@ -44,7 +46,7 @@ export! {
             szCSDVersion: [0; 128],
             wServicePackMajor: 0,
             wServicePackMinor: 0,
-            wSuiteMask: 0,
+            wSuiteMask: SUITES,
             wProductType: WORKSTATION,
             wReserved: 0,
         };

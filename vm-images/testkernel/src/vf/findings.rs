@@ -34,6 +34,8 @@
 //! | `event-provider-left` | a registration with EtwRegister, whose callback is about to go |
 //! | `power-request-left` | a power request, or a registration of PoRegisterSystemState |
 //! | `power-setting-callback-left` | a registration whose callback is about to go |
+//! | `processor-change-callback-left` | a routine that would be told of a processor |
+//! | `wmi-registration-left` | a device that is registered with IoWMIRegistrationControl: it and the driver stay |
 //! | `isr-context-freed` | memory that a connected ISR is called with was freed |
 //! | `dpc-context-freed` | memory that a running DPC was called with was freed |
 //! | `dpc-freed-while-queued` | memory with a queued DPC was freed |
@@ -58,8 +60,8 @@ use crate::dbg::callback;
 use crate::etw;
 use crate::ex::{lookaside, pool, resource as resource_lock};
 use crate::io::driver::Loaded;
-use crate::io::{device, dma, file, resource, unload};
-use crate::ke::{bugcheck_callback, dpc, interrupt, nmi, timer};
+use crate::io::{device, dma, file, resource, unload, wmi};
+use crate::ke::{bugcheck_callback, dpc, interrupt, nmi, processor_change, timer};
 use crate::mm::{contiguous, reserved};
 use crate::nt::{DEVICE_OBJECT, DRIVER_OBJECT, FILE_OBJECT};
 use crate::ob::names;
@@ -135,6 +137,8 @@ pub fn left_behind(driver: &Loaded) -> Vec<Finding> {
     }
     found("resource-claim-left", claims(driver));
     found("event-provider-left", providers(driver));
+    found("processor-change-callback-left", processor_callbacks(driver));
+    found("wmi-registration-left", wmi_providers(driver));
     for (kind, object, detail) in noted::take(&driver.range) {
         found(kind, Vec::from([(object, detail)]));
     }
@@ -148,6 +152,22 @@ fn providers(driver: &Loaded) -> Vec<(String, String)> {
     let left = left.map(|handle| (format!("event provider {handle}"), detail.into())).collect();
     etw::forget(&driver.range);
     left
+}
+
+fn processor_callbacks(driver: &Loaded) -> Vec<(String, String)> {
+    let describe = |(_, routine): (usize, u64)| {
+        let object = format!("routine {}+0x{:x}", driver.name, routine - driver.range.start);
+        (object, "it is about to go, and KeDeregisterProcessorChangeCallback was not called".into())
+    };
+    processor_change::leading_into(&driver.range).into_iter().map(describe).collect()
+}
+
+fn wmi_providers(driver: &Loaded) -> Vec<(String, String)> {
+    let describe = |provider| {
+        let detail = "IoWMIRegistrationControl was not called with WMIREG_ACTION_DEREGISTER: it is referenced for ever";
+        (unload::name_of(provider), detail.into())
+    };
+    wmi::registered_by(&driver.range).into_iter().map(describe).collect()
 }
 
 fn interrupts(driver: &Loaded) -> Vec<(String, String)> {

@@ -112,6 +112,12 @@ kernel_test! {
             subject.call(&name.replace("KeRegister", "KeDeregister"), &[record]);
         }
         check!(subject.finds_until("nmi-callback-left", ("KeRegisterNmiCallback", &[nothing, 0]), "KeDeregisterNmiCallback"));
+        let change = ("KeRegisterProcessorChangeCallback", &[nothing, 0, 0] as &[usize]);
+        check!(subject.finds_until("processor-change-callback-left", change, "KeDeregisterProcessorChangeCallback"));
+        // WMIREG_ACTION_REGISTER and WMIREG_ACTION_DEREGISTER of a routine.
+        subject.call("IoWMIRegistrationControl", &[nothing, 0x8000_0001]);
+        check!(subject.finds("wmi-registration-left"));
+        subject.call("IoWMIRegistrationControl", &[nothing, 0x8000_0002]);
         subject.call("DbgSetDebugPrintCallback", &[nothing, 1]);
         check!(subject.finds("debug-print-callback-left"));
         subject.call("DbgSetDebugPrintCallback", &[nothing, 0]);
