@@ -37,10 +37,10 @@ async fn device_and_driver_count_the_same_from_cycle_to_cycle() {
     assert_eq!(std::fs::read_dir(bench.runs()).unwrap().count(), 0);
 }
 
-#[tokio::test]
-async fn the_guest_goes_through_cycles_by_itself_and_holds_no_more_after_them() {
+async fn by_itself(verifier: bool) {
     let bench = Bench::new();
     let mut scenario = bench.scenario(1, None);
+    scenario.verifier = verifier;
     scenario.storm = "ack,gap=100us,jitter=100us,train=50".parse().unwrap();
     (scenario.before_unload.serviced, scenario.before_unload.samples_read) = (100, 0);
     scenario.cycles = 100;
@@ -63,4 +63,14 @@ async fn the_guest_goes_through_cycles_by_itself_and_holds_no_more_after_them() 
         assert_eq!(cycles.growth(), Some(Growth::default()), "{cycles:#?}");
         assert!(cycles.cycle.is_some_and(|times| times.median_us <= times.worst_us), "{cycles:#?}");
     }
+}
+
+#[tokio::test]
+async fn the_guest_goes_through_cycles_by_itself_and_holds_no_more_after_them() {
+    by_itself(false).await;
+}
+
+#[tokio::test]
+async fn nor_does_the_verifier() {
+    by_itself(true).await;
 }

@@ -20,7 +20,7 @@ use crate::ke::thread;
 use crate::ldr::image::LoadError;
 use crate::ldr::inject::{Outcome, Plan, Watch};
 use crate::mm::region::Window;
-use crate::mm::{frame, heap, modules};
+use crate::mm::{frame, heap, modules, special_region};
 use crate::nt::{
     NTSTATUS, STATUS_DRIVER_ENTRYPOINT_NOT_FOUND, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_IMAGE_FORMAT,
     STATUS_SUCCESS, STATUS_UNSUCCESSFUL,
@@ -157,7 +157,10 @@ fn memory() -> Memory {
         image_pages: Window::Images.taken(),
         heap_bytes,
         // The heap keeps the frames that it once took: what counts of it is what is allocated.
-        free_pages: frame::free_count() + heap_pages + stacks * thread::STACK_PAGES,
+        free_pages: frame::free_count()
+            + heap_pages
+            + special_region::table_pages()
+            + stacks * thread::STACK_PAGES,
     }
 }
 

@@ -3,6 +3,8 @@
 //!
 //! Why a page is absent is kept in its own table entry ([`paging::Absent`]), where the bug check reads it.
 
+use core::sync::atomic::{AtomicUsize, Ordering};
+
 use squall_testkernel_pure::address_window::AddressWindow;
 
 use super::frame::{self, PAGE_SIZE};
@@ -15,6 +17,15 @@ const PAGES: usize = (128 << 20) / PAGE_SIZE;
 
 static WINDOW: SpinLock<AddressWindow> = SpinLock::new(AddressWindow::new(PAGES, PAGES));
 
+/// How far the walk has come, in pages.
+static REACHED: AtomicUsize = AtomicUsize::new(0);
+
+/// Page frames of the page tables for what was walked: they stay, and say nothing of who holds memory.
+pub fn table_pages() -> usize {
+    const PAGES_IN_A_TABLE: usize = 512;
+    REACHED.load(Ordering::Relaxed).div_ceil(PAGES_IN_A_TABLE)
+}
+
 /// The page of the window that holds `address`, guards included.
 pub fn page_of(address: u64) -> Option<u64> {
     let end = BASE + (PAGES * PAGE_SIZE) as u64;
@@ -25,6 +36,9 @@ pub fn page_of(address: u64) -> Option<u64> {
 pub fn take() -> Option<u64> {
     let frame = frame::allocate()?;
     let first = WINDOW.lock().take(2);
+    if let Some(first) = first {
+        REACHED.fetch_max(first + 2, Ordering::Relaxed);
+    }
     let mapped = first.and_then(|first| {
         let page = BASE + (first * PAGE_SIZE) as u64;
         let mut tables = paging::tables();

@@ -96,6 +96,10 @@ pub fn free(address: usize) {
     }
     {
         let mut books = BOOKS.lock();
+        if books.freed.capacity() < REMEMBERED {
+            // All of it with the first, so that what is in use later tells of who uses it.
+            books.freed.reserve_exact(REMEMBERED);
+        }
         if books.freed.len() == REMEMBERED {
             books.freed.pop_front();
         }
