@@ -127,6 +127,34 @@ impl<T: Copy> Namespace<T> {
         self.add(path, Entry::Directory)
     }
 
+    /// Where the directory `path` lies, links followed.
+    pub fn directory(&self, path: &[u16]) -> Result<Vec<u16>, NameError> {
+        if path == [BACKSLASH] {
+            return Ok(Vec::new());
+        }
+        let (place, rest) = self.walk(path)?;
+        match self.entries.get(&place) {
+            Some(Entry::Directory) => Ok(place),
+            Some(_) => Err(NameError::WrongKind),
+            None if rest.is_empty() => Err(NameError::NotFound),
+            None => Err(NameError::PathNotFound),
+        }
+    }
+
+    /// Takes the directory at `place` away, where nothing is in it.
+    pub fn remove_directory(&mut self, place: &[u16]) -> Result<(), NameError> {
+        if !matches!(self.entries.get(place), Some(Entry::Directory)) {
+            return Err(NameError::WrongKind);
+        }
+        let is_inside =
+            |path: &Vec<u16>| path.strip_prefix(place).is_some_and(|rest| rest.first() == Some(&BACKSLASH));
+        if self.entries.keys().any(is_inside) {
+            return Err(NameError::Collision);
+        }
+        self.entries.remove(place);
+        Ok(())
+    }
+
     /// Where the symbolic link `path` leads.
     pub fn target(&self, path: &[u16]) -> Result<&[u16], NameError> {
         match self.entries.get(&self.place(path)?) {
@@ -277,6 +305,20 @@ mod tests {
         assert_eq!(names.names_of(|object| object == 7).count(), 1);
         names.remove(|object| object == 7);
         assert_eq!(names.resolve(&encode(r"\??\Card")), Err(NameError::NotFound));
+    }
+
+    #[test]
+    fn a_directory_goes_when_it_is_empty() {
+        let mut names = names();
+        names.make_directory(&encode(r"\Device\Ours")).unwrap();
+        names.insert(&encode(r"\Device\Ours\One"), 8).unwrap();
+        let place = names.directory(&encode(r"\device\ours")).unwrap();
+        assert_eq!(names.remove_directory(&place), Err(NameError::Collision));
+        names.remove(|object| object == 8);
+        assert_eq!(names.remove_directory(&place), Ok(()));
+        assert_eq!(names.directory(&place), Err(NameError::NotFound));
+        assert_eq!(names.directory(&encode(r"\??")), Ok(encode(r"\GLOBAL??")));
+        assert_eq!(names.directory(&encode(r"\Device\Card0")), Err(NameError::WrongKind));
     }
 
     #[test]

@@ -153,7 +153,8 @@ fn memory() -> Memory {
     let stacks = work::workers() + thread::spare_stacks();
     Memory {
         pool: PoolUse { blocks, bytes },
-        mapped_pages: Window::Dynamic.taken().saturating_sub(stacks * (thread::STACK_PAGES + 1)),
+        mapped_pages: (Window::Dynamic.taken() + Window::Views.taken())
+            .saturating_sub(stacks * (thread::STACK_PAGES + 1)),
         image_pages: Window::Images.taken(),
         heap_bytes,
         // The heap keeps the frames that it once took: what counts of it is what is allocated.

@@ -6,6 +6,7 @@ pub mod fast_mutex;
 pub mod interlocked;
 pub mod lookaside;
 pub mod named_event;
+pub mod named_timer;
 pub mod pool;
 pub mod push_lock;
 pub mod resource;

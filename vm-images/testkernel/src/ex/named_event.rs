@@ -7,21 +7,17 @@ use alloc::boxed::Box;
 use crate::ke::event;
 use crate::ldr::export::export;
 use crate::nt::{
-    BOOLEAN, FALSE, HANDLE, KEVENT, NTSTATUS, OBJECT_ATTRIBUTES, STATUS_INVALID_PARAMETER,
-    STATUS_OBJECT_NAME_COLLISION, STATUS_OBJECT_NAME_EXISTS, STATUS_OBJECT_TYPE_MISMATCH, STATUS_SUCCESS,
+    BOOLEAN, FALSE, HANDLE, KEVENT, NTSTATUS, OBJECT_ATTRIBUTES, STATUS_INVALID_PARAMETER, STATUS_SUCCESS,
     UNICODE_STRING, object_type,
 };
-use crate::ob::handle::{self, Target};
+use crate::ob::named::{self, OPEN_IF, flags_of, give, handle_for, made_or_there, name_of, with_object};
 use crate::ob::types::Kind;
-use crate::ob::{self, names};
 
 /// `EVENT_ALL_ACCESS`.
 const ALL_ACCESS: u32 = 0x001F_0003;
-/// `OBJ_OPENIF`.
-const OPEN_IF: u32 = 0x80;
 
 fn delete(address: usize) {
-    names::with(|names| names.remove(|object| object == address));
+    named::forget(address);
     // SAFETY: made as a box by `make`, and nobody refers to it any more.
     drop(unsafe { Box::from_raw(core::ptr::with_exposed_provenance_mut::<KEVENT>(address)) });
 }
@@ -32,39 +28,7 @@ fn make(kind: u8, signalled: bool, name: Option<&[u16]>) -> Result<usize, NTSTAT
     let made = Box::into_raw(Box::new(unsafe { core::mem::zeroed::<KEVENT>() }));
     // SAFETY: as above.
     unsafe { event::initialize(made, kind, signalled) };
-    let address = made.expose_provenance();
-    ob::insert(address, Kind::Event, delete);
-    if let Some(name) = name
-        && let Err(error) = names::with(|names| names.insert(name, address))
-    {
-        ob::dereference(address);
-        return Err(names::status_of(error));
-    }
-    Ok(address)
-}
-
-/// The event of that name, with one more reference.
-fn open(name: &[u16]) -> Result<usize, NTSTATUS> {
-    let (address, rest) = names::with(|names| names.resolve(name)).map_err(names::status_of)?;
-    if !rest.is_empty() {
-        return Err(STATUS_OBJECT_TYPE_MISMATCH);
-    }
-    ob::reference_of_type(address, Kind::Event.object_type())?;
-    Ok(address)
-}
-
-/// A handle for an event, which takes over a reference.
-fn handle_for(address: usize, access: u32) -> Result<HANDLE, NTSTATUS> {
-    handle::create_with(Target::Object(address), access).inspect_err(|_| {
-        ob::dereference(address);
-    })
-}
-
-/// # Safety
-/// `attributes` must be null or valid, with a name or none.
-unsafe fn name_of<'a>(attributes: *const OBJECT_ATTRIBUTES) -> Option<&'a [u16]> {
-    // SAFETY: the caller's contract.
-    unsafe { Some(attributes.as_ref()?.ObjectName.as_ref()?.units()) }
+    named::insert(made.expose_provenance(), Kind::Event, delete, name)
 }
 
 /// Opens or makes, for IoCreateNotificationEvent and its twin; null where neither can be.
@@ -74,11 +38,8 @@ unsafe fn name_of<'a>(attributes: *const OBJECT_ATTRIBUTES) -> Option<&'a [u16]>
 unsafe fn create_by_name(name: *const UNICODE_STRING, to: *mut HANDLE, kind: u8) -> *mut KEVENT {
     // SAFETY: the caller's contract.
     let name = unsafe { (*name).units() };
-    let address = match make(kind, true, Some(name)) {
-        Err(STATUS_OBJECT_NAME_COLLISION) => open(name),
-        made => made,
-    };
-    match address.and_then(|address| Ok((address, handle_for(address, ALL_ACCESS)?))) {
+    let found = made_or_there(make(kind, true, Some(name)), Some(name), Kind::Event, OPEN_IF);
+    match found.and_then(|(address, _)| Ok((address, handle_for(address, ALL_ACCESS)?))) {
         Ok((address, handle)) => {
             // SAFETY: the caller's contract.
             unsafe { to.write(handle) };
@@ -90,16 +51,9 @@ unsafe fn create_by_name(name: *const UNICODE_STRING, to: *mut HANDLE, kind: u8)
 
 /// Does something with the event behind a handle.
 fn with_event(handle: HANDLE, action: impl FnOnce(*mut KEVENT)) -> NTSTATUS {
-    let found = handle::object(handle)
-        .and_then(|(address, _)| ob::reference_of_type(address, Kind::Event.object_type()).map(|()| address));
-    match found {
-        Ok(address) => {
-            action(core::ptr::with_exposed_provenance_mut(address));
-            ob::dereference(address);
-            STATUS_SUCCESS
-        }
-        Err(status) => status,
-    }
+    let done =
+        with_object(handle, Kind::Event, |address| action(core::ptr::with_exposed_provenance_mut(address)));
+    done.map_or_else(|status| status, |()| STATUS_SUCCESS)
 }
 
 /// Gives back what an event was before, where that is wanted.
@@ -146,22 +100,13 @@ export! {
             1 => object_type::EVENT_SYNCHRONIZATION,
             _ => return STATUS_INVALID_PARAMETER,
         };
-        // SAFETY: the caller's.
-        let (name, flags) =
-            unsafe { (name_of(attributes), attributes.as_ref().map_or(0, |attributes| attributes.Attributes)) };
-        let made = match (make(kind, initial != FALSE, name), name) {
-            (Err(STATUS_OBJECT_NAME_COLLISION), Some(name)) if flags & OPEN_IF != 0 => {
-                open(name).map(|address| (address, STATUS_OBJECT_NAME_EXISTS))
-            }
-            (made, _) => made.map(|address| (address, STATUS_SUCCESS)),
-        };
-        match made.and_then(|(address, status)| Ok((handle_for(address, access)?, status))) {
-            Ok((handle, status)) => {
-                // SAFETY: the caller gives storage for the handle.
-                unsafe { to.write(handle) };
-                status
-            }
-            Err(status) => status,
+        // SAFETY: the caller's attributes, and storage for the handle.
+        unsafe {
+            let found = name_of(attributes).and_then(|name| {
+                let name = name.as_deref();
+                made_or_there(make(kind, initial != FALSE, name), name, Kind::Event, flags_of(attributes))
+            });
+            give(to, found, access)
         }
     }
 
@@ -171,15 +116,11 @@ export! {
         access: u32,
         attributes: *const OBJECT_ATTRIBUTES,
     ) -> NTSTATUS {
-        // SAFETY: the caller's.
-        let Some(name) = (unsafe { name_of(attributes) }) else { return STATUS_INVALID_PARAMETER };
-        match open(name).and_then(|address| handle_for(address, access)) {
-            Ok(handle) => {
-                // SAFETY: the caller gives storage for the handle.
-                unsafe { to.write(handle) };
-                STATUS_SUCCESS
-            }
-            Err(status) => status,
+        // SAFETY: as above.
+        unsafe {
+            let name = name_of(attributes).and_then(|name| name.ok_or(STATUS_INVALID_PARAMETER));
+            let found = name.and_then(|name| named::open(&name, Kind::Event));
+            give(to, found.map(|address| (address, STATUS_SUCCESS)), access)
         }
     }
 

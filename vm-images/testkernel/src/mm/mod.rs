@@ -24,5 +24,6 @@ pub mod pool_region;
 pub mod region;
 pub mod reserved;
 pub mod section;
+pub mod section_object;
 pub mod special_region;
 pub mod user;

@@ -1,7 +1,7 @@
 //! Ranges of addresses with pages behind them.
 //!
-//! Two windows of addresses, each of one GiB so that the page tables they need stay few: one for driver
-//! images, one for everything else. Addresses come back as late as the window allows ([`AddressWindow`]), so
+//! Three windows of addresses, each of one GiB so that the page tables they need stay few: one for driver
+//! images, one for views of sections, which lie among user mode's addresses, one for everything else. Addresses come back as late as the window allows ([`AddressWindow`]), so
 //! that a pointer kept too long meets nothing instead of somebody else's memory.
 
 use core::ptr::NonNull;
@@ -16,6 +16,9 @@ const WINDOW_PAGES: usize = (1 << 30) / PAGE_SIZE;
 /// What is walked round of each window: 1024 drivers of the usual size, for which there are 32 page tables.
 const WALKED_PAGES: usize = (64 << 20) / PAGE_SIZE;
 
+/// Views are few: two page tables.
+const WALKED_BY_VIEWS: usize = (4 << 20) / PAGE_SIZE;
+
 /// Which window a range comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Window {
@@ -23,6 +26,8 @@ pub enum Window {
     Dynamic,
     /// Driver images.
     Images,
+    /// Views of sections, in the system's process.
+    Views,
 }
 
 impl Window {
@@ -31,6 +36,7 @@ impl Window {
         match self {
             Self::Dynamic => 0xffff_c000_0000_0000,
             Self::Images => 0xffff_f800_0000_0000,
+            Self::Views => 0x0000_0200_0000_0000,
         }
     }
 
@@ -49,9 +55,12 @@ impl Window {
             SpinLock::new(AddressWindow::new(WINDOW_PAGES, WALKED_PAGES));
         static IMAGES: SpinLock<AddressWindow> =
             SpinLock::new(AddressWindow::new(WINDOW_PAGES, WALKED_PAGES));
+        static VIEWS: SpinLock<AddressWindow> =
+            SpinLock::new(AddressWindow::new(WINDOW_PAGES, WALKED_BY_VIEWS));
         match self {
             Self::Dynamic => &DYNAMIC,
             Self::Images => &IMAGES,
+            Self::Views => &VIEWS,
         }
     }
 }
@@ -158,7 +167,19 @@ impl Region {
 
     /// Makes the pages at these physical addresses appear one after the other. They stay whoever's they are.
     pub fn map_frames(frames: impl ExactSizeIterator<Item = u64>, protection: Protection) -> Option<Self> {
-        let region = Self::reserve(Window::Dynamic, 1, frames.len(), 1, Backing::Physical)?;
+        Self::map_frames_in(Window::Dynamic, frames, protection)
+    }
+
+    /// The same in another window. Views begin at multiples of 64 KiB, as on Windows, with a gap between them.
+    pub fn map_frames_in(
+        window: Window,
+        frames: impl ExactSizeIterator<Item = u64>,
+        protection: Protection,
+    ) -> Option<Self> {
+        let pages = frames.len();
+        let (guard, extra, align) = if window == Window::Views { (0, 1, 16) } else { (1, 0, 1) };
+        let mut region = Self::reserve(window, guard, pages.checked_add(extra)?, align, Backing::Physical)?;
+        region.pages = pages;
         for (page, physical) in frames.enumerate() {
             paging::tables().map_physical(region.page_address(page), physical, protection).ok()?;
         }

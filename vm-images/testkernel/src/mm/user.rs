@@ -1,8 +1,10 @@
 //! The addresses of user mode: where they end, and what a driver is told that asks whether a buffer lies among them.
 //!
-//! There is no user mode, so nothing is ever mapped there: to touch such an address is an access violation, which a driver's
-//! handler may take.
+//! There is no user mode, so nothing is mapped there but views of sections ([`super::section_object`]): to touch any other such
+//! address is an access violation, which a driver's handler may take.
 
+use super::frame::PAGE_SIZE;
+use super::paging;
 use crate::ldr::caller::Call;
 use crate::ldr::export::{export, export_data};
 use crate::ldr::raising::may_raise;
@@ -52,9 +54,13 @@ unsafe extern "win64" fn for_read(call: &Call<3>, raised: &mut NTSTATUS) {
 unsafe extern "win64" fn for_write(call: &Call<3>, raised: &mut NTSTATUS) {
     let [address, length, alignment] = call.arguments;
     let probed = probe(address, length, alignment as u32);
-    // Each page is written to, and none is there.
-    let written = if length == 0 { Ok(()) } else { Err(STATUS_ACCESS_VIOLATION) };
-    if let Err(status) = probed.and(written) {
+    // Each page is written to; what is there is a view.
+    let page = |address: usize| (address / PAGE_SIZE * PAGE_SIZE) as u64;
+    let written = || {
+        let mut pages = (page(address)..(address + length) as u64).step_by(PAGE_SIZE);
+        if pages.all(paging::is_writable) { Ok(()) } else { Err(STATUS_ACCESS_VIOLATION) }
+    };
+    if let Err(status) = probed.and_then(|()| if length == 0 { Ok(()) } else { written() }) {
         *raised = status;
     }
 }

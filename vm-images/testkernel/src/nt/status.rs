@@ -173,6 +173,14 @@ statuses! {
     STATUS_INVALID_PARAMETER_4 = 0xC000_00F2;
     /// Its fifth is.
     STATUS_INVALID_PARAMETER_5 = 0xC000_00F3;
+    /// Its sixth is.
+    STATUS_INVALID_PARAMETER_6 = 0xC000_00F4;
+    /// A view that its section has no room for.
+    STATUS_INVALID_VIEW_SIZE = 0xC000_001F;
+    /// A file that no section can be made of.
+    STATUS_INVALID_FILE_FOR_SECTION = 0xC000_0020;
+    /// A view that may do more than its section.
+    STATUS_SECTION_PROTECTION = 0xC000_004E;
     /// Nothing of that name or number.
     STATUS_NOT_FOUND = 0xC000_0225;
     /// An import of the driver is missing.

@@ -5,8 +5,11 @@
 //! Deletion may have to wait or to call drivers, so it happens at PASSIVE_LEVEL: where the last reference goes at a
 //! higher level, a thread of its own ([`init`]) does it a moment later.
 
+pub mod directory;
 pub mod handle;
+pub mod named;
 pub mod names;
+pub mod symbolic_link;
 pub mod tagged;
 pub mod types;
 
@@ -20,6 +23,7 @@ use crate::ke::irql::{self, Irql};
 use crate::ke::lock::SpinLock;
 use crate::ke::thread::{self, OutOfMemory};
 use crate::ldr::export::export;
+use crate::mm;
 use crate::nt::{
     HANDLE, KERNEL_MODE, NTSTATUS, PVOID, STATUS_ACCESS_DENIED, STATUS_INVALID_HANDLE,
     STATUS_OBJECT_TYPE_MISMATCH, STATUS_SUCCESS,
@@ -57,6 +61,7 @@ pub fn init() -> Result<(), OutOfMemory> {
     types::init();
     ps::process::init();
     se::token::init();
+    mm::section_object::init();
     thread::spawn("object reaper", REAPER_PRIORITY, move || {
         loop {
             wake.wait(None);

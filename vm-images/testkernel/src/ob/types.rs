@@ -17,6 +17,8 @@ pub enum Kind {
     Callback,
     /// A device object.
     Device,
+    /// A directory of the name space that somebody has open.
+    Directory,
     /// A driver object.
     Driver,
     /// An event with a handle or a name.
@@ -27,10 +29,16 @@ pub enum Kind {
     Key,
     /// A process: the system's.
     Process,
+    /// Memory that can be made to appear.
+    Section,
     /// A semaphore.
     Semaphore,
+    /// A symbolic link that somebody has open.
+    SymbolicLink,
     /// A thread.
     Thread,
+    /// A timer with a handle.
+    Timer,
     /// A token: the system's.
     Token,
 }
@@ -74,6 +82,7 @@ const fn pointer(kind: Kind) -> AtomicPtr<Type> {
 // What drivers import leads to the pointer: `POBJECT_TYPE *`.
 static KEY: AtomicPtr<Type> = pointer(Kind::Key);
 static EVENT: AtomicPtr<Type> = pointer(Kind::Event);
+static SECTION: AtomicPtr<Type> = pointer(Kind::Section);
 static SEMAPHORE: AtomicPtr<Type> = pointer(Kind::Semaphore);
 static DEVICE: AtomicPtr<Type> = pointer(Kind::Device);
 static DRIVER: AtomicPtr<Type> = pointer(Kind::Driver);
@@ -89,6 +98,7 @@ export_data! {
     IoDeviceObjectType => DEVICE;
     IoDriverObjectType => DRIVER;
     IoFileObjectType => FILE;
+    MmSectionObjectType => SECTION;
     PsProcessType => PROCESS;
     PsThreadType => THREAD;
     SeTokenObjectType => TOKEN;

@@ -7,5 +7,6 @@
 pub mod access;
 pub mod assign;
 pub mod exports;
+pub mod luid;
 pub mod subject;
 pub mod token;

@@ -14,6 +14,7 @@
 //! | `lookaside-list-left`, `eresource-left` | a list or resource that was not deleted |
 //! | `mapping-left` | device memory that is still mapped |
 //! | `mapping-address-left` | addresses of MmAllocateMappingAddress |
+//! | `view-left` | a view of a section that is still mapped |
 //! | `contiguous-memory-left` | contiguous or non-cached memory |
 //! | `device-map-name-left` | a value that DriverEntry wrote under the registry's DeviceMap |
 //! | `configuration-count-kept` | a count of IoGetConfigurationInformation that DriverEntry raised |
@@ -62,7 +63,7 @@ use crate::ex::{lookaside, pool, resource as resource_lock};
 use crate::io::driver::Loaded;
 use crate::io::{device, dma, file, resource, unload, wmi};
 use crate::ke::{bugcheck_callback, dpc, interrupt, nmi, processor_change, timer};
-use crate::mm::{contiguous, reserved};
+use crate::mm::{contiguous, reserved, section_object};
 use crate::nt::{DEVICE_OBJECT, DRIVER_OBJECT, FILE_OBJECT};
 use crate::ob::names;
 use crate::po;
@@ -122,6 +123,11 @@ pub fn left_behind(driver: &Loaded) -> Vec<Finding> {
             "addresses are still set aside: MmFreeMappingAddress was not called",
         ),
         ("mapping-left", &contiguous::MAPPED, "device memory is still mapped: MmUnmapIoSpace was not called"),
+        (
+            "view-left",
+            &section_object::MAPPED,
+            "a section is still mapped there: ZwUnmapViewOfSection was not called",
+        ),
         ("contiguous-memory-left", &contiguous::ALLOCATED, "contiguous or non-cached memory was not freed"),
         ("subject-context-left", &subject::CAPTURED, "SeReleaseSubjectContext was not called"),
     ];

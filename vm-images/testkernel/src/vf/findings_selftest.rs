@@ -89,6 +89,15 @@ kernel_test! {
         subject.call("ExInitializeResourceLite", &[data]);
         check!(subject.finds("eresource-left"));
         subject.call("ExDeleteResourceLite", &[data]);
+        let memory = utf16::encode(r"\Device\PhysicalMemory");
+        let Ok((memory, _)) = ob::names::with(|names| names.resolve(&memory)) else { check!(false); return Ok(()) };
+        let (base, size) = (data, data + 8);
+        (0..16).for_each(|byte| subject.victim.write(base + byte, 0));
+        subject.victim.write(size + 1, 0x10);
+        check!(subject.call("MmMapViewInSystemSpace", &[memory, base, size]) == 0);
+        check!(subject.finds("view-left"));
+        let at = (0..8).rev().fold(0, |at, byte| at << 8 | usize::from(subject.victim.read(base + byte)));
+        check!(subject.call("MmUnmapViewInSystemSpace", &[at]) == 0 && subject.found().is_empty());
         subject.call("SeCaptureSubjectContext", &[data]);
         check!(subject.finds("subject-context-left"));
         subject.call("SeReleaseSubjectContext", &[data]);

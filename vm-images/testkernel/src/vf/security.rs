@@ -58,11 +58,18 @@ macro_rules! openers {
 }
 
 openers! {
+    ZwCreateDirectoryObject;
     ZwCreateEvent;
     ZwCreateKey;
+    ZwCreateSection;
+    ZwCreateTimer;
+    ZwOpenDirectoryObject;
     ZwOpenEvent;
     ZwOpenKey;
     ZwOpenKeyEx;
+    ZwOpenSection;
+    ZwOpenSymbolicLinkObject;
+    ZwOpenTimer;
 }
 
 /// Routines that name a value of a key.

@@ -4,7 +4,7 @@ use super::classes::Class;
 use super::verified::{self, Verified};
 use super::{deadlock, dma, force_irql, freed_memory, noted, pool_tracking};
 use crate::io::driver::Loaded;
-use crate::mm::{contiguous, reserved};
+use crate::mm::{contiguous, reserved, section_object};
 use crate::ps;
 use crate::se::subject;
 use squall_testkernel_pure::agent::answers::Finding;
@@ -45,6 +45,7 @@ pub fn image_is_gone(range: &Range<u64>) {
         &contiguous::ALLOCATED,
         &contiguous::MAPPED,
         &reserved::HELD,
+        &section_object::MAPPED,
         &ps::thread::RUNNING,
         &subject::CAPTURED,
     ] {
