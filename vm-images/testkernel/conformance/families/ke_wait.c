@@ -497,6 +497,32 @@ static void all_of_them(void)
     }
 }
 
+static void resolution(void)
+{
+    UNICODE_STRING name = RTL_CONSTANT_STRING(L"ExQueryTimerResolution");
+    VOID(NTAPI * query)(PULONG, PULONG, PULONG) = MmGetSystemRoutineAddress(&name);
+    ULONG coarsest = 0, finest = 0, now = 0;
+
+    RULE("ExQueryTimerResolution function", "the coarsest, the finest and the resolution now, which lies between them") {
+        EXPECT(query != NULL);
+        if (!query)
+            return;
+        query(&coarsest, &finest, &now);
+        EXPECT_EQ(coarsest, KeQueryTimeIncrement());
+        EXPECT(finest > 0 && finest <= now && now <= coarsest);
+    }
+    RULE("ExSetTimerResolution function", "SetResolution: the finest that was asked for, and never finer than there is") {
+        EXPECT(ExSetTimerResolution(20000, TRUE) <= 20000);
+        EXPECT(ExSetTimerResolution(100000, TRUE) <= 20000);
+        EXPECT_EQ(ExSetTimerResolution(1, TRUE), finest);
+    }
+    RULE("ExSetTimerResolution function", "each call is undone by one without SetResolution") {
+        ExSetTimerResolution(0, FALSE);
+        ExSetTimerResolution(0, FALSE);
+        EXPECT_EQ(ExSetTimerResolution(0, FALSE), now);
+    }
+}
+
 static void checks(PDRIVER_OBJECT driver, PUNICODE_STRING path)
 {
     soon = after_us(5000000);
@@ -509,6 +535,7 @@ static void checks(PDRIVER_OBJECT driver, PUNICODE_STRING path)
     several();
     crowds();
     all_of_them();
+    resolution();
 }
 
 SUITE("Ke waits")

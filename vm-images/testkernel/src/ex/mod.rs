@@ -15,4 +15,5 @@ pub mod slist;
 pub mod spin_lock;
 pub mod system;
 pub mod timer;
+pub mod timer_resolution;
 pub mod work;
