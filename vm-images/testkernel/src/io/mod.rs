@@ -17,6 +17,7 @@ pub mod extension;
 pub mod file;
 pub mod file_system;
 pub mod forward;
+pub mod interface;
 pub mod interrupt;
 pub mod irp;
 pub mod link;

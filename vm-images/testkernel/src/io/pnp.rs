@@ -114,6 +114,11 @@ pub fn description_of(pdo: usize) -> Option<Description> {
     NODES.lock().iter().find(|node| node.pdo == pdo).map(|node| node.description.clone())
 }
 
+/// The name of the physical device object at `pdo`; none where that is no such object.
+pub fn name_of(pdo: usize) -> Option<Vec<u16>> {
+    NODES.lock().iter().find(|node| node.pdo == pdo).map(|node| node.name.clone())
+}
+
 /// The PDO of a device that `driver` reported before with these claims.
 fn known(driver: &[u16], claims: &[Claim]) -> Option<usize> {
     let nodes = NODES.lock();

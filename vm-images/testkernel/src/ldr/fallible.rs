@@ -120,6 +120,8 @@ const SURE: &[&str] = &[
     "WmiTraceMessageVa",
     "PsRemoveCreateThreadNotifyRoutine",
     "PsRemoveLoadImageNotifyRoutine",
+    "IoUnregisterPlugPlayNotification",
+    "IoUnregisterPlugPlayNotificationEx",
     "PoCallDriver",
     "PoClearPowerRequest",
     "PoUnregisterPowerSettingCallback",

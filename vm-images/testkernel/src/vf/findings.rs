@@ -33,6 +33,8 @@
 //! | `dma-adapter-left` | a DMA adapter |
 //! | `deleted-device-touched` | nothing: a deleted device's object or extension was read or written |
 //! | `event-provider-left` | a registration with EtwRegister, whose callback is about to go |
+//! | `device-interface-left-enabled` | a device interface: its symbolic link leads to a device that nobody serves |
+//! | `plug-play-notification-left` | a registration that keeps the driver in memory |
 //! | `power-request-left` | a power request, or a registration of PoRegisterSystemState |
 //! | `power-setting-callback-left` | a registration whose callback is about to go |
 //! | `processor-change-callback-left` | a routine that would be told of a processor |
@@ -61,7 +63,7 @@ use crate::dbg::callback;
 use crate::etw;
 use crate::ex::{lookaside, pool, resource as resource_lock};
 use crate::io::driver::Loaded;
-use crate::io::{device, dma, file, resource, unload, wmi};
+use crate::io::{device, dma, file, interface, resource, unload, wmi};
 use crate::ke::{bugcheck_callback, dpc, interrupt, nmi, processor_change, timer};
 use crate::mm::{contiguous, reserved, section_object};
 use crate::nt::{DEVICE_OBJECT, DRIVER_OBJECT, FILE_OBJECT};
@@ -138,7 +140,8 @@ pub fn left_behind(driver: &Loaded) -> Vec<Finding> {
     let (names, counts) = entries::left(driver.object);
     found("device-map-name-left", names.into_iter().map(|name| (name, in_device_map())).collect());
     found("configuration-count-kept", counts.into_iter().map(count).collect());
-    for (kind, object, detail) in po::left_by(&driver.range) {
+    let interfaces = interface::left_by(driver.object, &driver.range);
+    for (kind, object, detail) in po::left_by(&driver.range).into_iter().chain(interfaces) {
         found(kind, Vec::from([(object, detail.into())]));
     }
     found("resource-claim-left", claims(driver));

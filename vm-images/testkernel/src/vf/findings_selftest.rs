@@ -212,4 +212,24 @@ kernel_test! {
         check!(ob::dereference(object.addr()) == Some(0));
         subject.victim.unload();
     }
+
+    fn a_registration_that_a_driver_leaves_is_found_until_it_is_given_up() {
+        let Some(subject) = Subject::load() else { check!(false); return Ok(()) };
+        let (object, nothing) = (subject.loaded.object, subject.victim.nothing() as usize);
+        // Hardware profiles, and a power setting that nobody has a value for: the routine is never called.
+        let setting = [0_u8; 16];
+        let setting = (&raw const setting).expose_provenance();
+        let mut entry = 0_usize;
+        let to = (&raw mut entry).expose_provenance();
+        let left = "plug-play-notification-left";
+        check!(subject.call("IoRegisterPlugPlayNotification", &[1, 0, 0, object, nothing, 0, to]) == 0 && subject.finds(left));
+        // SAFETY: the local, which the call has written.
+        let entry = || unsafe { core::ptr::with_exposed_provenance::<usize>(to).read_volatile() };
+        check!(subject.call("IoUnregisterPlugPlayNotificationEx", &[entry()]) == 0 && subject.found().is_empty());
+        let left = "power-setting-callback-left";
+        check!(subject.call("PoRegisterPowerSettingCallback", &[0, setting, nothing, 0, to]) == 0 && subject.finds(left));
+        check!(subject.found().is_empty());
+        check!(ob::dereference(object) == Some(0));
+        subject.victim.unload();
+    }
 }
