@@ -22,6 +22,7 @@ pub mod crash;
 pub mod device;
 pub mod evidence;
 pub mod flight;
+pub mod handover;
 pub mod hex;
 pub mod image;
 mod line_limit;

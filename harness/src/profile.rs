@@ -31,10 +31,9 @@ pub struct GuestProfile {
     pub stricter: bool,
     /// The folder in which a driver's image is put.
     pub driver_directory: String,
-    /// The item of QEMU's firmware configuration in which the guest looks for a driver's image; where it is to be put stands in the
-    /// item of the same name with `-path`.
+    /// The item of QEMU's firmware configuration in which the guest looks for files: an archive ([`handover`](crate::handover)).
     #[serde(default)]
-    pub driver_item: Option<String>,
+    pub files_item: Option<String>,
     /// Bugcheck codes that mean a fault of the guest itself.
     #[serde(default)]
     pub own_faults: Vec<u32>,

@@ -26,8 +26,9 @@ use tokio::{
 
 use crate::{
     device::CARD_ID,
+    handover,
     profile::GuestProfile,
-    run_dir::{FLIGHT, QEMU_ARGS, QEMU_LOG, RunDir, RunDirError},
+    run_dir::{FILES, FLIGHT, QEMU_ARGS, QEMU_LOG, RunDir, RunDirError},
     scenario::{Bus, Scenario},
     toolbox::Qemu,
 };
@@ -72,8 +73,8 @@ pub struct Machine<'a> {
     pub kernel: &'a Path,
     /// The library that makes the card.
     pub device_library: &'a Path,
-    /// The driver that comes with it, where the guest takes one so: the image's file, and the path in the guest.
-    pub driver: Option<(&'a Path, &'a str)>,
+    /// The files that come with it, where the guest takes them so: the host's, and the paths in the guest.
+    pub files: &'a [(PathBuf, String)],
     /// Where its logs go.
     pub run: &'a RunDir,
 }
@@ -81,7 +82,7 @@ pub struct Machine<'a> {
 impl Machine<'_> {
     /// The command line after the program.
     pub fn arguments(&self) -> Vec<OsString> {
-        let Self { qemu, profile, scenario, driver, run, .. } = *self;
+        let Self { qemu, profile, scenario, files, run, .. } = *self;
         let machine = &profile.machine;
         let mut line = Line::default();
         line.words(["-nodefaults", "-no-user-config", "-display", "none"]);
@@ -101,11 +102,8 @@ impl Machine<'_> {
             }
         }
 
-        if let (Some(item), Some((image, path))) = (&profile.driver_item, driver) {
-            let name = format!("name={item},file=");
-            line.option("-fw_cfg", Property::new(&name).path(image));
-            let name = format!("name={item}-path,string=");
-            line.option("-fw_cfg", Property::new(&name).path(Path::new(path)));
+        if let (Some(item), false) = (&profile.files_item, files.is_empty()) {
+            line.option("-fw_cfg", Property::new(&format!("name={item},file=")).path(&run.file(FILES)));
         }
 
         let plugin =
@@ -140,6 +138,9 @@ impl Machine<'_> {
     /// Starts QEMU and leaves `qemu.args` and `qemu.log` in the run directory.
     pub fn start(&self) -> Result<Process, LaunchError> {
         let arguments = self.arguments();
+        if self.profile.files_item.is_some() && !self.files.is_empty() {
+            handover::pack(self.files, &self.run.file(FILES))?;
+        }
         self.run.write(QEMU_ARGS, shell_text(&self.qemu.argv(&arguments)).as_bytes())?;
         let log = self.run.file(QEMU_LOG);
         let output = File::create_new(&log).map_err(RunDirError::new("create", &log))?;
@@ -338,6 +339,7 @@ mod tests {
         run: RunDir,
         profile: GuestProfile,
         scenario: Scenario,
+        files: [(PathBuf, String); 1],
     }
 
     impl Parts {
@@ -345,19 +347,21 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let run = RunDir::create(&folder.path().join("runs, all"), 1).unwrap();
             let profile = GuestProfile::named("testkernel").unwrap();
+            let driver = run.file("d.sys");
+            std::fs::write(&driver, b"MZ").unwrap();
             Self {
                 _folder: folder,
                 run,
                 profile,
                 scenario: Scenario { processors: 4, ..Scenario::default() },
+                files: [(driver, r"C:\squall\d.sys".to_owned())],
             }
         }
 
         fn machine<'a>(&'a self, qemu: &'a Qemu) -> Machine<'a> {
-            let Self { run, profile, scenario, .. } = self;
+            let Self { run, profile, scenario, files, .. } = self;
             let (kernel, device_library) = (Path::new("/k"), Path::new("/lib.so"));
-            let driver = Some((Path::new("/d.sys"), r"C:\squall\d.sys"));
-            Machine { qemu, profile, scenario, kernel, device_library, driver, run }
+            Machine { qemu, profile, scenario, kernel, device_library, files, run }
         }
     }
 
@@ -381,8 +385,7 @@ mod tests {
             "-device pvpanic",
             "squall-isa,id=card0,iobase=0x300,irq=5,trace=",
             "trace-records=65536",
-            "-fw_cfg name=opt/squall/driver,file=/d.sys",
-            r"name=opt/squall/driver-path,string=C:\squall\d.sys",
+            "name=opt/squall/files,file=",
         ] {
             assert!(text.contains(part), "{part} is not in {text}");
         }

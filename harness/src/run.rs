@@ -85,14 +85,14 @@ pub async fn run(
         let bytes = std::fs::read(symbols).map_err(RunDirError::new("read", symbols))?;
         dir.write(DRIVER_PDB, &bytes)?;
     }
-    let (image_file, guest_path) = (dir.file(DRIVER), guest_path(&profile, &image));
+    let files = [(dir.file(DRIVER), guest_path(&profile, &image))];
     let machine = Machine {
         qemu: &parts.qemu,
         profile: &profile,
         scenario,
         kernel: &parts.kernel,
         device_library: &parts.device_library,
-        driver: Some((&image_file, &guest_path)),
+        files: &files,
         run: &dir,
     };
     stage("booting the guest");

@@ -32,6 +32,8 @@ pub const MEMORY: &str = "memory.dmp";
 pub const DRIVER: &str = "driver.sys";
 /// Its symbols.
 pub const DRIVER_PDB: &str = "driver.pdb";
+/// The files that came with the machine.
+pub const FILES: &str = "files.tar";
 /// The outcome.
 pub const VERDICT: &str = "verdict.json";
 

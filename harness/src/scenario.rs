@@ -570,8 +570,8 @@ mod tests {
             change(&mut scenario);
             scenario.check().unwrap_err().to_string()
         };
-        assert!(refused(&|s| s.processors = 0).contains("1 to 4"));
-        assert!(refused(&|s| s.processors = 5).contains("1 to 4"));
+        assert!(refused(&|s| s.processors = 0).contains("1 to 8"));
+        assert!(refused(&|s| s.processors = 9).contains("1 to 8"));
         assert!(refused(&|s| s.guest = "windows".to_owned()).contains("not built yet"));
         assert!(refused(&|s| s.card.irq = 4).contains("card.irq"));
         assert!(refused(&|s| s.card.io_base = 0x301).contains("io_base"));

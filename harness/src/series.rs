@@ -216,14 +216,14 @@ impl Series {
     async fn boot(&mut self, recorder: &Recorder) -> Result<Result<Standing, SessionError>, RunDirError> {
         self.machines += 1;
         let dir = self.dir.within(&machine_name(self.machines))?;
-        let (image_file, guest_path) = (self.dir.file(DRIVER), guest_path(&self.profile, &self.image));
+        let files = [(self.dir.file(DRIVER), guest_path(&self.profile, &self.image))];
         let machine = Machine {
             qemu: &self.parts.qemu,
             profile: &self.profile,
             scenario: &self.base,
             kernel: &self.parts.kernel,
             device_library: &self.parts.device_library,
-            driver: Some((&image_file, &guest_path)),
+            files: &files,
             run: &dir,
         };
         let mut session = match Session::start(&machine, self.base.deadlines.boot(), recorder).await {

@@ -59,7 +59,7 @@ pub(crate) struct Args {
     /// Driver Verifier, with its standard settings
     #[arg(long, value_name = "on|off")]
     verifier: Option<Switch>,
-    /// The guest's processors, 1 to 4
+    /// The guest's processors, 1 to 8
     #[arg(long, value_name = "N")]
     cpus: Option<u8>,
     /// What every random choice comes from

@@ -142,7 +142,7 @@ impl Steps<'_> {
         let path = self.path();
         let deadline = self.scenario.deadlines.answer();
         let Session { qmp, agent, .. } = &mut *self.session;
-        let comes_with_the_machine = self.profile.driver_item.is_some();
+        let comes_with_the_machine = self.profile.files_item.is_some();
         let give = async {
             if comes_with_the_machine && agent.has_file(&path).await? {
                 return Ok(());

@@ -77,7 +77,8 @@ fn increasing(samples: &[u32]) -> bool {
 
 async fn each(processors: u8) {
     let bench = Bench::new();
-    let mut guest = Guest::with_processors(&bench, processors).await;
+    let mut guest =
+        Guest::with_drivers(&bench, processors, &SUBJECTS.each_ref().map(|subject| subject.name)).await;
     let watch = guest.watch();
     watch.over(exercise(&mut guest, &bench)).await;
     assert!(guest.crash().is_none());
@@ -124,7 +125,7 @@ async fn work_on_four_processors() {
 /// The upper driver turns every sample round; the lower one cannot go while the other is attached.
 async fn pair(processors: u8) {
     let bench = Bench::new();
-    let mut guest = Guest::with_processors(&bench, processors).await;
+    let mut guest = Guest::with_drivers(&bench, processors, &["start_io", "layer"]).await;
     let watch = guest.watch();
     watch.over(exercise_pair(&mut guest, &bench)).await;
     assert!(guest.crash().is_none());

@@ -1,5 +1,5 @@
-//! The embedded guest against the documentation: every rule of `vm-images/testkernel/conformance`, in guests of one, two and
-//! four processors.
+//! The embedded guest against the documentation: every rule of `vm-images/testkernel/conformance`, in guests of one, two,
+//! four and eight processors.
 
 mod report;
 
@@ -47,7 +47,7 @@ const LEAST_RULES: usize = 925;
 
 async fn suite(processors: u8) {
     let bench = Bench::new();
-    let mut guest = Guest::with_processors(&bench, processors).await;
+    let mut guest = Guest::with_drivers(&bench, processors, FAMILIES).await;
     let mut problems = Vec::new();
     for family in FAMILIES {
         match guest.load(&bench, family, &[]).await {
@@ -103,4 +103,9 @@ async fn holds_on_two_processors() {
 #[tokio::test]
 async fn holds_on_four_processors() {
     suite(4).await;
+}
+
+#[tokio::test]
+async fn holds_on_eight_processors() {
+    suite(8).await;
 }

@@ -1,10 +1,6 @@
 //! A guest that is up, with drivers going in and out of it one after another.
 
-use std::{
-    future::Future,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{future::Future, path::PathBuf, time::Duration};
 
 use squall_harness::{
     agent::{AgentError, LoadAnswer, UnloadAnswer},
@@ -32,15 +28,11 @@ pub(crate) struct Guest {
 impl Guest {
     /// Boots the embedded guest.
     pub(crate) async fn start(bench: &Bench, scenario: &Scenario) -> Self {
-        Self::start_with(bench, scenario, None).await
+        Self::start_with(bench, scenario, &[]).await
     }
 
-    /// Boots it with a driver that comes with the machine: the image's file, and where it is to be.
-    pub(crate) async fn start_with(
-        bench: &Bench,
-        scenario: &Scenario,
-        driver: Option<(&Path, &str)>,
-    ) -> Self {
+    /// Boots it with files that come with the machine: the host's, and where they are to be.
+    pub(crate) async fn start_with(bench: &Bench, scenario: &Scenario, files: &[(PathBuf, String)]) -> Self {
         let run = RunDir::create(&bench.runs(), scenario.seed).unwrap();
         let profile = GuestProfile::named(&scenario.guest).unwrap();
         let machine = Machine {
@@ -49,7 +41,7 @@ impl Guest {
             scenario,
             kernel: &bench.artifacts.kernel,
             device_library: &bench.artifacts.device_library,
-            driver,
+            files,
             run: &run,
         };
         let recorder = Recorder::create(&run).unwrap();
@@ -62,19 +54,27 @@ impl Guest {
         Self::start(bench, &Scenario { processors, ..Scenario::default() }).await
     }
 
-    /// Uploads a driver in C, installs it as a service of its name, and loads it.
+    /// With drivers in C, or the rules in Rust, which come with it.
+    pub(crate) async fn with_drivers(bench: &Bench, processors: u8, names: &[&str]) -> Self {
+        let files: Vec<_> = names.iter().map(|name| (image(bench, name), guest_path(name))).collect();
+        Self::start_with(bench, &Scenario { processors, ..Scenario::default() }, &files).await
+    }
+
+    /// Uploads a driver in C that has not come with the machine, installs it as a service of its name, and loads it.
     pub(crate) async fn load(
         &mut self,
         bench: &Bench,
         name: &str,
         parameters: &[(String, Parameter)],
     ) -> Result<LoadAnswer, String> {
-        let image = image(bench, name);
-        let bytes = std::fs::read(&image).unwrap_or_else(|error| panic!("{}: {error}", image.display()));
-        let path = format!(r"C:\squall\{name}.sys");
+        let (image, path) = (image(bench, name), guest_path(name));
         let agent = &mut self.session.agent;
         let load = async {
-            agent.upload(&path, &bytes).await?;
+            if !agent.has_file(&path).await? {
+                let bytes =
+                    std::fs::read(&image).unwrap_or_else(|error| panic!("{}: {error}", image.display()));
+                agent.upload(&path, &bytes).await?;
+            }
             let parameters = parameters.iter().map(|(name, value)| (name, value));
             agent.install(name, &path, parameters).await?;
             agent.load(name).await
@@ -135,6 +135,11 @@ impl Watch {
 /// The image of a driver of the conformance suite.
 fn image(bench: &Bench, name: &str) -> PathBuf {
     if name == "rust" { bench.artifacts.rust_rules.image.clone() } else { c_driver(bench, name) }
+}
+
+/// Where it is in the guest.
+fn guest_path(name: &str) -> String {
+    format!(r"C:\squall\{name}.sys")
 }
 
 /// The image of a driver in C.

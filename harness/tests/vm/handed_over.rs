@@ -1,4 +1,4 @@
-//! A driver that comes with the machine is the file that the host has.
+//! Files that come with the machine are those that the host has.
 
 use squall_harness::scenario::Scenario;
 
@@ -15,9 +15,13 @@ async fn a_driver_that_comes_with_the_machine_is_there_byte_for_byte() {
     let bytes: Vec<u8> = (0..LENGTH).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     std::fs::create_dir_all(bench.runs()).unwrap();
     std::fs::write(&file, &bytes).unwrap();
-    let mut guest = Guest::start_with(&bench, &Scenario::default(), Some((&file, PATH))).await;
+    let files = [(file.clone(), r"C:\first.sys".to_owned()), (file, PATH.to_owned())];
+    let mut guest = Guest::start_with(&bench, &Scenario::default(), &files).await;
     let agent = &mut guest.session.agent;
-    assert!(agent.has_file(PATH).await.unwrap() && !agent.has_file(r"C:\squall\other.sys").await.unwrap());
+    assert!(
+        agent.has_file(r"C:\first.sys").await.unwrap()
+            && !agent.has_file(r"C:\squall\other.sys").await.unwrap()
+    );
     let handle = agent.open(PATH, "rb").await.unwrap();
     let mut read = Vec::new();
     loop {

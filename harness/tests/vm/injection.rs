@@ -47,7 +47,7 @@ async fn fail_in_turn(bus: Bus, processors: u8, verified: bool) -> Vec<LoadAnswe
         scenario: &scenario,
         kernel: &bench.artifacts.kernel,
         device_library: &bench.artifacts.device_library,
-        driver: None,
+        files: &[],
         run: &run,
     };
     let recorder = Recorder::create(&run).unwrap();

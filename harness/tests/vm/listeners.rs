@@ -7,7 +7,7 @@ const TOLD: &str = r"listener: \??\C:\squall\start_io.sys process 0x0 system map
 
 async fn both_ways(processors: u8) {
     let bench = Bench::new();
-    let mut guest = Guest::with_processors(&bench, processors).await;
+    let mut guest = Guest::with_drivers(&bench, processors, &["listener", "listener_left", "start_io"]).await;
     let load = guest.load(&bench, "listener", &[]).await.unwrap();
     assert!(load.status.is_success(), "{load:?}");
     let heard = |guest: &Guest| guest.console().lines().filter(|line| *line == TOLD).count();

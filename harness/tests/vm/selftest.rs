@@ -28,7 +28,7 @@ async fn selftest(processors: u8) {
         scenario: &scenario,
         kernel,
         device_library,
-        driver: None,
+        files: &[],
         run: &run,
     };
     let mut process = machine.start().unwrap();

@@ -76,7 +76,7 @@ async fn stop(bench: &Bench, processors: u8, (word, code, parameters): Stop) -> 
         scenario: &scenario,
         kernel,
         device_library,
-        driver: None,
+        files: &[],
         run: &run,
     };
     let mut process = machine.start().unwrap();

@@ -13,10 +13,12 @@ mod processes;
 pub mod services;
 mod verbs;
 
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use serde_json::{Value, json};
-use squall_testkernel_pure::agent::files::FileSystem;
+use squall_testkernel_pure::agent::archive;
+use squall_testkernel_pure::agent::files::{FileSystem, MAX_TOTAL};
 use squall_testkernel_pure::agent::framing::{Frame, Framer};
 use squall_testkernel_pure::agent::protocol::{self, Command, ProtocolError, Request};
 
@@ -33,22 +35,23 @@ pub const PRIORITY: u8 = 24;
 /// The guest's files: the agent fills them, the loader reads them.
 pub static FILES: SpinLock<FileSystem> = SpinLock::new(FileSystem::new());
 
-/// The item with a driver's image that the host hands over with the machine, and the one with the path where it is to be.
-const HANDED_OVER: [&str; 2] = ["opt/squall/driver", "opt/squall/driver-path"];
-/// The longest of either.
-const MOST_HANDED_OVER: [usize; 2] = [16 << 20, 256];
+/// The largest archive: all files, and their headers.
+const MAX_ARCHIVE: usize = MAX_TOTAL + (1 << 20);
+/// The item of the firmware configuration with the files that the host hands over with the machine, as an archive.
+const HANDED_OVER: &str = "opt/squall/files";
 
-/// Puts the driver that came with the machine where the host wants it: the serial line takes a hundred times as long.
+/// Puts the files that came with the machine where the host wants them: the serial line takes a hundred times as long.
 pub fn take_what_was_handed_over() {
-    let [image, path] = [0, 1].map(|item| firmware::read_file(HANDED_OVER[item], MOST_HANDED_OVER[item]));
-    let (Some(image), Some(path)) = (image, path) else { return };
-    let Ok(path) = core::str::from_utf8(&path) else { return };
-    let written = {
-        let mut files = FILES.lock();
-        files.open(path.trim_end_matches('\0'), "wb").and_then(|mut file| files.write(&mut file, &image))
-    };
-    if let Err(error) = written {
-        println!("the driver that came with the machine is not kept: {error}");
+    let Some(archive) = firmware::read_file(HANDED_OVER, MAX_ARCHIVE) else { return };
+    for file in archive::Files::of(&archive) {
+        let written = file.map_err(|error| error.to_string()).and_then(|(path, contents)| {
+            let mut files = FILES.lock();
+            let opened = files.open(path, "wb");
+            opened.and_then(|mut file| files.write(&mut file, contents)).map_err(|error| error.to_string())
+        });
+        if let Err(error) = written {
+            println!("not everything that came with the machine is kept: {error}");
+        }
     }
 }
 
