@@ -290,10 +290,159 @@ static void keys(HANDLE key)
     }
 }
 
+/* Information that not every caller asks for. */
+static void more_of_keys(HANDLE key)
+{
+    HANDLE made;
+    UNICODE_STRING name = RTL_CONSTANT_STRING(L"Classed"), kind = RTL_CONSTANT_STRING(L"Kind");
+    OBJECT_ATTRIBUTES attributes = named(key, &name);
+    ULONG disposition;
+
+    if (!NT_SUCCESS(ZwCreateKey(&made, KEY_ALL_ACCESS, &attributes, 0, &kind, REG_OPTION_VOLATILE, &disposition)))
+        return;
+    RULE("KEY_NODE_INFORMATION structure", "the class that the key was made with, at ClassOffset") {
+        EXPECT_STATUS(ZwQueryKey(made, KeyNodeInformation, &answer, sizeof(answer), &length), STATUS_SUCCESS);
+        EXPECT_EQ(answer.node.ClassLength, 8);
+        EXPECT(is_text((WCHAR *)(answer.bytes + answer.node.ClassOffset), 8, L"Kind"));
+        EXPECT(is_text(answer.node.Name, answer.node.NameLength, L"Classed"));
+        EXPECT_EQ(length, answer.node.ClassOffset + 8);
+    }
+    RULE("KEY_FULL_INFORMATION structure", "the class, and the longest class of the subkeys") {
+        EXPECT_STATUS(ZwQueryKey(made, KeyFullInformation, &answer, sizeof(answer), &length), STATUS_SUCCESS);
+        EXPECT(answer.full.ClassLength == 8 && is_text((WCHAR *)(answer.bytes + answer.full.ClassOffset), 8, L"Kind"));
+        EXPECT_STATUS(ZwQueryKey(key, KeyFullInformation, &answer, sizeof(answer), &length), STATUS_SUCCESS);
+        EXPECT_EQ(answer.full.MaxClassLen, 8);
+    }
+    RULE("KEY_BASIC_INFORMATION structure", "LastWriteTime is when a value was set, and no earlier than the key was made") {
+        LARGE_INTEGER before, made_at;
+        ULONG number = 1;
+        KeQuerySystemTime(&before);
+        EXPECT_STATUS(ZwQueryKey(made, KeyBasicInformation, &answer, sizeof(answer), &length), STATUS_SUCCESS);
+        made_at = answer.basic.LastWriteTime;
+        EXPECT(made_at.QuadPart > 0 && made_at.QuadPart <= before.QuadPart);
+        sleep_us(20000);
+        EXPECT_STATUS(set(made, &one, REG_DWORD, &number, 4), STATUS_SUCCESS);
+        EXPECT_STATUS(ZwQueryKey(made, KeyBasicInformation, &answer, sizeof(answer), &length), STATUS_SUCCESS);
+        EXPECT(answer.basic.LastWriteTime.QuadPart > made_at.QuadPart);
+    }
+    RULE("KEY_VALUE_INFORMATION_CLASS enumeration", "KeyValuePartialInformationAlign64: type, length and data on an 8-byte boundary") {
+        struct {
+            ULONG Type, DataLength;
+            UCHAR Data[8];
+        } *aligned = (PVOID)&answer;
+        EXPECT_STATUS(ZwQueryValueKey(made, &one, KeyValuePartialInformationAlign64, &answer, sizeof(answer), &length), STATUS_SUCCESS);
+        EXPECT(aligned->Type == REG_DWORD && aligned->DataLength == 4 && aligned->Data[0] == 1);
+        EXPECT_EQ(length, 12);
+    }
+    RULE("ZwQueryValueKey function", "STATUS_KEY_DELETED for a handle whose key is gone, as of its other routines") {
+        EXPECT_STATUS(ZwDeleteKey(made), STATUS_SUCCESS);
+        EXPECT_STATUS(get(made, &one), STATUS_KEY_DELETED);
+        EXPECT_STATUS(ZwEnumerateValueKey(made, 0, KeyValueBasicInformation, &answer, sizeof(answer), &length), STATUS_KEY_DELETED);
+        EXPECT_STATUS(set(made, &one, REG_DWORD, &length, 4), STATUS_KEY_DELETED);
+        ZwClose(made);
+    }
+}
+
+static unsigned table_calls;
+
+static NTSTATUS NTAPI count_call(PWSTR name, ULONG type, PVOID data, ULONG bytes, PVOID context, PVOID entry)
+{
+    (void)name;
+    (void)type;
+    (void)data;
+    (void)bytes;
+    (void)context;
+    table_calls++;
+    return entry ? STATUS_BUFFER_TOO_SMALL : STATUS_SUCCESS;
+}
+
+/* RtlQueryRegistryValues: combinations of flags that do not go together, and what becomes of several strings. */
+static void tables(HANDLE key)
+{
+    RTL_QUERY_REGISTRY_TABLE table[4];
+    UNICODE_STRING list = RTL_CONSTANT_STRING(L"List"), got;
+    WCHAR room[16];
+    ULONG number = 0;
+
+    RtlZeroMemory(table, sizeof(table));
+    set(key, &list, REG_MULTI_SZ, L"a\0bc\0", 12);
+    RULE("RtlQueryRegistryValues function", "DIRECT: several strings, and what is counted is all but the last terminator") {
+        got.Buffer = room;
+        got.Length = 0;
+        got.MaximumLength = sizeof(room);
+        table[0].Flags = RTL_QUERY_REGISTRY_DIRECT | RTL_QUERY_REGISTRY_REQUIRED;
+        table[0].Name = L"List";
+        table[0].EntryContext = &got;
+        EXPECT_STATUS(RtlQueryRegistryValues(RTL_REGISTRY_HANDLE, (PCWSTR)key, table, NULL, NULL), STATUS_SUCCESS);
+        EXPECT_EQ(got.Length, 10);
+        EXPECT(room[0] == L'a' && room[2] == L'b');
+    }
+    RULE("RtlQueryRegistryValues function", "DIRECT: STATUS_BUFFER_TOO_SMALL where a string's buffer is") {
+        got.MaximumLength = 6;
+        EXPECT_STATUS(RtlQueryRegistryValues(RTL_REGISTRY_HANDLE, (PCWSTR)key, table, NULL, NULL), STATUS_BUFFER_TOO_SMALL);
+    }
+    RULE("RtlQueryRegistryValues function", "DIRECT with a QueryRoutine, or without a name: STATUS_INVALID_PARAMETER") {
+        table[0].QueryRoutine = count_call;
+        table_calls = 0;
+        EXPECT_STATUS(RtlQueryRegistryValues(RTL_REGISTRY_HANDLE, (PCWSTR)key, table, NULL, NULL), STATUS_INVALID_PARAMETER);
+        table[0].QueryRoutine = NULL;
+        table[0].Name = NULL;
+        EXPECT_STATUS(RtlQueryRegistryValues(RTL_REGISTRY_HANDLE, (PCWSTR)key, table, NULL, NULL), STATUS_INVALID_PARAMETER);
+        table[0].Flags = RTL_QUERY_REGISTRY_DELETE;
+        table[0].QueryRoutine = count_call;
+        EXPECT_STATUS(RtlQueryRegistryValues(RTL_REGISTRY_HANDLE, (PCWSTR)key, table, NULL, NULL), STATUS_INVALID_PARAMETER);
+        EXPECT_EQ(table_calls, 0);
+    }
+    RULE("RtlQueryRegistryValues function", "REG_MULTI_SZ: a call for each string; with NOEXPAND one for all") {
+        RtlZeroMemory(table, sizeof(table));
+        table[0].QueryRoutine = count_call;
+        table[0].Name = L"List";
+        table_calls = 0;
+        EXPECT_STATUS(RtlQueryRegistryValues(RTL_REGISTRY_HANDLE, (PCWSTR)key, table, NULL, NULL), STATUS_SUCCESS);
+        EXPECT_EQ(table_calls, 2);
+        table[0].Flags = RTL_QUERY_REGISTRY_NOEXPAND;
+        EXPECT_STATUS(RtlQueryRegistryValues(RTL_REGISTRY_HANDLE, (PCWSTR)key, table, NULL, NULL), STATUS_SUCCESS);
+        EXPECT_EQ(table_calls, 3);
+    }
+    RULE("RtlQueryRegistryValues function", "a routine that returns STATUS_BUFFER_TOO_SMALL does not end it") {
+        table[0].EntryContext = table;
+        table[1] = table[0];
+        table_calls = 0;
+        EXPECT_STATUS(RtlQueryRegistryValues(RTL_REGISTRY_HANDLE, (PCWSTR)key, table, NULL, NULL), STATUS_SUCCESS);
+        EXPECT_EQ(table_calls, 2);
+    }
+    RULE("RtlQueryRegistryValues function", "a default of several strings needs no length") {
+        RtlZeroMemory(table, sizeof(table));
+        got.MaximumLength = sizeof(room);
+        table[0].Flags = RTL_QUERY_REGISTRY_DIRECT;
+        table[0].Name = L"Nowhere";
+        table[0].EntryContext = &got;
+        table[0].DefaultType = REG_MULTI_SZ;
+        table[0].DefaultData = L"x\0yz\0";
+        EXPECT_STATUS(RtlQueryRegistryValues(RTL_REGISTRY_HANDLE, (PCWSTR)key, table, NULL, NULL), STATUS_SUCCESS);
+        EXPECT(got.Length == 10 && room[2] == L'y');
+    }
+    RULE("RtlQueryRegistryValues function", "RTL_REGISTRY_WINDOWS_NT and RTL_REGISTRY_USER are paths of the registry") {
+        RtlZeroMemory(table, sizeof(table));
+        table[0].Flags = RTL_QUERY_REGISTRY_DIRECT;
+        table[0].Name = L"NoSuchValue";
+        table[0].EntryContext = &number;
+        table[0].DefaultType = REG_DWORD;
+        table[0].DefaultData = &table_calls;
+        table[0].DefaultLength = 4;
+        table_calls = 17;
+        EXPECT_STATUS(RtlQueryRegistryValues(RTL_REGISTRY_WINDOWS_NT, NULL, table, NULL, NULL), STATUS_SUCCESS);
+        EXPECT_EQ(number, 17);
+        EXPECT_STATUS(RtlQueryRegistryValues(RTL_REGISTRY_USER, L"", table, NULL, NULL), STATUS_SUCCESS);
+        EXPECT_STATUS(RtlQueryRegistryValues(RTL_REGISTRY_MAXIMUM, NULL, table, NULL, NULL), STATUS_INVALID_PARAMETER);
+    }
+    ZwDeleteValueKey(key, &list);
+}
+
 static void checks(PDRIVER_OBJECT driver, PUNICODE_STRING path)
 {
     OBJECT_ATTRIBUTES attributes = named(NULL, path);
-    HANDLE service = NULL, key = NULL;
+    HANDLE service = NULL, key = NULL, more = NULL;
 
     (void)driver;
     RULE("ZwOpenKey function", "the registry path that DriverEntry gets is a key's") {
@@ -302,6 +451,12 @@ static void checks(PDRIVER_OBJECT driver, PUNICODE_STRING path)
     opening(service, &key);
     values(key);
     keys(key);
+    if (NT_SUCCESS(make(&more, service, L"More", NULL))) {
+        more_of_keys(more);
+        tables(more);
+        ZwDeleteKey(more);
+        ZwClose(more);
+    }
     RULE("ZwClose function", "closes the handle of a deleted key") {
         EXPECT_STATUS(ZwClose(key), STATUS_SUCCESS);
         EXPECT_STATUS(ZwClose(service), STATUS_SUCCESS);

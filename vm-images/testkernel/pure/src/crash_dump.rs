@@ -405,6 +405,11 @@ pub struct LoadedModule {
     pub reserved: u32,
     pub full_name: Text,
     pub base_name: Text,
+    pub flags: u32,
+    pub load_count: u16,
+    pub spare: u16,
+    pub section: u64,
+    pub rest: [u64; 5],
 }
 
 impl LoadedModule {
@@ -419,10 +424,17 @@ impl LoadedModule {
         reserved: 0,
         full_name: Text::EMPTY,
         base_name: Text::EMPTY,
+        flags: 0,
+        load_count: 0,
+        spare: 0,
+        section: 0,
+        rest: [0; 5],
     };
 }
 
 const _: () = {
+    assert!(size_of::<LoadedModule>() == 0xA0);
+    assert!(offset_of!(LoadedModule, flags) == 0x68);
     assert!(offset_of!(LoadedModule, base) == 0x30);
     assert!(offset_of!(LoadedModule, size) == 0x40);
     assert!(offset_of!(LoadedModule, full_name) == 0x48);

@@ -65,6 +65,10 @@ pub struct Value {
 struct Key {
     /// As it was made.
     name: Vec<u16>,
+    /// What its maker called its class.
+    class: Vec<u16>,
+    /// When something in it was last changed.
+    written: i64,
     parent: Option<KeyId>,
     subkeys: BTreeMap<Vec<u16>, KeyId>,
     values: BTreeMap<Vec<u16>, Value>,
@@ -84,8 +88,14 @@ pub struct Description {
     pub name: Vec<u16>,
     /// The path from the root, with a backslash before each name.
     pub path: Vec<u16>,
+    /// Its class, mostly none.
+    pub class: Vec<u16>,
+    /// When it, its values or which keys lie in it were last changed.
+    pub written: i64,
     /// How many keys lie in it.
     pub subkeys: usize,
+    /// Code units of the longest of their classes.
+    pub longest_class: usize,
     /// Code units of the longest subkey's name.
     pub longest_subkey: usize,
     /// How many values it has.
@@ -100,6 +110,7 @@ pub struct Description {
 pub struct Registry {
     slots: Vec<Slot>,
     free: Vec<usize>,
+    now: i64,
 }
 
 impl Default for Registry {
@@ -112,7 +123,26 @@ impl Registry {
     /// A tree with nothing but its root.
     pub fn new() -> Self {
         let root = Slot { generation: 0, key: Some(Key::default()) };
-        Self { slots: alloc::vec![root], free: Vec::new() }
+        Self { slots: alloc::vec![root], free: Vec::new(), now: 0 }
+    }
+
+    /// What time it is, in units of 100 ns since 1601: keys that are changed from now on say so.
+    pub fn set_time(&mut self, now: i64) {
+        self.now = now;
+    }
+
+    /// Whether a key is still there.
+    pub fn check(&self, key: KeyId) -> Result<(), RegistryError> {
+        self.key(key).map(|_| ())
+    }
+
+    /// Gives a key its class, as whoever makes it may.
+    pub fn set_class(&mut self, key: KeyId, class: &[u16]) -> Result<(), RegistryError> {
+        if class.len() > MAX_NAME {
+            return Err(RegistryError::Malformed);
+        }
+        self.key_mut(key)?.class = class.to_vec();
+        Ok(())
     }
 
     /// The key at `path`, which is absolute without a `root` and relative with one.
@@ -165,8 +195,12 @@ impl Registry {
             }
         };
         let id = KeyId { slot, generation: self.slots[slot].generation };
-        self.slots[slot].key = Some(Key { name: name.to_vec(), parent: Some(parent), ..Key::default() });
-        self.key_mut(parent)?.subkeys.insert(utf16::upcased(name), id);
+        let now = self.now;
+        let key = Key { name: name.to_vec(), parent: Some(parent), written: now, ..Key::default() };
+        self.slots[slot].key = Some(key);
+        let parent = self.key_mut(parent)?;
+        parent.subkeys.insert(utf16::upcased(name), id);
+        parent.written = now;
         Ok(id)
     }
 
@@ -175,7 +209,10 @@ impl Registry {
         let key = self.key(id)?;
         let parent = key.parent.filter(|_| key.subkeys.is_empty()).ok_or(RegistryError::Undeletable)?;
         let name = utf16::upcased(&key.name);
-        self.key_mut(parent)?.subkeys.remove(&name);
+        let now = self.now;
+        let parent = self.key_mut(parent)?;
+        parent.subkeys.remove(&name);
+        parent.written = now;
         if let Some(slot) = self.slots.get_mut(id.slot) {
             slot.key = None;
             slot.generation = slot.generation.wrapping_add(1);
@@ -193,6 +230,7 @@ impl Registry {
     pub fn describe(&self, id: KeyId) -> Result<Description, RegistryError> {
         let key = self.key(id)?;
         let name_of = |id: &KeyId| self.key(*id).map_or(0, |key| key.name.len());
+        let class_of = |id: &KeyId| self.key(*id).map_or(0, |key| key.class.len());
         let mut names = alloc::vec![key.name.clone()];
         let mut parent = key.parent;
         while let Some(above) = parent {
@@ -206,7 +244,10 @@ impl Registry {
         Ok(Description {
             name: key.name.clone(),
             path: path.collect(),
+            class: key.class.clone(),
+            written: key.written,
             subkeys: key.subkeys.len(),
+            longest_class: key.subkeys.values().map(class_of).max().unwrap_or(0),
             longest_subkey: key.subkeys.values().map(name_of).max().unwrap_or(0),
             values: key.values.len(),
             longest_value_name: key.values.values().map(|value| value.name.len()).max().unwrap_or(0),
@@ -250,18 +291,26 @@ impl Registry {
         if name.len() > MAX_NAME {
             return Err(RegistryError::Malformed);
         }
-        let values = &mut self.key_mut(key)?.values;
+        let now = self.now;
+        let key = self.key_mut(key)?;
+        let values = &mut key.values;
         let folded = utf16::upcased(name);
         if data.len() > MAX_DATA || (values.len() == MAX_VALUES && !values.contains_key(&folded)) {
             return Err(RegistryError::Full);
         }
         values.insert(folded, Value { name: name.to_vec(), kind, data: data.to_vec() });
+        key.written = now;
         Ok(())
     }
 
     /// Deletes a value; false where there is none of that name.
     pub fn delete_value(&mut self, key: KeyId, name: &[u16]) -> bool {
-        self.key_mut(key).is_ok_and(|key| key.values.remove(&utf16::upcased(name)).is_some())
+        let now = self.now;
+        self.key_mut(key).is_ok_and(|key| {
+            let removed = key.values.remove(&utf16::upcased(name)).is_some();
+            key.written = if removed { now } else { key.written };
+            removed
+        })
     }
 
     fn key(&self, id: KeyId) -> Result<&Key, RegistryError> {

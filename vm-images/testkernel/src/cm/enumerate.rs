@@ -2,54 +2,59 @@
 
 use alloc::vec::Vec;
 
-use squall_testkernel_pure::registry::{Description, KeyId};
+use squall_testkernel_pure::registry::{Description, KeyId, Registry};
 
 use super::key::{Information, ZwOpenKey, of_handle};
 use super::{status_of, with};
 use crate::ldr::export::export;
 use crate::nt::{
-    HANDLE, KEY_BASIC_INFORMATION_CLASS, KEY_FULL_INFORMATION_CLASS, KEY_NAME_INFORMATION_CLASS,
-    KEY_NODE_INFORMATION_CLASS, NTSTATUS, OBJECT_ATTRIBUTES, PVOID, STATUS_BUFFER_OVERFLOW,
-    STATUS_BUFFER_TOO_SMALL, STATUS_INVALID_PARAMETER, STATUS_NO_MORE_ENTRIES, STATUS_OBJECT_NAME_NOT_FOUND,
-    STATUS_SUCCESS, UNICODE_STRING,
+    HANDLE, KEY_BASIC_INFORMATION_CLASS, KEY_CACHED_INFORMATION_CLASS, KEY_FULL_INFORMATION_CLASS,
+    KEY_NAME_INFORMATION_CLASS, KEY_NODE_INFORMATION_CLASS, NTSTATUS, OBJECT_ATTRIBUTES, PVOID,
+    STATUS_BUFFER_OVERFLOW, STATUS_BUFFER_TOO_SMALL, STATUS_INVALID_PARAMETER, STATUS_NO_MORE_ENTRIES,
+    STATUS_OBJECT_NAME_NOT_FOUND, STATUS_SUCCESS, UNICODE_STRING,
 };
 use crate::selftest::{check, kernel_test};
 
 /// A class that is not there: its offset.
 const NO_CLASS: u32 = u32::MAX;
 
-/// A key in the form that an information class asks for, and how much of it is the fixed part. Keys have no class and
-/// nobody keeps when they were last written.
+/// A key in the form that an information class asks for, and how much of it is the fixed part.
 fn form(class: u32, key: &Description) -> Option<(Vec<u8>, usize)> {
     let bytes = |name: &[u16]| name.iter().flat_map(|unit| unit.to_le_bytes()).collect::<Vec<_>>();
     let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>();
-    let (name, path) = (bytes(&key.name), bytes(&key.path));
-    let length = name.len() as u32;
+    let written = |rest: &[u32]| [&key.written.to_le_bytes()[..], &words(rest)].concat();
+    let (name, path, class_name) = (bytes(&key.name), bytes(&key.path), bytes(&key.class));
+    let (length, class_length) = (name.len() as u32, class_name.len() as u32);
+    // Where the class begins, behind what lies before it.
+    let class_at = |before: usize| if class_name.is_empty() { NO_CLASS } else { before as u32 };
+    let longest =
+        [key.longest_subkey, key.longest_class, key.longest_value_name].map(|units| 2 * units as u32);
+    let (subkeys, values, longest_value) = (key.subkeys as u32, key.values as u32, key.longest_value as u32);
     let (mut fixed, rest) = match class {
         // LastWriteTime, TitleIndex, NameLength, Name.
-        KEY_BASIC_INFORMATION_CLASS => (words(&[0, 0, 0, length]), name),
-        // LastWriteTime, TitleIndex, ClassOffset, ClassLength, NameLength, Name.
-        KEY_NODE_INFORMATION_CLASS => (words(&[0, 0, 0, NO_CLASS, 0, length]), name),
+        KEY_BASIC_INFORMATION_CLASS => (written(&[0, length]), name),
+        // LastWriteTime, TitleIndex, ClassOffset, ClassLength, NameLength, Name, Class.
+        KEY_NODE_INFORMATION_CLASS => {
+            let padding = (24 + name.len()).next_multiple_of(4) - (24 + name.len());
+            let padded = if class_name.is_empty() { name } else { [name, alloc::vec![0; padding]].concat() };
+            let at = class_at(24 + padded.len());
+            (written(&[0, at, class_length, length]), [padded, class_name].concat())
+        }
         // LastWriteTime, TitleIndex, ClassOffset, ClassLength, SubKeys, MaxNameLen, MaxClassLen, Values,
         // MaxValueNameLen, MaxValueDataLen, Class.
         KEY_FULL_INFORMATION_CLASS => {
-            let numbers = [
-                0,
-                0,
-                0,
-                NO_CLASS,
-                0,
-                key.subkeys as u32,
-                2 * key.longest_subkey as u32,
-                0,
-                key.values as u32,
-                2 * key.longest_value_name as u32,
-                key.longest_value as u32,
-            ];
-            (words(&numbers), Vec::new())
+            let [name, class, value_name] = longest;
+            let numbers =
+                [0, class_at(44), class_length, subkeys, name, class, values, value_name, longest_value];
+            (written(&numbers), class_name)
         }
         // NameLength, Name: the whole path.
         KEY_NAME_INFORMATION_CLASS => (words(&[path.len() as u32]), path),
+        // LastWriteTime, TitleIndex, SubKeys, MaxNameLen, Values, MaxValueNameLen, MaxValueDataLen, NameLength.
+        KEY_CACHED_INFORMATION_CLASS => {
+            let [name, _, value_name] = longest;
+            (written(&[0, subkeys, name, values, value_name, longest_value, length, 0]), Vec::new())
+        }
         _ => return None,
     };
     let size = fixed.len();
@@ -104,7 +109,7 @@ export! {
         unsafe { ZwOpenKey(key, access, attributes) }
     }
 
-    /// *ZwQueryKey function (wdm.h)*: basic, node, full and name information; ResultLength says what it takes.
+    /// *ZwQueryKey function (wdm.h)*: basic, node, full, name and cached information; ResultLength says what it takes.
     pub unsafe extern "win64" fn ZwQueryKey(
         key: HANDLE,
         class: u32,
@@ -159,8 +164,11 @@ export! {
             Ok(id) => id,
             Err(status) => return status,
         };
-        let Some(value) = with(|registry| registry.values(id).nth(index as usize).cloned()) else {
-            return STATUS_NO_MORE_ENTRIES;
+        let nth = |registry: &mut Registry| registry.values(id).nth(index as usize).cloned();
+        let value = match with(|registry| registry.check(id).map(|()| nth(registry))) {
+            Ok(Some(value)) => value,
+            Ok(None) => return STATUS_NO_MORE_ENTRIES,
+            Err(error) => return status_of(error),
         };
         match Information::new(class, &value) {
             // SAFETY: the caller gives a buffer of that length, and storage for the length.
@@ -185,7 +193,11 @@ export! {
         };
         // SAFETY: the caller gives a valid name.
         let name = unsafe { (*name).units() };
-        if with(|registry| registry.delete_value(id, name)) { STATUS_SUCCESS } else { STATUS_OBJECT_NAME_NOT_FOUND }
+        match with(|registry| registry.check(id).map(|()| registry.delete_value(id, name))) {
+            Ok(true) => STATUS_SUCCESS,
+            Ok(false) => STATUS_OBJECT_NAME_NOT_FOUND,
+            Err(error) => status_of(error),
+        }
     }
 
     /// *ZwFlushKey function (wdm.h)*: the registry is in memory and nowhere else, so everything is written already.

@@ -5,7 +5,8 @@ use squall_testkernel_pure::registry::{KeyId, Value};
 use super::{status_of, with};
 use crate::ldr::export::export;
 use crate::nt::{
-    HANDLE, KEY_VALUE_BASIC_INFORMATION_CLASS, KEY_VALUE_FULL_INFORMATION_CLASS,
+    HANDLE, KEY_VALUE_BASIC_INFORMATION_CLASS, KEY_VALUE_FULL_INFORMATION_ALIGN64_CLASS,
+    KEY_VALUE_FULL_INFORMATION_CLASS, KEY_VALUE_PARTIAL_INFORMATION_ALIGN64_CLASS,
     KEY_VALUE_PARTIAL_INFORMATION_CLASS, NTSTATUS, OBJECT_ATTRIBUTES, PVOID, REG_CREATED_NEW_KEY,
     REG_OPENED_EXISTING_KEY, STATUS_BUFFER_OVERFLOW, STATUS_BUFFER_TOO_SMALL, STATUS_INVALID_HANDLE,
     STATUS_INVALID_PARAMETER, STATUS_OBJECT_NAME_NOT_FOUND, STATUS_OBJECT_TYPE_MISMATCH, STATUS_SUCCESS,
@@ -70,7 +71,7 @@ impl Information {
                 total: 12 + name,
             },
             // TitleIndex, Type, DataOffset, DataLength, NameLength, Name, and the data on an 8-byte boundary.
-            KEY_VALUE_FULL_INFORMATION_CLASS => {
+            KEY_VALUE_FULL_INFORMATION_CLASS | KEY_VALUE_FULL_INFORMATION_ALIGN64_CLASS => {
                 let at = (20 + name).next_multiple_of(8);
                 Self {
                     header: [0, kind, at as u32, data_length, name_length],
@@ -87,6 +88,14 @@ impl Information {
                 name: None,
                 data: Some(12),
                 total: 12 + data,
+            },
+            // Type, DataLength, Data, which lies on an 8-byte boundary where the structure does.
+            KEY_VALUE_PARTIAL_INFORMATION_ALIGN64_CLASS => Self {
+                header: [kind, data_length, 0, 0, 0],
+                fixed: 8,
+                name: None,
+                data: Some(8),
+                total: 8 + data,
             },
             _ => return None,
         })
@@ -164,13 +173,21 @@ export! {
         _access: u32,
         attributes: *const OBJECT_ATTRIBUTES,
         _title_index: u32,
-        _class: *const UNICODE_STRING,
+        class: *const UNICODE_STRING,
         _options: u32,
         disposition: *mut u32,
     ) -> NTSTATUS {
         // SAFETY: the caller gives valid attributes.
         let made = unsafe { path(attributes) }
             .and_then(|(root, path)| with(|registry| registry.create_in_existing(root, path)).map_err(status_of))
+            .and_then(|(id, created)| {
+                // SAFETY: the caller gives a valid string or null.
+                match unsafe { class.as_ref().map(|class| class.units()) } {
+                    Some(class) if created => with(|registry| registry.set_class(id, class)).map_err(status_of)?,
+                    _ => {}
+                }
+                Ok((id, created))
+            })
             .and_then(|(id, created)| Ok((handle::create(Target::Key(id))?, created)));
         match made {
             Ok((handle, created)) => {
@@ -187,7 +204,7 @@ export! {
         }
     }
 
-    /// *ZwQueryValueKey function (wdm.h)*: basic, full and partial information; ResultLength says what it takes.
+    /// *ZwQueryValueKey function (wdm.h)*: basic, full and partial information, the latter two aligned or not; ResultLength says what it takes.
     pub unsafe extern "win64" fn ZwQueryValueKey(
         key: HANDLE,
         name: *const UNICODE_STRING,
@@ -203,8 +220,11 @@ export! {
         // SAFETY: the caller gives a valid name.
         let name = unsafe { (*name).units() };
         // A copy: the caller's buffer may fault, and must not do so under the registry's lock.
-        let Some(value) = with(|registry| registry.value(id, name).cloned()) else {
-            return STATUS_OBJECT_NAME_NOT_FOUND;
+        let found = with(|registry| registry.check(id).map(|()| registry.value(id, name).cloned()));
+        let value = match found {
+            Ok(Some(value)) => value,
+            Ok(None) => return STATUS_OBJECT_NAME_NOT_FOUND,
+            Err(error) => return status_of(error),
         };
         let Some(form) = Information::new(class, &value) else { return STATUS_INVALID_PARAMETER };
         // SAFETY: the caller gives a buffer of that length, and storage for the length.

@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 use squall_testkernel_pure::registry::{KeyId, Registry, RegistryError};
 use squall_testkernel_pure::utf16;
 
+use crate::ke::clock;
 use crate::ke::lock::SpinLock;
 use crate::nt::{
     NTSTATUS, STATUS_CANNOT_DELETE, STATUS_INSUFFICIENT_RESOURCES, STATUS_KEY_DELETED,
@@ -26,7 +27,10 @@ static REGISTRY: SpinLock<Option<Registry>> = SpinLock::new(None);
 
 /// Does something with the registry, under its lock.
 pub fn with<R>(action: impl FnOnce(&mut Registry) -> R) -> R {
-    action(REGISTRY.lock().get_or_insert_with(initial))
+    let mut registry = REGISTRY.lock();
+    let registry = registry.get_or_insert_with(initial);
+    registry.set_time(clock::system_time().cast_signed());
+    action(registry)
 }
 
 /// Keys that every system has, and in which others are made.
@@ -42,6 +46,7 @@ const STANDARD: [&str; 7] = [
 
 fn initial() -> Registry {
     let mut registry = Registry::new();
+    registry.set_time(clock::system_time().cast_signed());
     for path in STANDARD {
         // A new registry has room for them.
         let _ = registry.create(None, &utf16::encode(path));

@@ -204,6 +204,15 @@ fn remove(address: usize) {
 
 /// Counts an opener of the device at `address` in, and gives the device.
 pub fn open(address: usize) -> Result<*mut DEVICE_OBJECT, NTSTATUS> {
+    open_as(address, false)
+}
+
+/// The same for a name relative to a file that is open on it: an exclusive device may be opened so once more.
+pub fn open_relative(address: usize) -> Result<*mut DEVICE_OBJECT, NTSTATUS> {
+    open_as(address, true)
+}
+
+fn open_as(address: usize, relative: bool) -> Result<*mut DEVICE_OBJECT, NTSTATUS> {
     let database = DATABASE.lock();
     let state = database.devices.get(&address).ok_or(STATUS_NO_SUCH_DEVICE)?;
     let device = core::ptr::with_exposed_provenance_mut::<DEVICE_OBJECT>(address);
@@ -213,7 +222,7 @@ pub fn open(address: usize) -> Result<*mut DEVICE_OBJECT, NTSTATUS> {
     {
         return Err(STATUS_NO_SUCH_DEVICE);
     }
-    if object.Flags & DO_EXCLUSIVE != 0 && object.ReferenceCount > 0 {
+    if object.Flags & DO_EXCLUSIVE != 0 && object.ReferenceCount > 0 && !relative {
         return Err(STATUS_ACCESS_DENIED);
     }
     object.ReferenceCount += 1;

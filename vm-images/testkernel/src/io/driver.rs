@@ -21,6 +21,7 @@ use crate::ke::lock::SpinLock;
 use crate::ke::{call, dpc};
 use crate::ldr::image::{Image, LoadError};
 use crate::ldr::inject::Watch;
+use crate::mm::module_list;
 use crate::nt::{
     DRIVER_EXTENSION, DRIVER_OBJECT, DRVO_BUILTIN_DRIVER, DRVO_LEGACY_DRIVER, DriverInitialize, DriverUnload,
     IRP_MJ_COUNT, NTSTATUS, STATUS_IMAGE_ALREADY_LOADED, STATUS_INSUFFICIENT_RESOURCES,
@@ -173,6 +174,7 @@ pub fn load(service: &str, path: &str, file: &[u8], watch: Option<&Arc<Watch>>) 
         (*driver).DriverStart = core::ptr::with_exposed_provenance_mut(image.base() as usize);
         (*driver).DriverSize = image.size();
         (*driver).DriverInit = Some(entry);
+        (*driver).DriverSection = core::ptr::with_exposed_provenance_mut(module_list::entry_of(image.base()));
     }
     IMAGES.lock().insert(driver.addr(), image);
     ps::notify::image_is_loaded(&alloc::format!(r"\??\{path}"), &range);

@@ -15,9 +15,11 @@ use crate::ke::lock::SpinLock;
 use crate::ldr::caller::{Call, with_caller};
 use crate::ldr::export::export;
 use crate::nt::{
-    DEVICE_OBJECT, FILE_OBJECT, FO_CLEANUP_COMPLETE, FO_HANDLE_CREATED, FO_SYNCHRONOUS_IO, IRP_MJ_CLEANUP,
-    IRP_MJ_CLOSE, NTSTATUS, Parameters, STATUS_INSUFFICIENT_RESOURCES, STATUS_OBJECT_TYPE_MISMATCH,
-    STATUS_SUCCESS, UNICODE_STRING, io_type, object_type,
+    DEVICE_OBJECT, FILE_OBJECT, FO_ALERTABLE_IO, FO_CLEANUP_COMPLETE, FO_HANDLE_CREATED,
+    FO_NO_INTERMEDIATE_BUFFERING, FO_OPENED_CASE_SENSITIVE, FO_RANDOM_ACCESS, FO_SEQUENTIAL_ONLY,
+    FO_SYNCHRONOUS_IO, FO_WRITE_THROUGH, IRP_MJ_CLEANUP, IRP_MJ_CLOSE, NTSTATUS, Parameters,
+    SL_CASE_SENSITIVE, STATUS_INSUFFICIENT_RESOURCES, STATUS_OBJECT_TYPE_MISMATCH, STATUS_SUCCESS,
+    UNICODE_STRING, io_type, object_type,
 };
 use crate::ob::types::Kind;
 use crate::ob::{self, names};
@@ -28,6 +30,14 @@ const OPEN: u32 = 1;
 pub const SYNCHRONOUS: u32 = 0x30;
 /// `FILE_SYNCHRONOUS_IO_NONALERT`.
 const NOT_ALERTED: u32 = 0x20;
+/// `FILE_SYNCHRONOUS_IO_ALERT`, `FILE_NO_INTERMEDIATE_BUFFERING`, `FILE_WRITE_THROUGH`, `FILE_SEQUENTIAL_ONLY`,
+/// `FILE_RANDOM_ACCESS`, `FILE_NON_DIRECTORY_FILE`.
+const ALERTED: u32 = 0x10;
+const NO_BUFFERING: u32 = 0x8;
+const WRITE_THROUGH: u32 = 0x2;
+const SEQUENTIAL: u32 = 0x4;
+const RANDOM: u32 = 0x800;
+const NON_DIRECTORY_FILE: u32 = 0x40;
 /// `FILE_READ_DATA` with what goes with it, and the same for writing, as generic rights stand for them.
 pub const GENERIC_READ: u32 = 0x0012_0089;
 /// See [`GENERIC_READ`].
@@ -37,7 +47,7 @@ const SHARES_ALL: u16 = 7;
 
 /// What a file is opened for, and how.
 #[derive(Clone, Copy, Debug)]
-pub struct Opening {
+pub struct Opening<'a> {
     /// The rights, none of them generic.
     pub access: u32,
     /// `FILE_SHARE_*`.
@@ -48,13 +58,48 @@ pub struct Opening {
     pub disposition: u32,
     /// `FILE_*` options of a create.
     pub options: u32,
+    /// Case counts in the name.
+    pub case_sensitive: bool,
+    /// Extended attributes.
+    pub extended: &'a [u8],
+    /// How much room a new file is to have at first.
+    pub allocation: i64,
 }
 
-impl Opening {
+/// Generic rights, which stand for others, made into those.
+pub fn specific(access: u32) -> u32 {
+    let mut specific = access & 0x0FFF_FFFF;
+    if access & 0x8000_0000 != 0 {
+        specific |= GENERIC_READ;
+    }
+    if access & 0x4000_0000 != 0 {
+        specific |= GENERIC_WRITE;
+    }
+    if access & 0x1000_0000 != 0 {
+        specific |= 0x001F_01FF;
+    }
+    specific
+}
+
+impl Opening<'static> {
+    /// What is there, for these rights, shared with whoever shares so.
+    pub const fn existing(access: u32, share: u16, options: u32) -> Self {
+        Self {
+            access,
+            share,
+            attributes: 0,
+            disposition: OPEN,
+            options,
+            case_sensitive: false,
+            extended: &[],
+            allocation: 0,
+        }
+    }
+
     /// As a program opens a device.
     const fn plain(read: bool, write: bool) -> Self {
         let access = if read { GENERIC_READ } else { 0 } | if write { GENERIC_WRITE } else { 0 };
-        Self { access, share: SHARES_ALL, attributes: 0, disposition: OPEN, options: NOT_ALERTED }
+        Self::existing(access, SHARES_ALL, NOT_ALERTED)
     }
 }
 
@@ -81,14 +126,42 @@ impl File {
     }
 
     /// Opens, or makes, what `path` names; gives also what the driver told of it.
-    pub fn open_for(path: &[u16], opening: &Opening) -> Result<(Self, usize), NTSTATUS> {
+    pub fn open_for(path: &[u16], opening: &Opening<'_>) -> Result<(Self, usize), NTSTATUS> {
         let (address, rest) = names::with(|names| names.resolve(path)).map_err(names::status_of)?;
         if ob::kind(address).is_some_and(|kind| kind != Kind::Device) {
             return Err(STATUS_OBJECT_TYPE_MISMATCH);
         }
         let device = device::open(address)?;
         // SAFETY: the opener just counted in is the file's.
-        match unsafe { create(device, &rest, opening) } {
+        unsafe { Self::on(device, &rest, core::ptr::null_mut(), opening) }
+    }
+
+    /// Opens, or makes, what `name` is on the device of `related`, which the driver sees beside it.
+    ///
+    /// # Safety
+    /// `related` must be an open file, referred to meanwhile.
+    pub unsafe fn open_relative(
+        related: *mut FILE_OBJECT,
+        name: &[u16],
+        opening: &Opening<'_>,
+    ) -> Result<(Self, usize), NTSTATUS> {
+        // SAFETY: the caller's contract; the opener just counted in is the new file's.
+        unsafe {
+            let device = device::open_relative((*related).DeviceObject.addr())?;
+            Self::on(device, name, related, opening)
+        }
+    }
+
+    /// # Safety
+    /// An opener of `device` must have been counted in; it becomes the file's. `related` is null or an open file.
+    unsafe fn on(
+        device: *mut DEVICE_OBJECT,
+        name: &[u16],
+        related: *mut FILE_OBJECT,
+        opening: &Opening<'_>,
+    ) -> Result<(Self, usize), NTSTATUS> {
+        // SAFETY: the caller's contract.
+        match unsafe { create(device, name, related, opening) } {
             Ok(opened) => Ok(opened),
             // The driver still has the file, which therefore stays, with its opener.
             Err(NotOpened::Abandoned) => Err(Failure::Abandoned.status()),
@@ -143,6 +216,21 @@ enum NotOpened {
     Abandoned,
 }
 
+/// `FO_*` that the options of a create ask for.
+fn flags_for(opening: &Opening<'_>) -> u32 {
+    let asked = [
+        (SYNCHRONOUS, FO_SYNCHRONOUS_IO),
+        (ALERTED, FO_ALERTABLE_IO),
+        (NO_BUFFERING, FO_NO_INTERMEDIATE_BUFFERING),
+        (WRITE_THROUGH, FO_WRITE_THROUGH),
+        (SEQUENTIAL, FO_SEQUENTIAL_ONLY),
+        (RANDOM, FO_RANDOM_ACCESS),
+    ];
+    let flags = asked.iter().filter(|(option, _)| opening.options & option != 0).map(|(_, flag)| flag);
+    let case = if opening.case_sensitive { FO_OPENED_CASE_SENSITIVE } else { 0 };
+    flags.fold(case, |all, flag| all | flag)
+}
+
 /// Makes a file object for `device` and asks its driver to open it.
 ///
 /// # Safety
@@ -150,7 +238,8 @@ enum NotOpened {
 unsafe fn create(
     device: *mut DEVICE_OBJECT,
     rest: &[u16],
-    opening: &Opening,
+    related: *mut FILE_OBJECT,
+    opening: &Opening<'_>,
 ) -> Result<(File, usize), NotOpened> {
     let no_memory = NotOpened::Refused(STATUS_INSUFFICIENT_RESOURCES);
     let Some(file) = pool::allocate_zeroed(size_of::<FILE_OBJECT>(), *b"File") else { return Err(no_memory) };
@@ -168,10 +257,8 @@ unsafe fn create(
         object.SharedRead = (opening.share & 1 != 0).into();
         object.SharedWrite = (opening.share & 2 != 0).into();
         object.SharedDelete = (opening.share & 4 != 0).into();
-        object.Flags = FO_HANDLE_CREATED;
-        if opening.options & SYNCHRONOUS != 0 {
-            object.Flags |= FO_SYNCHRONOUS_IO;
-        }
+        object.RelatedFileObject = related;
+        object.Flags = flags_for(opening);
         event::initialize(&raw mut object.Lock, object_type::EVENT_SYNCHRONIZATION, true);
         event::initialize(&raw mut object.Event, object_type::EVENT_NOTIFICATION, false);
         if !rest.is_empty() {
@@ -190,14 +277,20 @@ unsafe fn create(
         }
         let context =
             SecurityContext { quality: 0, state: 0, desired: opening.access, options: opening.options };
+        let extended = opening.extended;
         let request = Parameters([
             (&raw const context).expose_provenance() as u64,
             u64::from(opening.disposition << 24 | opening.options & 0xFF_FFFF),
             u64::from(opening.attributes) | u64::from(opening.share) << 16,
-            0,
+            extended.len() as u64,
         ]);
-        match request::create(file, request) {
+        let flags = if opening.case_sensitive { SL_CASE_SENSITIVE } else { 0 };
+        let answered = request::create(file, request, flags, extended, opening.allocation);
+        // Not referred to any longer: valid in the create itself and no more.
+        (*file).RelatedFileObject = core::ptr::null_mut();
+        match answered {
             Ok(outcome) if outcome.Status.is_success() => {
+                (*file).Flags |= FO_HANDLE_CREATED;
                 ob::insert(address, Kind::File, close);
                 Ok((File(file), outcome.Information))
             }
@@ -269,10 +362,11 @@ pub fn held_by(range: &Range<u64>) -> Vec<usize> {
 /// # Safety
 /// The call must be one of IoGetDeviceObjectPointer's.
 unsafe extern "win64" fn get_device_object_pointer(call: &Call<4>) -> NTSTATUS {
-    let [name, _access, file, device] = call.arguments.map(core::ptr::with_exposed_provenance_mut::<c_void>);
+    let [name, access, file, device] = call.arguments.map(core::ptr::with_exposed_provenance_mut::<c_void>);
+    let opening = Opening::existing(specific(access.addr() as u32), 0, NON_DIRECTORY_FILE);
     // SAFETY: the caller gives a valid name.
-    let opened = match File::open(unsafe { (*name.cast::<UNICODE_STRING>()).units() }, true, true) {
-        Ok(opened) => opened,
+    let opened = match File::open_for(unsafe { (*name.cast::<UNICODE_STRING>()).units() }, &opening) {
+        Ok((opened, _)) => opened,
         Err(status) => return status,
     };
     let object = opened.0;

@@ -205,8 +205,17 @@ fn do_create(location: &IO_STACK_LOCATION, file: &mut FILE_OBJECT) -> Answer {
         return Err(STATUS_INVALID_PARAMETER);
     }
     // SAFETY: the file object's own name.
-    let name = utf16::display(unsafe { file.FileName.units() });
+    let mut name = utf16::display(unsafe { file.FileName.units() });
+    // SAFETY: while it is being opened, a file's related one is an open file, of this volume.
+    if let Some(related) = unsafe { file.RelatedFileObject.as_ref() } {
+        let above = &opened(related)?.key;
+        let above = above.strip_prefix("C:").unwrap_or(above);
+        name = if name.is_empty() { above.into() } else { format!("{above}\\{name}") };
+    }
     let key = key_of(&format!("C:{name}")).map_err(|_| STATUS_OBJECT_NAME_INVALID)?;
+    // Without a name it is the volume itself that is opened, which is no directory to whoever opens it so.
+    let is_volume = name.is_empty() && file.RelatedFileObject.is_null();
+    let options = if is_volume { options & !NON_DIRECTORY_FILE } else { options };
     let mut all = SHARED.lock();
     let shared = all.entry(key.clone()).or_default();
     let result = if shared.delete {
@@ -375,8 +384,11 @@ fn describe(open: &Open, file: &FILE_OBJECT, class: u32) -> Result<(Vec<u8>, usi
             fixed(words(&[allocated, size, flags]))
         }
         class::NAME => {
-            // SAFETY: the file object's own name.
-            let name = unsafe { file.FileName.units() };
+            // SAFETY: the file object's own name; one that was opened relative to another has only the rest of it.
+            let mut name = unsafe { file.FileName.units() }.to_vec();
+            if name.first() != Some(&u16::from(b'\\')) {
+                name = utf16::encode(open.key.strip_prefix("C:").unwrap_or(&open.key));
+            }
             let name: Vec<u8> = name.iter().flat_map(|unit| unit.to_le_bytes()).collect();
             Ok(([&(name.len() as u32).to_le_bytes()[..], &name].concat(), 8))
         }

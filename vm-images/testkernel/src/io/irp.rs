@@ -13,7 +13,7 @@ use crate::ex::pool;
 use crate::ke::bugcheck::bugcheck;
 use crate::ldr::export::export;
 use crate::nt::{
-    BOOLEAN, DEVICE_OBJECT, IO_STACK_LOCATION, IO_STATUS_BLOCK, IRP, LIST_ENTRY, NTSTATUS,
+    BOOLEAN, DEVICE_OBJECT, IO_STACK_LOCATION, IO_STATUS_BLOCK, IRP, LIST_ENTRY, NTSTATUS, Parameters,
     SL_INVOKE_ON_CANCEL, SL_INVOKE_ON_ERROR, SL_INVOKE_ON_SUCCESS, SL_PENDING_RETURNED,
     STATUS_INVALID_DEVICE_REQUEST, STATUS_MORE_PROCESSING_REQUIRED, io_type,
 };
@@ -147,6 +147,22 @@ pub unsafe extern "win64" fn invalid_request(_device: *mut DEVICE_OBJECT, irp: *
     STATUS_INVALID_DEVICE_REQUEST
 }
 
+/// Clears the location that completion has come past, as Windows does: whoever sends the packet down again fills it in anew, and
+/// nothing of this time, the completion routine least of all, is called once more.
+///
+/// # Safety
+/// `location` must be one of a packet's.
+unsafe fn forget(location: *mut IO_STACK_LOCATION) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        (*location).MinorFunction = 0;
+        (*location).Flags = 0;
+        (*location).Control = 0;
+        (*location).Parameters = Parameters::default();
+        (*location).FileObject = core::ptr::null_mut();
+    }
+}
+
 /// Walks a packet back up to its issuer.
 ///
 /// # Safety
@@ -174,12 +190,17 @@ unsafe fn complete(irp: *mut IRP) {
                 } else {
                     (*(*irp).Tail.CurrentStackLocation).DeviceObject
                 };
-                let status = vf::dispatch::completion(routine, device, irp, (*left).Context);
+                let context = (*left).Context;
+                forget(left);
+                let status = vf::dispatch::completion(routine, device, irp, context);
                 if status == STATUS_MORE_PROCESSING_REQUIRED {
                     return;
                 }
-            } else if (*irp).PendingReturned != 0 && !at_issuer {
-                (*(*irp).Tail.CurrentStackLocation).Control |= SL_PENDING_RETURNED;
+            } else {
+                if (*irp).PendingReturned != 0 && !at_issuer {
+                    (*(*irp).Tail.CurrentStackLocation).Control |= SL_PENDING_RETURNED;
+                }
+                forget(left);
             }
             left = left.add(1);
         }
@@ -251,8 +272,13 @@ export! {
     /// *IoFreeIrp function (wdm.h)*.
     pub unsafe extern "win64" fn IoFreeIrp(irp: *mut IRP) {
         if let Some(irp) = NonNull::new(irp) {
-            // SAFETY: the caller gives a packet from IoAllocateIrp.
-            unsafe { free(irp) };
+            // SAFETY: the caller gives a packet from IoAllocateIrp; what is none, or freed already, is found out as Windows does.
+            unsafe {
+                if (*irp.as_ptr()).Type != io_type::IRP {
+                    bugcheck(MULTIPLE_IRP_COMPLETE_REQUESTS, [irp.as_ptr().addr() as u64, 0, 0, 0]);
+                }
+                free(irp);
+            }
         }
     }
 }

@@ -14,11 +14,14 @@ use super::{build, cancel, device, irp, mdl};
 use crate::ex::pool;
 use crate::ke::event::{self, Event};
 use crate::ke::lock::SpinLock;
+use crate::ke::thread;
 use crate::nt::{
-    DEVICE_OBJECT, DO_BUFFERED_IO, DO_DIRECT_IO, FILE_OBJECT, IO_STACK_LOCATION, IO_STATUS_BLOCK, IRP,
-    IRP_BUFFERED_IO, IRP_INPUT_OPERATION, IRP_MJ_CREATE, IRP_MJ_READ, IRP_MJ_SYSTEM_CONTROL, IRP_MJ_WRITE,
-    IRP_READ_OPERATION, IRP_WRITE_OPERATION, KERNEL_MODE, MDL, NTSTATUS, Parameters, STATUS_BUFFER_TOO_SMALL,
-    STATUS_INSUFFICIENT_RESOURCES, STATUS_IO_TIMEOUT, STATUS_NOT_SUPPORTED,
+    DEVICE_OBJECT, DO_BUFFERED_IO, DO_DIRECT_IO, FILE_OBJECT, FO_SYNCHRONOUS_IO, IO_STACK_LOCATION,
+    IO_STATUS_BLOCK, IRP, IRP_BUFFERED_IO, IRP_CLOSE_OPERATION, IRP_CREATE_OPERATION,
+    IRP_DEFER_IO_COMPLETION, IRP_INPUT_OPERATION, IRP_MJ_CLOSE, IRP_MJ_CREATE, IRP_MJ_READ,
+    IRP_MJ_SYSTEM_CONTROL, IRP_MJ_WRITE, IRP_READ_OPERATION, IRP_SYNCHRONOUS_API, IRP_WRITE_OPERATION,
+    KERNEL_MODE, MDL, NTSTATUS, Parameters, STATUS_BUFFER_TOO_SMALL, STATUS_INSUFFICIENT_RESOURCES,
+    STATUS_IO_TIMEOUT, STATUS_NOT_SUPPORTED,
 };
 use crate::ob;
 
@@ -116,14 +119,23 @@ pub unsafe fn completed(irp: *mut IRP) {
             // SAFETY: a packet's status block and event are the issuer's, valid until it is told.
             unsafe {
                 let is_the_managers = build::before_the_issuer_is_told(irp);
+                let file =
+                    if is_the_managers { (*irp).Tail.OriginalFileObject } else { core::ptr::null_mut() };
                 if let Some(block) = (*irp).UserIosb.as_mut() {
                     *block = outcome;
+                }
+                // *Using events with files*: without an event of the issuer's it is the file that is signaled.
+                if !file.is_null() && ((*irp).UserEvent.is_null() || (*file).Flags & FO_SYNCHRONOUS_IO != 0) {
+                    event::set(&raw mut (*file).Event);
                 }
                 if !(*irp).UserEvent.is_null() {
                     event::set((*irp).UserEvent);
                 }
                 if is_the_managers {
                     irp::free(NonNull::new_unchecked(irp));
+                }
+                if !file.is_null() {
+                    ob::dereference(file.addr());
                 }
             }
         }
@@ -137,13 +149,15 @@ enum Data<'a> {
     Write(&'a [u8]),
     /// So many bytes for the driver to write.
     Read(usize),
+    /// Extended attributes of a create.
+    Extended(&'a [u8]),
 }
 
 impl Data<'_> {
     fn room(&self) -> usize {
         match self {
             Self::None => 0,
-            Self::Write(bytes) => bytes.len(),
+            Self::Write(bytes) | Self::Extended(bytes) => bytes.len(),
             Self::Read(bytes) => *bytes,
         }
     }
@@ -164,6 +178,20 @@ unsafe fn send(
     location: IO_STACK_LOCATION,
     data: Data<'_>,
 ) -> Result<Finished, Failure> {
+    // SAFETY: the caller's contract.
+    unsafe { send_with(file, location, data, 0) }
+}
+
+/// The same with the allocation size of a create.
+///
+/// # Safety
+/// As for [`send`].
+unsafe fn send_with(
+    file: *mut FILE_OBJECT,
+    location: IO_STACK_LOCATION,
+    data: Data<'_>,
+    allocation: i64,
+) -> Result<Finished, Failure> {
     // SAFETY: the file keeps its device alive.
     let (device, flags, stack_size) = unsafe {
         let device = device::top((*file).DeviceObject);
@@ -181,7 +209,7 @@ unsafe fn send(
     if room > 0 {
         let buffer = pool::allocate_zeroed(room, *b"IoSb").ok_or(Failure::NoMemory)?;
         packet.buffer = Some(buffer);
-        if let Data::Write(bytes) = data {
+        if let Data::Write(bytes) | Data::Extended(bytes) = data {
             // SAFETY: the buffer is at least that large.
             unsafe { bytes.as_ptr().copy_to_nonoverlapping(buffer.as_ptr(), bytes.len()) };
         }
@@ -192,6 +220,13 @@ unsafe fn send(
         let object = &mut *irp.as_ptr();
         object.RequestorMode = KERNEL_MODE;
         object.Tail.OriginalFileObject = file;
+        object.Overlay[0] = core::ptr::without_provenance_mut(allocation as usize);
+        object.Tail.Thread = thread::current().as_ptr().cast();
+        object.Flags |= match location.MajorFunction {
+            IRP_MJ_CREATE => IRP_CREATE_OPERATION | IRP_SYNCHRONOUS_API | IRP_DEFER_IO_COMPLETION,
+            IRP_MJ_CLOSE => IRP_CLOSE_OPERATION | IRP_SYNCHRONOUS_API,
+            _ => IRP_SYNCHRONOUS_API,
+        };
         *irp::next_location(irp) = IO_STACK_LOCATION { DeviceObject: device, FileObject: file, ..location };
     }
     let event = Arc::new(Event::new_notification());
@@ -243,6 +278,10 @@ unsafe fn attach(packet: &mut Packet, data: &Data<'_>, flags: u32, room: usize) 
     let Some(buffer) = packet.buffer else { return Ok(()) };
     // SAFETY: the caller's contract.
     let object = unsafe { &mut *packet.irp.as_ptr() };
+    if matches!(data, Data::Extended(_)) {
+        object.SystemBuffer = buffer.as_ptr().cast();
+        return Ok(());
+    }
     object.UserBuffer = buffer.as_ptr().cast();
     if flags & DO_BUFFERED_IO != 0 {
         object.SystemBuffer = buffer.as_ptr().cast();
@@ -256,7 +295,7 @@ unsafe fn attach(packet: &mut Packet, data: &Data<'_>, flags: u32, room: usize) 
     object.Flags |= match data {
         Data::Read(_) => IRP_READ_OPERATION | IRP_INPUT_OPERATION,
         Data::Write(_) => IRP_WRITE_OPERATION,
-        Data::None => 0,
+        Data::None | Data::Extended(_) => 0,
     };
     Ok(())
 }
@@ -271,6 +310,7 @@ pub unsafe fn to_device(device: *mut DEVICE_OBJECT, major: u8) -> Result<NTSTATU
         let irp = irp::allocate((*device).StackSize).ok_or(Failure::NoMemory)?;
         let packet = Packet { irp, buffer: None, mdl: None, file: 0, file_referenced: false };
         (*irp.as_ptr()).RequestorMode = KERNEL_MODE;
+        (*irp.as_ptr()).Tail.Thread = thread::current().as_ptr().cast();
         *irp::next_location(irp) =
             IO_STACK_LOCATION { DeviceObject: device, ..location(major, Parameters::default()) };
         let event = Arc::new(Event::new_notification());
@@ -301,6 +341,7 @@ pub unsafe fn registration_info(
             let buffer = pool::allocate_zeroed(room, *b"IoSb").ok_or(Failure::NoMemory)?;
             packet.buffer = Some(buffer);
             (*irp.as_ptr()).RequestorMode = KERNEL_MODE;
+            (*irp.as_ptr()).Tail.Thread = thread::current().as_ptr().cast();
             // Until a driver says otherwise nobody supports it.
             (*irp.as_ptr()).IoStatus.Status = STATUS_NOT_SUPPORTED;
             let words = [provider, why, room, buffer.as_ptr().addr()].map(|word| word as u64);
@@ -350,13 +391,21 @@ pub unsafe fn plain(file: *mut FILE_OBJECT, major: u8, parameters: Parameters) -
     finished.map(|finished| finished.outcome.Status)
 }
 
-/// Asks the driver to open the file.
+/// Asks the driver to open the file; `flags` are those of its stack location, `extended` the extended attributes.
 ///
 /// # Safety
 /// As for [`send`].
-pub unsafe fn create(file: *mut FILE_OBJECT, parameters: Parameters) -> Result<IO_STATUS_BLOCK, Failure> {
+pub unsafe fn create(
+    file: *mut FILE_OBJECT,
+    parameters: Parameters,
+    flags: u8,
+    extended: &[u8],
+    allocation: i64,
+) -> Result<IO_STATUS_BLOCK, Failure> {
+    let location = IO_STACK_LOCATION { Flags: flags, ..location(IRP_MJ_CREATE, parameters) };
+    let data = if extended.is_empty() { Data::None } else { Data::Extended(extended) };
     // SAFETY: the caller's contract.
-    let finished = unsafe { send(file, location(IRP_MJ_CREATE, parameters), Data::None) };
+    let finished = unsafe { send_with(file, location, data, allocation) };
     finished.map(|finished| finished.outcome)
 }
 

@@ -5,80 +5,67 @@
 //! pending when the routine returns, and its end is told by the event and the status block.
 
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use alloc::vec::Vec;
 
-use squall_testkernel_pure::utf16;
-
-use super::file::{File, GENERIC_READ, GENERIC_WRITE, Opening};
+use super::file::{File, Opening, specific};
 use super::{build, device, irp};
 use crate::ke::event;
 use crate::ke::wait::KeWaitForSingleObject;
 use crate::ldr::export::export;
 use crate::nt::{
-    DEVICE_OBJECT, FILE_OBJECT, FO_SYNCHRONOUS_IO, HANDLE, IO_STATUS_BLOCK, IRP, IRP_MJ_FLUSH_BUFFERS,
-    IRP_MJ_QUERY_INFORMATION, IRP_MJ_READ, IRP_MJ_SET_INFORMATION, IRP_MJ_WRITE, KERNEL_MODE, KEVENT,
-    NTSTATUS, OBJECT_ATTRIBUTES, PVOID, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER,
-    STATUS_OBJECT_PATH_SYNTAX_BAD, STATUS_PENDING, STATUS_SUCCESS, object_type,
+    BOOLEAN, DEVICE_OBJECT, FILE_OBJECT, FO_ALERTABLE_IO, FO_NO_INTERMEDIATE_BUFFERING, FO_SEQUENTIAL_ONLY,
+    FO_SYNCHRONOUS_IO, FO_WRITE_THROUGH, HANDLE, IO_STATUS_BLOCK, IRP, IRP_MJ_FLUSH_BUFFERS,
+    IRP_MJ_QUERY_INFORMATION, IRP_MJ_READ, IRP_MJ_SET_INFORMATION, IRP_MJ_WRITE, IRP_SYNCHRONOUS_API,
+    KERNEL_MODE, KEVENT, NTSTATUS, OBJECT_ATTRIBUTES, PVOID, SL_WRITE_THROUGH, STATUS_INFO_LENGTH_MISMATCH,
+    STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_INFO_CLASS, STATUS_INVALID_PARAMETER,
+    STATUS_OBJECT_NAME_INVALID, STATUS_OBJECT_PATH_SYNTAX_BAD, STATUS_PENDING, STATUS_SUCCESS, TRUE,
+    object_type,
 };
 use crate::ob;
 use crate::ob::handle::{self, Target};
+use crate::ob::named;
 use crate::ob::types::Kind;
 
-/// `FILE_OPEN`; `FILE_SYNCHRONOUS_IO_NONALERT`; `DELETE`; `FILE_DELETE_ON_CLOSE`.
-const OPEN: u32 = 1;
+/// `FILE_SYNCHRONOUS_IO_NONALERT`; `DELETE`; `FILE_DELETE_ON_CLOSE`.
 const NOT_ALERTED: u32 = 0x20;
 const DELETE: u32 = 0x1_0000;
 const DELETE_ON_CLOSE: u32 = 0x1000;
 /// `CreateFileTypeNone`.
 const PLAIN_FILE: u32 = 0;
-/// `FILE_USE_FILE_POINTER_POSITION`, in the low part of an offset whose high part is -1.
-const USE_POSITION: u32 = 0xFFFF_FFFE;
-/// `FilePositionInformation`.
-const POSITION: u32 = 14;
+/// `FILE_USE_FILE_POINTER_POSITION` and `FILE_WRITE_TO_END_OF_FILE`, in the low part of an offset whose high part is -1.
+const USE_POSITION: i64 = -2;
+const END_OF_FILE: i64 = -1;
+/// `OBJ_CASE_INSENSITIVE`.
+const CASE_INSENSITIVE: u32 = 0x40;
 
-/// Generic rights, which stand for others.
-fn specific(access: u32) -> u32 {
-    let mut specific = access & 0x0FFF_FFFF;
-    if access & 0x8000_0000 != 0 {
-        specific |= GENERIC_READ;
-    }
-    if access & 0x4000_0000 != 0 {
-        specific |= GENERIC_WRITE;
-    }
-    if access & 0x1000_0000 != 0 {
-        specific |= 0x001F_01FF;
-    }
-    specific
+/// What object attributes name: a whole name, or one relative to an open file, which is referred to meanwhile.
+enum Name {
+    Whole(Vec<u16>),
+    Below(Referenced, Vec<u16>),
 }
 
-/// The whole name that object attributes give.
-///
 /// # Safety
 /// `attributes` must lead to valid attributes.
-unsafe fn name_of(attributes: *const OBJECT_ATTRIBUTES) -> Result<Vec<u16>, NTSTATUS> {
+unsafe fn name_of(attributes: *const OBJECT_ATTRIBUTES) -> Result<Name, NTSTATUS> {
     // SAFETY: the caller's contract.
     unsafe {
-        let attributes = attributes.as_ref().ok_or(STATUS_INVALID_PARAMETER)?;
-        let name = attributes.ObjectName.as_ref().ok_or(STATUS_OBJECT_PATH_SYNTAX_BAD)?.units();
-        if attributes.RootDirectory.is_null() {
-            return Ok(name.to_vec());
+        let given = attributes.as_ref().ok_or(STATUS_INVALID_PARAMETER)?;
+        let name = given.ObjectName.as_ref().ok_or(STATUS_OBJECT_PATH_SYNTAX_BAD)?.units();
+        if given.RootDirectory.is_null() {
+            return Ok(Name::Whole(name.to_vec()));
         }
-        // Relative to an open file: behind its name on its device.
-        let (address, _) = handle::object(attributes.RootDirectory)?;
-        ob::reference_of_type(address, Kind::File.object_type())?;
-        let file = core::ptr::with_exposed_provenance::<FILE_OBJECT>(address);
-        let device = (*file).DeviceObject.addr();
-        let mut whole = ob::names::with(|names| {
-            names.names_of(|object| object == device).next().map(<[u16]>::to_vec).unwrap_or_default()
-        });
-        whole.extend_from_slice((*file).FileName.units());
-        ob::dereference(address);
-        if whole.last() != Some(&(b'\\' as u16)) {
-            whole.extend(utf16::encode("\\"));
+        let (root, _) = handle::object(given.RootDirectory)?;
+        if ob::kind(root) == Some(Kind::Directory) {
+            let whole = named::name_of(attributes)?.ok_or(STATUS_OBJECT_PATH_SYNTAX_BAD)?;
+            return Ok(Name::Whole(whole));
         }
-        whole.extend_from_slice(name);
-        Ok(whole)
+        // A name behind an open file does not begin with a backslash: *InitializeObjectAttributes macro*.
+        if name.first() == Some(&u16::from(b'\\')) {
+            return Err(STATUS_OBJECT_NAME_INVALID);
+        }
+        Ok(Name::Below(Referenced::of(given.RootDirectory)?, name.to_vec()))
     }
 }
 
@@ -90,14 +77,18 @@ unsafe fn open(
     to: *mut HANDLE,
     attributes: *const OBJECT_ATTRIBUTES,
     status: *mut IO_STATUS_BLOCK,
-    opening: &Opening,
+    opening: &Opening<'_>,
 ) -> NTSTATUS {
     // SAFETY: the caller's contract.
-    let opened = unsafe { name_of(attributes) }.and_then(|name| {
-        // A volume's root is named with a backslash behind the volume.
-        let trimmed = name.strip_suffix(&[b'\\' as u16]).filter(|trimmed| !trimmed.is_empty());
-        File::open_for(trimmed.unwrap_or(&name), opening)
-    });
+    let case_sensitive = unsafe { named::flags_of(attributes) } & CASE_INSENSITIVE == 0;
+    let opening = Opening { case_sensitive, ..*opening };
+    // SAFETY: as above; what a name is relative to is referred to until the file is there.
+    let opened = unsafe {
+        name_of(attributes).and_then(|name| match name {
+            Name::Whole(name) => File::open_for(&name, &opening),
+            Name::Below(related, name) => File::open_relative(related.0, &name, &opening),
+        })
+    };
     let (result, information) = match opened {
         Ok((file, information)) => {
             let file = file.into_raw();
@@ -123,6 +114,71 @@ unsafe fn open(
     result
 }
 
+/// Classes of information, and how many bytes each takes at least.
+mod class {
+    use super::{NTSTATUS, STATUS_INFO_LENGTH_MISMATCH, STATUS_INVALID_INFO_CLASS};
+
+    pub const ACCESS: u32 = 8;
+    pub const POSITION: u32 = 14;
+    pub const MODE: u32 = 16;
+    pub const ALIGNMENT: u32 = 17;
+
+    /// Basic, standard, internal, EA, access, name, position, mode, alignment, all, alternate name, stream, pipe and mailslot ones,
+    /// compression, object id, reparse point, network open, attribute tag.
+    pub const QUERIED: &[(u32, u32)] = &[
+        (4, 40),
+        (5, 24),
+        (6, 8),
+        (7, 4),
+        (ACCESS, 4),
+        (9, 8),
+        (POSITION, 8),
+        (MODE, 4),
+        (ALIGNMENT, 4),
+        (18, 104),
+        (21, 8),
+        (22, 32),
+        (23, 8),
+        (24, 40),
+        (25, 16),
+        (26, 24),
+        (28, 16),
+        (29, 72),
+        (33, 16),
+        (34, 56),
+        (35, 8),
+    ];
+    /// Basic, rename, link, disposition, position, mode, allocation, end of file, pipe and mailslot ones, object id, completion, move
+    /// cluster, quota, reparse point, valid data length, short name.
+    pub const SET: &[(u32, u32)] = &[
+        (4, 40),
+        (10, 24),
+        (11, 24),
+        (13, 1),
+        (POSITION, 8),
+        (MODE, 4),
+        (19, 8),
+        (20, 8),
+        (23, 8),
+        (25, 16),
+        (27, 8),
+        (29, 72),
+        (30, 16),
+        (31, 24),
+        (39, 8),
+        (40, 8),
+    ];
+
+    /// Whether so many bytes will do.
+    pub fn has_room(classes: &[(u32, u32)], class: u32, length: u32) -> Result<(), NTSTATUS> {
+        match classes.iter().find(|(known, _)| *known == class) {
+            None => Err(STATUS_INVALID_INFO_CLASS),
+            Some((_, least)) if length < *least => Err(STATUS_INFO_LENGTH_MISMATCH),
+            Some(_) => Ok(()),
+        }
+    }
+}
+
 /// A file behind a handle, referred to while a request is made of it.
 struct Referenced(*mut FILE_OBJECT);
 
@@ -144,15 +200,64 @@ impl Referenced {
         unsafe { (*self.0).Flags & FO_SYNCHRONOUS_IO != 0 }
     }
 
-    /// Where a read or write is to begin.
-    fn offset(&self, given: *const i64) -> Result<i64, NTSTATUS> {
+    /// `FILE_MODE_INFORMATION`: options of its create.
+    fn mode(&self) -> u32 {
+        let options = [
+            (FO_WRITE_THROUGH, 0x2),
+            (FO_SEQUENTIAL_ONLY, 0x4),
+            (FO_NO_INTERMEDIATE_BUFFERING, 0x8),
+            (FO_SYNCHRONOUS_IO, NOT_ALERTED),
+        ];
+        // SAFETY: as above.
+        let flags = unsafe { (*self.0).Flags };
+        let mode =
+            options.iter().filter(|(flag, _)| flags & flag != 0).fold(0, |mode, (_, option)| mode | option);
+        // FILE_SYNCHRONOUS_IO_ALERT in place of the other.
+        if flags & FO_ALERTABLE_IO != 0 { mode & !NOT_ALERTED | 0x10 } else { mode }
+    }
+
+    /// Where a read or write is to begin: nowhere before the beginning, but a write may be one at the end.
+    fn offset(&self, given: *const i64, writes: bool) -> Result<i64, NTSTATUS> {
         // SAFETY: the caller of the routine gives an offset or null; the reference keeps the file.
         let (given, current) = unsafe { (given.as_ref().copied(), (*self.0).CurrentByteOffset) };
         match given {
-            Some(offset) if offset >> 32 == -1 && offset as u32 == USE_POSITION => Ok(current),
+            Some(offset) if offset == USE_POSITION && self.is_synchronous() => Ok(current),
+            Some(offset) if offset < 0 && !(writes && offset == END_OF_FILE) => Err(STATUS_INVALID_PARAMETER),
             Some(offset) => Ok(offset),
             None if self.is_synchronous() => Ok(current),
             None => Err(STATUS_INVALID_PARAMETER),
+        }
+    }
+}
+
+/// A file's own lock: requests on a synchronous file are one after another, from whichever threads they come.
+struct Turn(*mut FILE_OBJECT);
+
+impl Turn {
+    /// Waits for its turn; nothing where requests on the file may be side by side.
+    fn take(file: &Referenced) -> Option<Self> {
+        if !file.is_synchronous() {
+            return None;
+        }
+        // SAFETY: the reference keeps the file.
+        unsafe {
+            let waiters = AtomicU32::from_ptr(&raw mut (*file.0).Waiters);
+            waiters.fetch_add(1, Ordering::Relaxed);
+            let lock = (&raw mut (*file.0).Lock).cast();
+            let _ = KeWaitForSingleObject(lock, 0, KERNEL_MODE, 0, core::ptr::null());
+            waiters.fetch_sub(1, Ordering::Relaxed);
+            AtomicU32::from_ptr(&raw mut (*file.0).Busy).store(1, Ordering::Relaxed);
+        }
+        Some(Self(file.0))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // SAFETY: whoever has the turn refers to the file.
+        unsafe {
+            AtomicU32::from_ptr(&raw mut (*self.0).Busy).store(0, Ordering::Relaxed);
+            event::set(&raw mut (*self.0).Lock);
         }
     }
 }
@@ -177,6 +282,65 @@ fn event_of(handle: HANDLE) -> Result<*mut KEVENT, NTSTATUS> {
     Ok(event)
 }
 
+/// Makes a packet one of the file's: it refers to the file until it is complete, so that its driver is told of the close no
+/// sooner, and the file is not signaled before.
+///
+/// # Safety
+/// The packet must be new.
+unsafe fn hand_over(file: &Referenced, packet: NonNull<IRP>, waits: bool) {
+    // SAFETY: the caller's contract; the reference keeps the file.
+    unsafe {
+        event::KeClearEvent(&raw mut (*file.0).Event);
+        ob::reference(file.0.addr());
+        irp::next_location(packet).FileObject = file.0;
+        let packet = &mut *packet.as_ptr();
+        packet.Tail.OriginalFileObject = file.0;
+        if waits {
+            packet.Flags |= IRP_SYNCHRONOUS_API;
+        }
+    }
+}
+
+/// `FastIoDeviceControl` of a driver that has one: most control requests need no packet then. Nothing where the driver would rather
+/// have one.
+///
+/// # Safety
+/// The arguments must be those of ZwDeviceIoControlFile.
+unsafe fn fast_control(
+    file: &Referenced,
+    code: u32,
+    input: (PVOID, u32),
+    output: (PVOID, u32),
+) -> Option<IO_STATUS_BLOCK> {
+    type FastIoDeviceControl = unsafe extern "win64" fn(
+        file: *mut FILE_OBJECT,
+        wait: BOOLEAN,
+        input: PVOID,
+        input_length: u32,
+        output: PVOID,
+        output_length: u32,
+        code: u32,
+        status: *mut IO_STATUS_BLOCK,
+        device: *mut DEVICE_OBJECT,
+    ) -> BOOLEAN;
+    /// `FAST_IO_DISPATCH::FastIoDeviceControl`, behind the structure's size.
+    const AT: usize = 0x50;
+    let device = file.device();
+    let mut status = IO_STATUS_BLOCK::new(STATUS_SUCCESS, 0);
+    // SAFETY: the file keeps its device, and that its driver; a table is as long as it says, and what is not null in it is of its
+    // type.
+    unsafe {
+        let table = (*(*device).DriverObject).FastIoDispatch.cast::<u8>();
+        if table.is_null() || (table.cast::<u32>().read() as usize) < AT + 8 {
+            return None;
+        }
+        let routine = table.add(AT).cast::<Option<FastIoDeviceControl>>().read()?;
+        let (from, to) = (input, output);
+        (routine(file.0, TRUE, from.0, from.1, to.0, to.1, code, &raw mut status, device) != 0)
+            .then_some(status)
+    }
+}
+
 /// Makes a request of a file: `build` makes its packet, given where its end is to be told.
 ///
 /// # Safety
@@ -198,6 +362,7 @@ unsafe fn request(
         return STATUS_INVALID_PARAMETER;
     }
     let waits = file.is_synchronous();
+    let _turn = Turn::take(&file);
     let mut outcome = IO_STATUS_BLOCK::new(STATUS_PENDING, 0);
     // SAFETY: a local event, initialized before it is used.
     let mut done: KEVENT = unsafe { core::mem::zeroed() };
@@ -210,8 +375,7 @@ unsafe fn request(
             Ok(None) => return STATUS_INSUFFICIENT_RESOURCES,
             Err(status) => return status,
         };
-        irp::next_location(packet).FileObject = file.0;
-        (*packet.as_ptr()).Tail.OriginalFileObject = file.0;
+        hand_over(&file, packet, waits);
         let returned = irp::call_driver(file.device(), packet.as_ptr());
         if !waits {
             return returned;
@@ -230,7 +394,7 @@ unsafe fn request(
 /// Reads or writes: without an offset a synchronous file goes on where it was.
 ///
 /// # Safety
-/// As of [`request`]; `offset` must be valid or null.
+/// As of [`request`]; offset and key must each be valid or null.
 unsafe fn transfer(
     major: u8,
     handle: HANDLE,
@@ -238,39 +402,55 @@ unsafe fn transfer(
     apc: PVOID,
     status: *mut IO_STATUS_BLOCK,
     data: (PVOID, u32),
-    offset: *const i64,
+    (offset, key): (*const i64, *const u32),
 ) -> NTSTATUS {
     // SAFETY: the caller's.
     unsafe {
         request(handle, event, apc, status, |file, event, block| {
-            let offset = file.offset(offset)?;
-            Ok(build::for_file(major, file.device(), data, offset, event, block))
+            let writes = major == IRP_MJ_WRITE;
+            let offset = file.offset(offset, writes)?;
+            let packet = build::for_file(major, file.device(), data, offset, event, block);
+            if let Some(packet) = packet {
+                let location = irp::next_location(packet);
+                location.Parameters.0[1] = key.as_ref().copied().unwrap_or(0).into();
+                if writes && (*file.0).Flags & FO_WRITE_THROUGH != 0 {
+                    location.Flags |= SL_WRITE_THROUGH;
+                }
+            }
+            Ok(packet)
         })
     }
 }
 
 export! {
     /// *ZwCreateFile function (wdm.h)*: opens a file or device, or makes a file; how much room it is to have at first, and extended
-    /// attributes, are not looked at.
+    /// attributes, are the driver's to look at.
     pub unsafe extern "win64" fn ZwCreateFile(
         handle: *mut HANDLE,
         access: u32,
         attributes: *const OBJECT_ATTRIBUTES,
         status: *mut IO_STATUS_BLOCK,
-        _allocation: *const i64,
+        allocation: *const i64,
         file_attributes: u32,
         share: u32,
         disposition: u32,
         options: u32,
-        _extended: PVOID,
-        _extended_length: u32,
+        extended: PVOID,
+        extended_length: u32,
     ) -> NTSTATUS {
+        // SAFETY: the caller's, each null or valid.
+        let (extended, allocation) = unsafe {
+            let none = extended.is_null() || extended_length == 0;
+            let bytes = extended.cast::<u8>();
+            let given = if none { &[] } else { core::slice::from_raw_parts(bytes, extended_length as usize) };
+            (given, allocation.as_ref().copied().unwrap_or(0))
+        };
         let opening = Opening {
-            access: specific(access),
-            share: share as u16,
             attributes: file_attributes as u16,
             disposition,
-            options,
+            extended,
+            allocation,
+            ..Opening::existing(specific(access), share as u16, options)
         };
         // SAFETY: the caller's.
         unsafe { open(handle, attributes, status, &opening) }
@@ -315,8 +495,7 @@ export! {
         share: u32,
         options: u32,
     ) -> NTSTATUS {
-        let opening =
-            Opening { access: specific(access), share: share as u16, attributes: 0, disposition: OPEN, options };
+        let opening = Opening::existing(specific(access), share as u16, options);
         // SAFETY: the caller's.
         unsafe { open(handle, attributes, status, &opening) }
     }
@@ -332,10 +511,10 @@ export! {
         buffer: PVOID,
         length: u32,
         offset: *const i64,
-        _key: *const u32,
+        key: *const u32,
     ) -> NTSTATUS {
         // SAFETY: the caller's.
-        unsafe { transfer(IRP_MJ_READ, handle, event, apc, status, (buffer, length), offset) }
+        unsafe { transfer(IRP_MJ_READ, handle, event, apc, status, (buffer, length), (offset, key)) }
     }
 
     /// *ZwWriteFile function (wdm.h)*: as ZwReadFile; FILE_WRITE_TO_END_OF_FILE appends.
@@ -348,10 +527,10 @@ export! {
         buffer: PVOID,
         length: u32,
         offset: *const i64,
-        _key: *const u32,
+        key: *const u32,
     ) -> NTSTATUS {
         // SAFETY: the caller's.
-        unsafe { transfer(IRP_MJ_WRITE, handle, event, apc, status, (buffer, length), offset) }
+        unsafe { transfer(IRP_MJ_WRITE, handle, event, apc, status, (buffer, length), (offset, key)) }
     }
 
     /// *ZwDeviceIoControlFile function (ntifs.h)*: buffered, direct or neither, as the code says.
@@ -369,8 +548,20 @@ export! {
     ) -> NTSTATUS {
         // SAFETY: the caller's.
         unsafe {
+            let (input, output) = ((input, input_length), (output, output_length));
+            if let Ok(file) = Referenced::of(handle) {
+                let _turn = Turn::take(&file);
+                if let Some(answer) = fast_control(&file, code, input, output) {
+                    status.write(answer);
+                    if let Ok(event) = event_of(event)
+                        && !event.is_null()
+                    {
+                        event::set(event);
+                    }
+                    return answer.Status;
+                }
+            }
             request(handle, event, apc, status, |file, event, block| {
-                let (input, output) = ((input, input_length), (output, output_length));
                 Ok(build::control_for_file(code, file.device(), input, output, event, block))
             })
         }
@@ -387,7 +578,8 @@ export! {
         }
     }
 
-    /// *ZwQueryInformationFile function (wdm.h)*: the position is the I/O manager's own; all else is the driver's to tell.
+    /// *ZwQueryInformationFile function (wdm.h)*: position, mode, access and alignment are the I/O manager's own to tell; all else is
+    /// the driver's. STATUS_INFO_LENGTH_MISMATCH where the buffer is too short for the class.
     pub unsafe extern "win64" fn ZwQueryInformationFile(
         handle: HANDLE,
         status: *mut IO_STATUS_BLOCK,
@@ -399,18 +591,32 @@ export! {
             Ok(file) => file,
             Err(status) => return status,
         };
-        // SAFETY: the caller's.
+        if let Err(status) = class::has_room(class::QUERIED, class, length) {
+            return status;
+        }
+        let granted = handle::object(handle).map_or(0, |(_, granted)| granted);
+        let _turn = Turn::take(&file);
+        // SAFETY: the caller's; there is room for the class.
         unsafe {
-            if class == POSITION && length >= 8 && file.is_synchronous() {
-                information.cast::<i64>().write_unaligned((*file.0).CurrentByteOffset);
-                status.write(IO_STATUS_BLOCK::new(STATUS_SUCCESS, 8));
-                return STATUS_SUCCESS;
-            }
-            inform(&file, IRP_MJ_QUERY_INFORMATION, (information, length), class, status)
+            let number = match class {
+                class::POSITION if file.is_synchronous() => {
+                    information.cast::<i64>().write_unaligned((*file.0).CurrentByteOffset);
+                    status.write(IO_STATUS_BLOCK::new(STATUS_SUCCESS, 8));
+                    return STATUS_SUCCESS;
+                }
+                class::ACCESS => granted,
+                class::MODE => file.mode(),
+                class::ALIGNMENT => (*file.device()).AlignmentRequirement,
+                _ => return inform(&file, IRP_MJ_QUERY_INFORMATION, (information, length), class, status),
+            };
+            information.cast::<u32>().write_unaligned(number);
+            status.write(IO_STATUS_BLOCK::new(STATUS_SUCCESS, 4));
+            STATUS_SUCCESS
         }
     }
 
     /// *ZwSetInformationFile function (wdm.h)*: the position is the I/O manager's own; all else is the driver's to change.
+    /// STATUS_INFO_LENGTH_MISMATCH where there is too little for the class.
     pub unsafe extern "win64" fn ZwSetInformationFile(
         handle: HANDLE,
         status: *mut IO_STATUS_BLOCK,
@@ -422,9 +628,13 @@ export! {
             Ok(file) => file,
             Err(status) => return status,
         };
-        // SAFETY: the caller's.
+        if let Err(status) = class::has_room(class::SET, class, length) {
+            return status;
+        }
+        let _turn = Turn::take(&file);
+        // SAFETY: the caller's; there are as many bytes as the class takes.
         unsafe {
-            if class == POSITION && length >= 8 && file.is_synchronous() {
+            if class == class::POSITION && file.is_synchronous() {
                 let position = information.cast::<i64>().read_unaligned();
                 if position < 0 {
                     return STATUS_INVALID_PARAMETER;
@@ -439,13 +649,7 @@ export! {
 
     /// *ZwDeleteFile function (ntifs.h)*: it goes with its last handle.
     pub unsafe extern "win64" fn ZwDeleteFile(attributes: *const OBJECT_ATTRIBUTES) -> NTSTATUS {
-        let opening = Opening {
-            access: DELETE,
-            share: 7,
-            attributes: 0,
-            disposition: OPEN,
-            options: DELETE_ON_CLOSE | NOT_ALERTED,
-        };
+        let opening = Opening::existing(DELETE, 7, DELETE_ON_CLOSE | NOT_ALERTED);
         let mut handle = core::ptr::null_mut();
         let mut status = IO_STATUS_BLOCK::new(STATUS_SUCCESS, 0);
         // SAFETY: the caller's attributes; the rest are locals.
@@ -477,8 +681,7 @@ unsafe fn inform(
         else {
             return STATUS_INSUFFICIENT_RESOURCES;
         };
-        irp::next_location(packet).FileObject = file.0;
-        (*packet.as_ptr()).Tail.OriginalFileObject = file.0;
+        hand_over(file, packet, true);
         let returned = irp::call_driver(device, packet.as_ptr());
         if returned == STATUS_PENDING {
             let _ = KeWaitForSingleObject((&raw mut done).cast(), 0, KERNEL_MODE, 0, core::ptr::null());

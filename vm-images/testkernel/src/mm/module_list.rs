@@ -16,6 +16,9 @@ const KERNEL: &str = "ntoskrnl.exe";
 /// The kernel and every image.
 const ENTRIES: usize = 1 + CAPACITY;
 
+/// `LDRP_ENTRY_PROCESSED`, which every image's flags have.
+const ENTRY_PROCESSED: u32 = 0x4000;
+
 type Name = [u16; NAME_BYTES];
 
 struct Lists {
@@ -79,26 +82,47 @@ fn write_name(name: &str, to: &mut Name) -> Text {
 }
 
 impl Lists {
+    /// An image's entry stays where it is as long as the image does, with what somebody may have written to its flags.
     fn loaded(&mut self, index: usize, name: &str, base: u64, size: u64) {
         let name = write_name(name, &mut self.loaded_names[index]);
-        self.loaded[index] =
-            LoadedModule { base, size: size as u32, full_name: name, base_name: name, ..LoadedModule::EMPTY };
+        let entry = &mut self.loaded[index];
+        if entry.base != base {
+            *entry = LoadedModule { flags: ENTRY_PROCESSED, load_count: 1, ..LoadedModule::EMPTY };
+        }
+        *entry = LoadedModule { base, size: size as u32, full_name: name, base_name: name, ..*entry };
     }
 
-    /// Chains the first `count` entries and the head into a ring.
-    fn chain(&mut self, count: usize) {
+    /// Chains the entries of images that are there, and the head, into a ring.
+    fn chain(&mut self) {
         let head = address(&raw const self.head);
-        let link = |index: usize| address(&raw const self.loaded[index].load_order);
-        let entry = |index: Option<usize>| index.filter(|&index| index < count).map_or(head, link);
-        let links: [List; ENTRIES] = core::array::from_fn(|index| List {
-            next: entry(index.checked_add(1)),
-            previous: entry(index.checked_sub(1)),
-        });
-        self.head = List { next: entry(Some(0)), previous: entry(count.checked_sub(1)) };
-        for (module, links) in self.loaded.iter_mut().zip(links).take(count) {
-            module.load_order = links;
+        let mut last = head;
+        let mut first = head;
+        let mut before = None;
+        for index in 0..ENTRIES {
+            if self.loaded[index].base == 0 {
+                continue;
+            }
+            let here = address(&raw const self.loaded[index].load_order);
+            match before {
+                Some(before) => {
+                    let before: &mut LoadedModule = &mut self.loaded[before];
+                    before.load_order.next = here;
+                }
+                None => first = here,
+            }
+            self.loaded[index].load_order = List { next: head, previous: last };
+            (before, last) = (Some(index), here);
         }
+        self.head = List { next: first, previous: last };
     }
+}
+
+/// The entry of the image at `base`: what its driver object's DriverSection leads to.
+pub fn entry_of(base: u64) -> usize {
+    let slot =
+        modules::all().find(|module| !module.unloaded && module.base == base).map(|module| module.slot);
+    // SAFETY: only the address is taken.
+    slot.map_or(0, |slot| unsafe { (&raw mut (*LISTS.0.get()).loaded[1 + slot]).expose_provenance() })
 }
 
 /// Draws both lists. The caller keeps everybody else from doing so: see [`Shown`].
@@ -107,13 +131,18 @@ pub fn publish() {
     let lists = unsafe { &mut *LISTS.0.get() };
     let kernel = paging::kernel_image();
     lists.loaded(0, KERNEL, kernel.start, kernel.end - kernel.start);
-    let mut count = 1;
+    let mut there = [false; ENTRIES];
     let is_loaded = |module: &Module| !module.unloaded;
-    for module in modules::all().filter(is_loaded).take(ENTRIES - 1) {
-        lists.loaded(count, module.name(), module.base, module.size);
-        count += 1;
+    for module in modules::all().filter(is_loaded) {
+        there[1 + module.slot] = true;
+        lists.loaded(1 + module.slot, module.name(), module.base, module.size);
     }
-    lists.chain(count);
+    for (entry, there) in lists.loaded.iter_mut().zip(there).skip(1) {
+        if !there {
+            *entry = LoadedModule::EMPTY;
+        }
+    }
+    lists.chain();
 
     // The list is a ring in the order of unloading; more than it holds push the oldest out.
     let (mut newest, mut orders) = (0, [0; MAX_UNLOADED]);

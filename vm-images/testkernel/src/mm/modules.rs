@@ -59,6 +59,8 @@ pub struct Module {
     pub base: u64,
     /// Bytes.
     pub size: u64,
+    /// Which of the places for images it has.
+    pub slot: usize,
     /// Its code is there no more.
     pub unloaded: bool,
     /// The how-manieth to be unloaded it was, from 1.
@@ -91,11 +93,12 @@ impl fmt::Debug for Module {
 
 /// Every image known, loaded ones and unloaded ones mixed. Takes no lock.
 pub fn all() -> impl Iterator<Item = Module> {
-    SLOTS.iter().filter_map(|slot| {
+    SLOTS.iter().enumerate().filter_map(|(index, slot)| {
         let state = slot.state.load(Ordering::Acquire);
         (state != EMPTY).then(|| Module {
             base: slot.base.load(Ordering::Relaxed),
             size: slot.size.load(Ordering::Relaxed),
+            slot: index,
             unloaded: state == UNLOADED,
             unloaded_at: slot.unloaded_at.load(Ordering::Relaxed),
             unloaded_time: slot.unloaded_time.load(Ordering::Relaxed),

@@ -24,7 +24,7 @@ pub struct FILE_OBJECT {
     pub PrivateCacheMap: PVOID,
     /// Of the last deferred operation.
     pub FinalStatus: NTSTATUS,
-    /// Relative opens; none.
+    /// The file that this one was opened relative to, while it is being opened.
     pub RelatedFileObject: *mut FILE_OBJECT,
     /// A byte-range lock was taken.
     pub LockOperation: BOOLEAN,
@@ -73,6 +73,18 @@ layout!(FILE_OBJECT, size 0xD8, DeviceObject @ 0x8, FsContext @ 0x18, FsContext2
 
 /// `FO_SYNCHRONOUS_IO`: requests on the file are one after another.
 pub const FO_SYNCHRONOUS_IO: u32 = 0x0000_0002;
+/// `FO_ALERTABLE_IO`: and their waits are alertable.
+pub const FO_ALERTABLE_IO: u32 = 0x0000_0004;
+/// `FO_NO_INTERMEDIATE_BUFFERING`.
+pub const FO_NO_INTERMEDIATE_BUFFERING: u32 = 0x0000_0008;
+/// `FO_WRITE_THROUGH`.
+pub const FO_WRITE_THROUGH: u32 = 0x0000_0010;
+/// `FO_SEQUENTIAL_ONLY`.
+pub const FO_SEQUENTIAL_ONLY: u32 = 0x0000_0020;
+/// `FO_RANDOM_ACCESS`.
+pub const FO_RANDOM_ACCESS: u32 = 0x0010_0000;
+/// `FO_OPENED_CASE_SENSITIVE`.
+pub const FO_OPENED_CASE_SENSITIVE: u32 = 0x0002_0000;
 /// `FO_CLEANUP_COMPLETE`: the last handle is closed.
 pub const FO_CLEANUP_COMPLETE: u32 = 0x0000_4000;
 /// `FO_HANDLE_CREATED`: a handle was made for it.

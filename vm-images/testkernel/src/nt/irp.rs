@@ -42,6 +42,15 @@ pub const SL_INVOKE_ON_SUCCESS: u8 = 0x40;
 /// In `Control`: the completion routine wants failed requests.
 pub const SL_INVOKE_ON_ERROR: u8 = 0x80;
 
+/// In `IO_STACK_LOCATION::Flags` of a create: case counts.
+pub const SL_CASE_SENSITIVE: u8 = 0x80;
+/// In `Flags` of a write: not by way of a cache.
+pub const SL_WRITE_THROUGH: u8 = 0x04;
+
+/// In `IRP::Flags`: the issuer waits.
+pub const IRP_SYNCHRONOUS_API: u32 = 0x0000_0004;
+/// In `IRP::Flags`: a packet that was not marked pending is finished by its issuer.
+pub const IRP_DEFER_IO_COMPLETION: u32 = 0x0000_0800;
 /// In `IRP::Flags`: `SystemBuffer` carries the data.
 pub const IRP_BUFFERED_IO: u32 = 0x0000_0010;
 /// In `IRP::Flags`: the I/O manager frees `SystemBuffer`.

@@ -21,6 +21,10 @@ pub const REG_QWORD: u32 = 11;
 pub const RTL_REGISTRY_SERVICES: u32 = 1;
 /// Relative to `\Registry\Machine\System\CurrentControlSet\Control`.
 pub const RTL_REGISTRY_CONTROL: u32 = 2;
+/// Relative to `\Registry\Machine\Software\Microsoft\Windows NT\CurrentVersion`.
+pub const RTL_REGISTRY_WINDOWS_NT: u32 = 3;
+/// Relative to the user's key: that of the system's process is `\Registry\User\.Default`.
+pub const RTL_REGISTRY_USER: u32 = 5;
 /// Relative to `\Registry\Machine\Hardware\DeviceMap`.
 pub const RTL_REGISTRY_DEVICEMAP: u32 = 4;
 /// The name is a whole path.
@@ -89,12 +93,19 @@ pub const KEY_NODE_INFORMATION_CLASS: u32 = 1;
 pub const KEY_FULL_INFORMATION_CLASS: u32 = 2;
 /// `KeyNameInformation`: its path.
 pub const KEY_NAME_INFORMATION_CLASS: u32 = 3;
+/// `KeyCachedInformation`: how much is in it, without a class.
+pub const KEY_CACHED_INFORMATION_CLASS: u32 = 4;
 /// `KeyValueBasicInformation`: type and name.
 pub const KEY_VALUE_BASIC_INFORMATION_CLASS: u32 = 0;
 /// `KeyValueFullInformation`: type, name and data.
 pub const KEY_VALUE_FULL_INFORMATION_CLASS: u32 = 1;
 /// `KeyValuePartialInformation`: type and data.
 pub const KEY_VALUE_PARTIAL_INFORMATION_CLASS: u32 = 2;
+
+/// `KeyValueFullInformationAlign64`: the same, aligned.
+pub const KEY_VALUE_FULL_INFORMATION_ALIGN64_CLASS: u32 = 3;
+/// `KeyValuePartialInformationAlign64`: type and data, aligned.
+pub const KEY_VALUE_PARTIAL_INFORMATION_ALIGN64_CLASS: u32 = 4;
 
 /// `ZwCreateKey` made a new key.
 pub const REG_CREATED_NEW_KEY: u32 = 1;

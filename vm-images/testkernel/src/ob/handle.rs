@@ -13,8 +13,8 @@ use crate::ke::thread;
 use crate::ke::wait::KeWaitForSingleObject;
 use crate::ldr::export::export;
 use crate::nt::{
-    BOOLEAN, HANDLE, KERNEL_MODE, NTSTATUS, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_HANDLE,
-    STATUS_OBJECT_TYPE_MISMATCH, STATUS_SUCCESS,
+    BOOLEAN, FILE_OBJECT, HANDLE, KERNEL_MODE, NTSTATUS, PVOID, STATUS_INSUFFICIENT_RESOURCES,
+    STATUS_INVALID_HANDLE, STATUS_OBJECT_TYPE_MISMATCH, STATUS_SUCCESS,
 };
 use crate::ps;
 
@@ -108,6 +108,13 @@ pub fn close(handle: HANDLE) -> NTSTATUS {
     STATUS_SUCCESS
 }
 
+/// What is waited for where the object at `address` is: its own header, but of a file the event in it.
+fn waited_for(address: usize) -> PVOID {
+    let object = core::ptr::with_exposed_provenance_mut::<core::ffi::c_void>(address);
+    let is_file = super::kind(address) == Some(Kind::File);
+    if is_file { object.wrapping_byte_add(core::mem::offset_of!(FILE_OBJECT, Event)) } else { object }
+}
+
 /// `Executive`.
 const EXECUTIVE: u32 = 0;
 
@@ -128,7 +135,7 @@ export! {
             Ok(_) => return STATUS_INVALID_HANDLE,
             Err(status) => return status,
         };
-        let object = core::ptr::with_exposed_provenance_mut(address);
+        let object = waited_for(address);
         // SAFETY: the reference just taken keeps the object; the timeout is the caller's.
         let status = unsafe { KeWaitForSingleObject(object, EXECUTIVE, KERNEL_MODE, alertable, timeout) };
         super::dereference(address);

@@ -18,9 +18,9 @@ use crate::nt::{
     RTL_QUERY_REGISTRY_REQUIRED, RTL_QUERY_REGISTRY_SUBKEY, RTL_QUERY_REGISTRY_TABLE,
     RTL_QUERY_REGISTRY_TOPKEY, RTL_QUERY_REGISTRY_TYPECHECK, RTL_QUERY_REGISTRY_TYPECHECK_SHIFT,
     RTL_REGISTRY_ABSOLUTE, RTL_REGISTRY_CONTROL, RTL_REGISTRY_DEVICEMAP, RTL_REGISTRY_HANDLE,
-    RTL_REGISTRY_OPTIONAL, RTL_REGISTRY_SERVICES, STATUS_BUFFER_TOO_SMALL, STATUS_INVALID_PARAMETER,
-    STATUS_NO_MEMORY, STATUS_OBJECT_NAME_NOT_FOUND, STATUS_OBJECT_TYPE_MISMATCH, STATUS_SUCCESS,
-    UNICODE_STRING,
+    RTL_REGISTRY_OPTIONAL, RTL_REGISTRY_SERVICES, RTL_REGISTRY_USER, RTL_REGISTRY_WINDOWS_NT,
+    STATUS_BUFFER_TOO_SMALL, STATUS_INVALID_PARAMETER, STATUS_NO_MEMORY, STATUS_OBJECT_NAME_NOT_FOUND,
+    STATUS_OBJECT_TYPE_MISMATCH, STATUS_SUCCESS, UNICODE_STRING,
 };
 use crate::selftest::{check, kernel_test};
 
@@ -33,7 +33,9 @@ unsafe fn full_path(relative_to: u32, path: *const u16) -> Result<Vec<u16>, NTST
         RTL_REGISTRY_ABSOLUTE => "",
         RTL_REGISTRY_SERVICES => cm::SERVICES,
         RTL_REGISTRY_CONTROL => r"\Registry\Machine\System\CurrentControlSet\Control",
+        RTL_REGISTRY_WINDOWS_NT => r"\Registry\Machine\Software\Microsoft\Windows NT\CurrentVersion",
         RTL_REGISTRY_DEVICEMAP => r"\Registry\Machine\Hardware\DeviceMap",
+        RTL_REGISTRY_USER => r"\Registry\User\.Default",
         _ => return Err(STATUS_INVALID_PARAMETER),
     };
     let mut name = utf16::encode(base);
@@ -43,6 +45,10 @@ unsafe fn full_path(relative_to: u32, path: *const u16) -> Result<Vec<u16>, NTST
         }
         // SAFETY: the caller's contract.
         name.extend_from_slice(unsafe { terminated(path) });
+    }
+    // A path of nothing is the key itself.
+    if !base.is_empty() && name.last() == Some(&u16::from(b'\\')) {
+        name.pop();
     }
     Ok(name)
 }
@@ -87,12 +93,33 @@ unsafe fn value_for(entry: &RTL_QUERY_REGISTRY_TABLE, key: Option<KeyId>) -> Res
         // SAFETY: without a length, a default string is terminated.
         let text = unsafe { terminated(entry.DefaultData.cast()) };
         text.iter().chain(&[0]).flat_map(|unit| unit.to_le_bytes()).collect()
+    } else if entry.DefaultLength == 0 && kind == REG_MULTI_SZ {
+        // SAFETY: without a length, default strings end with an empty one.
+        unsafe { terminated_list(entry.DefaultData.cast()) }
+            .iter()
+            .flat_map(|unit| unit.to_le_bytes())
+            .collect()
     } else {
         // SAFETY: the entry gives that many bytes.
         unsafe { core::slice::from_raw_parts(entry.DefaultData.cast::<u8>(), entry.DefaultLength as usize) }
             .to_vec()
     };
     Ok(Some(Value { name: name.to_vec(), kind, data }))
+}
+
+/// Terminated strings and the empty one behind the last, terminators and all.
+///
+/// # Safety
+/// `strings` must lead to such a list.
+unsafe fn terminated_list<'a>(strings: *const u16) -> &'a [u16] {
+    let mut length = 0;
+    // SAFETY: everything up to the empty string can be read.
+    unsafe {
+        while strings.add(length).read() != 0 {
+            length += terminated(strings.add(length)).len() + 1;
+        }
+        core::slice::from_raw_parts(strings, length + 1)
+    }
 }
 
 /// Hands a value to the entry's routine, one string at a time where it holds several.
@@ -109,9 +136,11 @@ unsafe fn call(entry: &RTL_QUERY_REGISTRY_TABLE, value: &Value, context: PVOID) 
         unsafe { data.as_ptr().copy_to_nonoverlapping(words.as_mut_ptr().cast(), data.len()) };
         let data_pointer = words.as_mut_ptr().cast();
         // SAFETY: the driver's routine, with what its documentation promises.
-        unsafe {
+        let status = unsafe {
             routine(name.as_mut_ptr(), kind, data_pointer, data.len() as u32, context, entry.EntryContext)
-        }
+        };
+        // *QUERY_REGISTRY_ROUTINE*: a routine with too little room goes on with the next value.
+        if status == STATUS_BUFFER_TOO_SMALL { STATUS_SUCCESS } else { status }
     };
     let expand = entry.Flags & RTL_QUERY_REGISTRY_NOEXPAND == 0;
     if value.kind != REG_MULTI_SZ || !expand {
@@ -154,8 +183,8 @@ unsafe fn store(entry: &RTL_QUERY_REGISTRY_TABLE, value: &Value) -> NTSTATUS {
         }
         // SAFETY: the buffer holds that many bytes.
         unsafe { data.as_ptr().copy_to_nonoverlapping(string.Buffer.cast(), bytes) };
-        // The stored terminator is not part of the counted string.
-        let ends_with_zero = value.kind != REG_MULTI_SZ && data[..bytes].ends_with(&[0, 0]);
+        // The last stored terminator is not part of the counted string.
+        let ends_with_zero = data[..bytes].ends_with(&[0, 0]);
         string.Length = (bytes - if ends_with_zero { 2 } else { 0 }) as u16;
         return STATUS_SUCCESS;
     }
@@ -183,6 +212,16 @@ unsafe fn store(entry: &RTL_QUERY_REGISTRY_TABLE, value: &Value) -> NTSTATUS {
     STATUS_SUCCESS
 }
 
+/// Whether an entry's flags go with the rest of it: what is stored, deleted or moved to has a name, and what is stored has no
+/// routine.
+fn is_sensible(entry: &RTL_QUERY_REGISTRY_TABLE) -> bool {
+    let has = |flags: u32| entry.Flags & flags != 0;
+    let named = !entry.Name.is_null();
+    let direct = has(RTL_QUERY_REGISTRY_DIRECT);
+    (named || !(direct || has(RTL_QUERY_REGISTRY_SUBKEY | RTL_QUERY_REGISTRY_DELETE)))
+        && !(direct && (has(RTL_QUERY_REGISTRY_SUBKEY) || entry.QueryRoutine.is_some()))
+}
+
 /// One entry that asks for a value or for all of them.
 ///
 /// # Safety
@@ -195,7 +234,11 @@ unsafe fn query(entry: &RTL_QUERY_REGISTRY_TABLE, key: Option<KeyId>, context: P
     }
     if entry.Name.is_null() {
         let all = key.map(|key| cm::with(|registry| registry.values(key).cloned().collect::<Vec<_>>()));
-        for value in all.unwrap_or_default() {
+        let all = all.unwrap_or_default();
+        if all.is_empty() && entry.Flags & RTL_QUERY_REGISTRY_REQUIRED != 0 {
+            return STATUS_OBJECT_NAME_NOT_FOUND;
+        }
+        for value in all {
             // SAFETY: the caller's contract.
             let status = unsafe { call(entry, &value, context) };
             if !status.is_success() {
@@ -228,7 +271,8 @@ unsafe fn query(entry: &RTL_QUERY_REGISTRY_TABLE, key: Option<KeyId>, context: P
 }
 
 export! {
-    /// *RtlQueryRegistryValues function (wdm.h)*: every flag but expansion from an environment, which is none here.
+    /// *RtlQueryRegistryValues function (wdm.h)*: every flag but expansion from an environment, which is none here. A subkey that is
+    /// missing ends it, unless the key above is optional and missing itself.
     pub unsafe extern "win64" fn RtlQueryRegistryValues(
         relative_to: u32,
         path: *const u16,
@@ -247,20 +291,20 @@ export! {
             // SAFETY: the table goes on until an entry without routine and name.
             let entry = unsafe { &*at };
             let stores = entry.Flags & (RTL_QUERY_REGISTRY_DIRECT | RTL_QUERY_REGISTRY_SUBKEY) != 0;
-            if entry.QueryRoutine.is_none() && (entry.Name.is_null() || !stores) {
+            if entry.QueryRoutine.is_none() && !stores {
                 return STATUS_SUCCESS;
+            }
+            if !is_sensible(entry) {
+                return STATUS_INVALID_PARAMETER;
             }
             if entry.Flags & (RTL_QUERY_REGISTRY_TOPKEY | RTL_QUERY_REGISTRY_SUBKEY) != 0 {
                 key = top;
             }
             if entry.Flags & RTL_QUERY_REGISTRY_SUBKEY != 0 {
-                if entry.Name.is_null() {
-                    return STATUS_INVALID_PARAMETER;
-                }
                 // SAFETY: a name is a terminated string.
                 let name = unsafe { terminated(entry.Name) };
                 key = top.and_then(|top| cm::with(|registry| registry.open(Some(top), name)).ok());
-                if key.is_none() && entry.Flags & RTL_QUERY_REGISTRY_REQUIRED != 0 {
+                if key.is_none() && top.is_some() {
                     return STATUS_OBJECT_NAME_NOT_FOUND;
                 }
             }

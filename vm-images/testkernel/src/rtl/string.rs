@@ -119,7 +119,8 @@ unsafe fn write_number(value: u64, base: u32, destination: *mut UNICODE_STRING) 
     }
     // SAFETY: the caller's contract.
     unsafe {
-        if (digits.len() - start) * 2 > usize::from((*destination).MaximumLength) {
+        // With the terminator.
+        if (digits.len() - start + 1) * 2 > usize::from((*destination).MaximumLength) {
             return STATUS_BUFFER_OVERFLOW;
         }
         (*destination).Length = 0;
@@ -246,7 +247,8 @@ export! {
         unsafe { append(destination, terminated(source)) }
     }
 
-    /// *RtlIntegerToUnicodeString function (wdm.h)*: base 0 is 10; 2, 8, 10 and 16 are allowed.
+    /// *RtlIntegerToUnicodeString function (wdm.h)*: base 0 is 10; 2, 8, 10 and 16 are allowed. STATUS_BUFFER_OVERFLOW where digits and
+    /// terminator do not fit.
     pub unsafe extern "win64" fn RtlIntegerToUnicodeString(
         value: u32,
         base: u32,
@@ -358,6 +360,8 @@ kernel_test! {
             check!(RtlIntegerToUnicodeString(0xBEEF, 16, &raw mut text) == STATUS_SUCCESS);
             check!(text.units().iter().eq("BEEF".encode_utf16().collect::<alloc::vec::Vec<_>>().iter()));
             check!(RtlIntegerToUnicodeString(u32::MAX, 2, &raw mut text) == STATUS_BUFFER_OVERFLOW);
+            text.MaximumLength = 8;
+            check!(RtlIntegerToUnicodeString(0xBEEF, 16, &raw mut text) == STATUS_BUFFER_OVERFLOW);
         }
     }
 
