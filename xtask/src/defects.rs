@@ -15,7 +15,7 @@ use squall_harness::{
     profile::GuestProfile,
     run::Parts,
     run_dir::write_json,
-    scenario::{Bus, Scenario},
+    scenario::Scenario,
     trial::{self, Budget, Filter, Judgement, Outcomes, Plan, Progress, Trials},
     wdk::Image,
 };
@@ -24,6 +24,7 @@ use crate::{
     build::Builder,
     e2e::{BUILT_DEVICE, NOT_THE_DRIVER, RUNS, Switch},
     failure::Failure,
+    machines::Machines,
     progress::{Count, Stages},
 };
 
@@ -33,12 +34,6 @@ pub(crate) struct Args {
     /// Only this defect, and not the right driver; may be given again
     #[arg(long, value_name = "ID")]
     defect: Vec<String>,
-    /// Only this bus; may be given again
-    #[arg(long, value_name = "BUS")]
-    bus: Vec<Bus>,
-    /// Only with so many processors; may be given again
-    #[arg(long, value_name = "N")]
-    cpus: Vec<u8>,
     /// Only with Driver Verifier on, or only with it off
     #[arg(long, value_name = "on|off")]
     verifier: Option<Switch>,
@@ -48,15 +43,8 @@ pub(crate) struct Args {
     /// How many runs of the right driver have to be clean, in each kind of machine
     #[arg(long, value_name = "N", default_value_t = Budget::default().right)]
     right: u32,
-    /// What every storm comes from
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    seed: u64,
-    /// Machines at once; by default one for each of the host's processors
-    #[arg(long, value_name = "N")]
-    machines: Option<usize>,
-    /// The QEMU to use instead of one that is found or fetched
-    #[arg(long, value_name = "PROGRAM")]
-    qemu: Option<PathBuf>,
+    #[command(flatten)]
+    machines: Machines,
     /// Where the evidence of what was not as expected is kept
     #[arg(long, value_name = "DIR")]
     runs: Option<PathBuf>,
@@ -73,9 +61,10 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     let scenario = Scenario::default();
     let profile = scenario.check()?;
     let plan = args.plan(&catalogue, &profile)?;
+    let machines = args.machines.at_once()?;
     let rows = plan.rows();
 
-    let (qemu, device_library) = (builder.qemu(args.qemu.as_deref())?, builder.device_library()?);
+    let (qemu, device_library) = (builder.qemu(args.machines.qemu.as_deref())?, builder.device_library()?);
     let kernel = builder.kernel()?;
     let runs = args.runs.clone().unwrap_or_else(|| builder.root.join(RUNS));
     let parts = Parts { qemu, kernel, device_library, symbols: None, runs };
@@ -86,9 +75,8 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         Ok::<_, Failure>((scenario, Parts { symbols: Some(symbols), ..parts.clone() }))
     };
     let budget = Budget { defect: args.iterations, right: args.right };
-    let machines = args.machines.unwrap_or_else(host_processors);
     let (right, defects) = (subject(Image::Product)?, subject(Image::Defects)?);
-    let trials = Trials { right, defects, budget, seed: args.seed, machines };
+    let trials = Trials { right, defects, budget, seed: args.machines.seed, machines };
     stages.end();
 
     let began = Instant::now();
@@ -103,8 +91,12 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
     let runtime = tokio::runtime::Runtime::new()
         .map_err(|error| Failure::infrastructure(format!("cannot start the runtime: {error}")))?;
     let outcomes = runtime.block_on(trial::run(trials, plan, tell))?;
-    let report =
-        Report { outcomes: sorted(outcomes, &catalogue), took: began.elapsed(), budget, seed: args.seed };
+    let report = Report {
+        outcomes: sorted(outcomes, &catalogue),
+        took: began.elapsed(),
+        budget,
+        seed: args.machines.seed,
+    };
     print!("\n{}", report.table());
     println!("{}", report.summary());
     if let Some(path) = &args.json {
@@ -118,13 +110,13 @@ impl Args {
         for id in &self.defect {
             catalogue.named(id)?;
         }
-        if self.iterations == 0 || self.right == 0 || self.machines == Some(0) {
-            return Err(Failure::usage("--iterations, --right and --machines: at least 1"));
+        if self.iterations == 0 || self.right == 0 {
+            return Err(Failure::usage("--iterations and --right: at least 1"));
         }
         let filter = Filter {
             defects: self.defect.clone(),
-            buses: self.bus.clone(),
-            processors: self.cpus.clone(),
+            buses: self.machines.bus.clone(),
+            processors: self.machines.cpus.clone(),
             verifier: self.verifier.map(|switch| switch == Switch::On),
         };
         let plan = Plan::new(catalogue, profile, &filter);
@@ -136,11 +128,6 @@ impl Args {
         }
         Ok(plan)
     }
-}
-
-/// The host's processors.
-pub(crate) fn host_processors() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// In the catalogue's order, the right driver first.

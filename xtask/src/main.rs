@@ -9,6 +9,7 @@ mod defects;
 mod doctor;
 mod e2e;
 mod failure;
+mod machines;
 mod progress;
 mod setup;
 mod sign;

@@ -21,9 +21,9 @@ use squall_harness::{
 
 use crate::{
     build::Builder,
-    defects::host_processors,
     e2e::{BUILT_DEVICE, NOT_THE_DRIVER, RUNS, Switch},
     failure::Failure,
+    machines::Machines,
     progress::{Count, Stages},
 };
 
@@ -49,12 +49,6 @@ pub(crate) struct Args {
     /// Ends each kind of machine after so long, whatever it has come to
     #[arg(long, value_name = "SECONDS")]
     seconds: Option<u64>,
-    /// Only this bus; may be given again
-    #[arg(long, value_name = "BUS")]
-    bus: Vec<Bus>,
-    /// Only with so many processors; may be given again
-    #[arg(long, value_name = "N")]
-    cpus: Vec<u8>,
     /// Driver Verifier, with its standard settings
     #[arg(long, value_name = "on|off", default_value = "off")]
     verifier: Switch,
@@ -67,15 +61,8 @@ pub(crate) struct Args {
     /// The interrupts, as of e2e; by default ack,gap=20us,jitter=20us, with --cycles some 100,000 a second and more
     #[arg(long, value_name = "SPEC")]
     storm: Option<Storm>,
-    /// What every storm comes from
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    seed: u64,
-    /// Machines at once; by default one for each of the host's processors
-    #[arg(long, value_name = "N")]
-    machines: Option<usize>,
-    /// The QEMU to use instead of one that is found or fetched
-    #[arg(long, value_name = "PROGRAM")]
-    qemu: Option<PathBuf>,
+    #[command(flatten)]
+    machines: Machines,
     /// Where the evidence of cycles that are not clean is kept
     #[arg(long, value_name = "DIR")]
     runs: Option<PathBuf>,
@@ -91,7 +78,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         Some(storm) => storm.clone(),
         None => if args.cycles.is_some() { DENSE } else { LOOSE }.parse().map_err(Failure::usage)?,
     };
-    let mut scenario = Scenario { seed: args.seed, storm, ..Scenario::default() };
+    let mut scenario = Scenario { seed: args.machines.seed, storm, ..Scenario::default() };
     scenario.verifier = args.verifier == Switch::On;
     scenario.driver.device = Some(BUILT_DEVICE.to_owned());
     (scenario.before_unload.serviced, scenario.before_unload.samples_read) = match args.cycles {
@@ -102,12 +89,12 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         scenario.cycles = CYCLES_OF_A_RUN;
     }
     scenario.unload.settle_ms = 1;
-    let kinds = args.kinds(&scenario)?;
+    let (kinds, machines) = (args.kinds(&scenario)?, args.machines.at_once()?);
     let cycles = args.cycles.unwrap_or_else(|| args.iterations.div_ceil(kinds.len() as u64));
 
     let stages = Stages::new();
     let builder = Builder::new(&stages)?;
-    let (qemu, device_library) = (builder.qemu(args.qemu.as_deref())?, builder.device_library()?);
+    let (qemu, device_library) = (builder.qemu(args.machines.qemu.as_deref())?, builder.device_library()?);
     let kernel = builder.kernel()?;
     let Driver { image, symbols } = builder.driver(Image::Product)?;
     scenario.driver.image = image;
@@ -131,7 +118,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
         limit: args.seconds.map(Duration::from_secs),
         begin: if args.reset { Begin::Restored } else { Begin::GoingOn },
         kinds,
-        machines: args.machines.unwrap_or_else(host_processors),
+        machines,
     };
     let runtime = tokio::runtime::Runtime::new()
         .map_err(|error| Failure::infrastructure(format!("cannot start the runtime: {error}")))?;
@@ -146,12 +133,12 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, Failure> {
 
 impl Args {
     fn kinds(&self, scenario: &Scenario) -> Result<Vec<(Bus, u8)>, Failure> {
-        if self.iterations == 0 || self.cycles == Some(0) || self.machines == Some(0) {
-            return Err(Failure::usage("--iterations, --cycles and --machines: at least 1"));
+        if self.iterations == 0 || self.cycles == Some(0) {
+            return Err(Failure::usage("--iterations and --cycles: at least 1"));
         }
         let profile = scenario.check()?;
-        let buses = if self.bus.is_empty() { &profile.buses } else { &self.bus };
-        let processors = if self.cpus.is_empty() { &PROCESSORS[..] } else { &self.cpus };
+        let buses = if self.machines.bus.is_empty() { &profile.buses } else { &self.machines.bus };
+        let processors = if self.machines.cpus.is_empty() { &PROCESSORS[..] } else { &self.machines.cpus };
         let kinds = buses.iter().flat_map(|&bus| processors.iter().map(move |&count| (bus, count)));
         kinds
             .map(|(bus, processors)| {

@@ -77,30 +77,9 @@ fn probe(gcc: &NativeProgram) -> Result<Version, String> {
     let mut command = gcc.command();
     let output = run_within("gcc -dumpfullversion", command.arg("-dumpfullversion"), PATIENCE)
         .map_err(|error| error.to_string())?;
-    let version = version(&output.stdout).ok_or("does not say its version")?;
+    let version = Version::in_text(&output.stdout).ok_or("does not say its version")?;
     if version < OLDEST_GCC {
         return Err(format!("gcc {version} is older than {}, the oldest that was tested", OLDEST_GCC.major));
     }
     Ok(version)
-}
-
-/// Of what `-dumpfullversion` prints: `13.2.0`, or `12-win32` where the flavour took the place of the rest.
-fn version(text: &str) -> Option<Version> {
-    let mut numbers = text.trim().split(|c: char| !c.is_ascii_digit()).map(str::parse);
-    let major = numbers.next()?.ok()?;
-    let mut rest = || numbers.next().and_then(Result::ok).unwrap_or(0);
-    Some(Version::new(major, rest(), rest()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_of_both_kinds_are_read() {
-        assert_eq!(version("13.2.0\n"), Some(Version::new(13, 2, 0)));
-        assert_eq!(version("12-win32\n"), Some(Version::new(12, 0, 0)));
-        assert_eq!(version(""), None);
-        assert_eq!(version("gcc"), None);
-    }
 }

@@ -61,29 +61,7 @@ fn probe(program: &NativeProgram, argument: &str) -> Result<Version, String> {
     let name = program.program.display().to_string();
     let output = run_within(&name, program.command().arg(argument), PATIENCE);
     let output = output.map_err(|error| error.to_string())?;
-    version(&output.stdout)
-        .or_else(|| version(&output.stderr))
+    Version::in_text(&output.stdout)
+        .or_else(|| Version::in_text(&output.stderr))
         .ok_or_else(|| "does not say its version".to_owned())
-}
-
-/// The first number of a text that looks like a version: `osslsigncode 2.9, using:`, `OpenSSL 3.0.13 30 Jan 2024`.
-fn version(text: &str) -> Option<Version> {
-    let mut words = text.split(|c: char| c.is_whitespace() || c == ',');
-    let word = words.find(|word| word.contains('.') && word.starts_with(|c: char| c.is_ascii_digit()))?;
-    let mut numbers = word.split(|c: char| !c.is_ascii_digit()).map(str::parse);
-    let major = numbers.next()?.ok()?;
-    let mut rest = || numbers.next().and_then(Result::ok).unwrap_or(0);
-    Some(Version::new(major, rest(), rest()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn both_programs_say_their_version_in_their_own_way() {
-        assert_eq!(version("osslsigncode 2.9, using:\n\tOpenSSL 3.0.13"), Some(Version::new(2, 9, 0)));
-        assert_eq!(version("OpenSSL 3.0.13 30 Jan 2024 (Library: x)"), Some(Version::new(3, 0, 13)));
-        assert_eq!((version(""), version("LibreSSL")), (None, None));
-    }
 }

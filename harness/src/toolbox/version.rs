@@ -97,6 +97,10 @@ mod tests {
             ("rustc 1.95.0 (f2d3ce0bd 2026-03-21)", Version::new(1, 95, 0)),
             ("rustc 1.96.0-nightly (abc)", Version::new(1, 96, 0)),
             ("tool 9", Version::new(9, 0, 0)),
+            ("13.2.0\n", Version::new(13, 2, 0)),
+            ("12-win32\n", Version::new(12, 0, 0)),
+            ("osslsigncode 2.9, using:\n\tOpenSSL 3.0.13", Version::new(2, 9, 0)),
+            ("OpenSSL 3.0.13 30 Jan 2024 (Library: x)", Version::new(3, 0, 13)),
         ];
         for (text, version) in cases {
             assert_eq!(Version::in_text(text), Some(version), "{text}");

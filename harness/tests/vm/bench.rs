@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use squall_harness::{
     artifacts::{Artifacts, Driver},
+    profile::GuestProfile,
+    qemu::Machine,
     run::{self, Parts, RunError},
+    run_dir::RunDir,
     scenario::Scenario,
     verdict::Verdict,
 };
@@ -26,6 +29,17 @@ impl Bench {
     /// Where runs go.
     pub(crate) fn runs(&self) -> PathBuf {
         self.folder.path().join("runs")
+    }
+
+    /// A machine of these with nothing that comes with it.
+    pub(crate) fn machine<'a>(
+        &'a self,
+        profile: &'a GuestProfile,
+        scenario: &'a Scenario,
+        run: &'a RunDir,
+    ) -> Machine<'a> {
+        let Artifacts { qemu, kernel, device_library, .. } = &self.artifacts;
+        Machine { qemu, profile, scenario, kernel, device_library, files: &[], run }
     }
 
     /// Everything but the driver.

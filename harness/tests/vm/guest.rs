@@ -35,15 +35,7 @@ impl Guest {
     pub(crate) async fn start_with(bench: &Bench, scenario: &Scenario, files: &[(PathBuf, String)]) -> Self {
         let run = RunDir::create(&bench.runs(), scenario.seed).unwrap();
         let profile = GuestProfile::named(&scenario.guest).unwrap();
-        let machine = Machine {
-            qemu: &bench.artifacts.qemu,
-            profile: &profile,
-            scenario,
-            kernel: &bench.artifacts.kernel,
-            device_library: &bench.artifacts.device_library,
-            files,
-            run: &run,
-        };
+        let machine = Machine { files, ..bench.machine(&profile, scenario, &run) };
         let recorder = Recorder::create(&run).unwrap();
         let session = Session::start(&machine, PATIENCE, &recorder).await.unwrap();
         Self { session, run }

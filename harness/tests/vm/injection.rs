@@ -7,7 +7,6 @@ use squall_harness::{
     evidence::Recorder,
     hex::Status,
     profile::GuestProfile,
-    qemu::Machine,
     run_dir::RunDir,
     scenario::{Bus, Scenario},
     session::Session,
@@ -41,15 +40,7 @@ async fn fail_in_turn(bus: Bus, processors: u8, verified: bool) -> Vec<LoadAnswe
     let run = RunDir::create(&bench.runs(), 1).unwrap();
     let profile = GuestProfile::named("testkernel").unwrap();
     let scenario = Scenario { bus, ..bench.scenario(processors, None) };
-    let machine = Machine {
-        qemu: &bench.artifacts.qemu,
-        profile: &profile,
-        scenario: &scenario,
-        kernel: &bench.artifacts.kernel,
-        device_library: &bench.artifacts.device_library,
-        files: &[],
-        run: &run,
-    };
+    let machine = bench.machine(&profile, &scenario, &run);
     let recorder = Recorder::create(&run).unwrap();
     let mut session = Session::start(&machine, Duration::from_secs(20), &recorder).await.unwrap();
     let agent = &mut session.agent;

@@ -1,8 +1,8 @@
 //! The embedded guest's own tests, which run inside it.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
-use squall_harness::{profile::GuestProfile, qemu::Machine, run_dir::RunDir, scenario::Scenario};
+use squall_harness::{profile::GuestProfile, run_dir::RunDir, scenario::Scenario};
 
 use crate::bench::Bench;
 
@@ -21,16 +21,7 @@ async fn selftest(processors: u8) {
     profile.machine.devices.push(EXIT_DEVICE.to_owned());
     profile.machine.devices.extend(CARDS.map(str::to_owned));
     let scenario = Scenario { processors, ..Scenario::default() };
-    let (kernel, device_library): (&Path, &Path) = (&bench.artifacts.kernel, &bench.artifacts.device_library);
-    let machine = Machine {
-        qemu: &bench.artifacts.qemu,
-        profile: &profile,
-        scenario: &scenario,
-        kernel,
-        device_library,
-        files: &[],
-        run: &run,
-    };
+    let machine = bench.machine(&profile, &scenario, &run);
     let mut process = machine.start().unwrap();
     let status = process.ended_within(Duration::from_secs(60)).await;
     let console = std::fs::read_to_string(run.file("console.log")).unwrap_or_default();

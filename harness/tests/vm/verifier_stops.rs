@@ -1,10 +1,8 @@
 //! The embedded guest's Verifier stops the system with the documented codes and parameters, and says that it was the Verifier.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
-use squall_harness::{
-    crash::CrashRecord, profile::GuestProfile, qemu::Machine, run_dir::RunDir, scenario::Scenario,
-};
+use squall_harness::{crash::CrashRecord, profile::GuestProfile, run_dir::RunDir, scenario::Scenario};
 
 use crate::bench::Bench;
 
@@ -69,16 +67,7 @@ async fn stop(bench: &Bench, processors: u8, (word, code, parameters): Stop) -> 
     let mut profile = GuestProfile::named("testkernel").unwrap();
     profile.boot.command_line = word.to_owned();
     let scenario = Scenario { processors, ..Scenario::default() };
-    let (kernel, device_library): (&Path, &Path) = (&bench.artifacts.kernel, &bench.artifacts.device_library);
-    let machine = Machine {
-        qemu: &bench.artifacts.qemu,
-        profile: &profile,
-        scenario: &scenario,
-        kernel,
-        device_library,
-        files: &[],
-        run: &run,
-    };
+    let machine = bench.machine(&profile, &scenario, &run);
     let mut process = machine.start().unwrap();
     let crash = run.file("crash.jsonl");
     let mut record = CrashRecord::read(&crash);
