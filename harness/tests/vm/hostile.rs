@@ -97,6 +97,40 @@ async fn overflows_its_stack() {
     assert_eq!(bugcheck.module.as_deref(), Some("hostile.sys"));
 }
 
+/// *Bug Check 0x20: KERNEL_APC_PENDING_DURING_EXIT*: the second parameter is minus the critical regions that were not left.
+#[tokio::test]
+async fn ends_a_thread_in_a_critical_region() {
+    for deed in ["thread-ends-in-a-critical-region", "thread-ends-with-a-mutex"] {
+        let bugcheck = stops(deed, 0x20).await.bugcheck.unwrap();
+        assert_eq!((bugcheck.parameters[1].0, bugcheck.parameters[2].0), (0xFFFF, 0), "{deed}");
+    }
+}
+
+/// *Bug Check 0x1: APC_INDEX_MISMATCH*, of a worker routine.
+#[tokio::test]
+async fn returns_in_a_critical_region() {
+    let bugcheck = stops("driver-entry-returns-in-a-critical-region", 0x1).await.bugcheck.unwrap();
+    assert_eq!((bugcheck.parameters[2].0, bugcheck.parameters[3].0), (0xFFFF, 1));
+}
+
+/// *Bug Check 0xC7: TIMER_OR_DPC_INVALID*, value 4: the count before and after the DPC's routine.
+#[tokio::test]
+async fn has_a_dpc_that_stays_in_a_critical_region() {
+    let bugcheck = stops("dpc-returns-in-a-critical-region", 0xC7).await.bugcheck.unwrap();
+    assert_eq!(
+        (bugcheck.parameters[0].0, bugcheck.parameters[2].0, bugcheck.parameters[3].0),
+        (4, 0, 0xFFFF)
+    );
+}
+
+/// *Bug Check 0xC8: IRQL_UNEXPECTED_VALUE*: 3 is an interrupt's service routine.
+#[tokio::test]
+async fn has_an_isr_that_returns_at_another_irql() {
+    let bugcheck = stops("isr-returns-raised", 0xC8).await.bugcheck.unwrap();
+    assert_eq!(bugcheck.parameters[0].0 & 0xFF, 3);
+    assert_eq!(bugcheck.parameters[0].0 >> 16, 15);
+}
+
 /// *Bug Check 0xBE: ATTEMPTED_WRITE_TO_READONLY_MEMORY*.
 #[tokio::test]
 async fn writes_over_code() {

@@ -201,6 +201,22 @@ export! {
         STATUS_DEBUGGER_INACTIVE
     }
 
+    /// *KdChangeOption function (wdm.h)*: STATUS_DEBUGGER_INACTIVE, as there is none; nothing is put out.
+    pub unsafe extern "win64" fn KdChangeOption(
+        _option: u32,
+        _in_bytes: u32,
+        _in_buffer: *const core::ffi::c_void,
+        _out_bytes: u32,
+        _out_buffer: *mut core::ffi::c_void,
+        needed: *mut u32,
+    ) -> NTSTATUS {
+        if !needed.is_null() {
+            // SAFETY: the caller gives storage, or null.
+            unsafe { needed.write(0) };
+        }
+        STATUS_DEBUGGER_INACTIVE
+    }
+
     /// *KdEnableDebugger function (ntddk.h)*: STATUS_DEBUGGER_INACTIVE, as there is none.
     pub unsafe extern "win64" fn KdEnableDebugger() -> NTSTATUS {
         STATUS_DEBUGGER_INACTIVE

@@ -9,6 +9,7 @@
 #define POOL_TAG 'tsoH'
 /* The header hides it from 64-bit drivers; the kernel has it all the same. */
 NTHALAPI ULONG NTAPI HalGetInterruptVector(INTERFACE_TYPE, ULONG, ULONG, ULONG, PKIRQL, PKAFFINITY);
+NTSYSAPI NTSTATUS NTAPI ZwWaitForSingleObject(HANDLE handle, BOOLEAN alertable, PLARGE_INTEGER timeout);
 
 /* The test machine's card, where no other is asked for. */
 #define CARD_LINE 5
@@ -78,6 +79,43 @@ static BOOLEAN NTAPI isr_that_scribbles_on_its_stack(PKINTERRUPT object, PVOID c
     ULONG_PTR here;
     RtlFillMemory(&here, 256, 0x41);
     return TRUE;
+}
+
+static BOOLEAN NTAPI isr_that_stays_raised(PKINTERRUPT object, PVOID context)
+{
+    KIRQL before;
+    KeRaiseIrql(HIGH_LEVEL, &before);
+    return TRUE;
+}
+
+static VOID NTAPI ends_in_a_critical_region(PVOID context)
+{
+    KeEnterCriticalRegion();
+}
+
+static KMUTEX mutex;
+
+static VOID NTAPI ends_with_a_mutex(PVOID context)
+{
+    KeInitializeMutex(&mutex, 0);
+    KeWaitForSingleObject(&mutex, Executive, KernelMode, FALSE, NULL);
+    PsTerminateSystemThread(STATUS_SUCCESS);
+}
+
+static VOID NTAPI dpc_that_stays_in_a_critical_region(PKDPC dpc, PVOID context, PVOID first, PVOID second)
+{
+    KeEnterCriticalRegion();
+}
+
+static NTSTATUS start(PKSTART_ROUTINE routine)
+{
+    HANDLE thread;
+    NTSTATUS status = PsCreateSystemThread(&thread, THREAD_ALL_ACCESS, NULL, NULL, NULL, routine, NULL);
+    if (NT_SUCCESS(status)) {
+        ZwWaitForSingleObject(thread, FALSE, NULL);
+        ZwClose(thread);
+    }
+    return status;
 }
 
 static NTSTATUS connect(PKSERVICE_ROUTINE isr)
@@ -175,6 +213,20 @@ NTSTATUS NTAPI DriverEntry(PDRIVER_OBJECT driver, PUNICODE_STRING path)
         return connect(isr_that_never_returns);
     else if (is(L"isr-scribbles"))
         return connect(isr_that_scribbles_on_its_stack);
+    else if (is(L"isr-returns-raised"))
+        return connect(isr_that_stays_raised);
+    else if (is(L"driver-entry-returns-in-a-critical-region"))
+        KeEnterCriticalRegion();
+    else if (is(L"thread-ends-in-a-critical-region"))
+        return start(ends_in_a_critical_region);
+    else if (is(L"thread-ends-with-a-mutex"))
+        return start(ends_with_a_mutex);
+    else if (is(L"dpc-returns-in-a-critical-region")) {
+        static KDPC dpc;
+        KeInitializeDpc(&dpc, dpc_that_stays_in_a_critical_region, NULL);
+        KeInsertQueueDpc(&dpc, NULL, NULL);
+        KeFlushQueuedDpcs();
+    }
     else if (!is(L"unload-never-returns") && !is(L"unload-flood") && !is(L"unload-returns-raised"))
         return STATUS_INVALID_PARAMETER;
     return STATUS_SUCCESS;

@@ -113,11 +113,14 @@ impl Books {
         self.release(address, bytes);
     }
 
-    /// Finds room for a block. Those of a page or more are whole pages; smaller ones are 16-byte aligned.
+    /// Finds room for a block. Those of a page or more are whole pages; smaller ones are 16-byte aligned and lie within one page.
     pub fn allocate(&mut self, terms: Terms) -> Option<Block> {
         let (length, alignment) = extent(terms.size)?;
         let fit = |(&start, &bytes): (&usize, &usize)| {
-            let at = start.checked_next_multiple_of(alignment)?;
+            let mut at = start.checked_next_multiple_of(alignment)?;
+            if length <= PAGE && at % PAGE + length > PAGE {
+                at = at.checked_next_multiple_of(PAGE)?;
+            }
             (at.checked_add(length)? <= start + bytes).then_some((bytes, start, at))
         };
         // Best fit: the smallest hole that will do, the lowest of those.
@@ -232,6 +235,15 @@ mod tests {
         let mine: alloc::vec::Vec<_> =
             books.blocks_of(|caller| caller == 0x1000).map(|block| block.tag).collect();
         assert_eq!(mine, [0x6C6C7153]);
+    }
+
+    #[test]
+    fn what_is_smaller_than_a_page_does_not_cross_into_another() {
+        let mut books = pool();
+        for size in [1000, 3000, 2000, 4090, 17, 1500, 3500, 600, 2048, 2048, 2048] {
+            let block = books.allocate(terms(size, 1, false, 0)).unwrap();
+            assert_eq!(block.address / PAGE, (block.address + size - 1) / PAGE, "{size} bytes");
+        }
     }
 
     #[test]

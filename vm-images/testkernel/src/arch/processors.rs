@@ -40,7 +40,7 @@ fn become_processor(number: usize) {
     apic::init_this_processor();
     let processor = processor::create(number, apic::id());
     let idle = Thread::create_idle();
-    processor.idle.store(idle, Ordering::Release);
+    processor::set_idle(processor, idle);
     processor.set_thread(idle);
     processor::enter(processor);
 }

@@ -3,7 +3,7 @@
 //! The count is 1 when free; each that comes takes one off, and waits unless it found 1. A fast mutex raises its owner to
 //! APC_LEVEL; a guarded one, and the `Unsafe` forms, leave the IRQL to the caller. Neither may be acquired twice.
 
-use core::sync::atomic::{AtomicI32, Ordering};
+use core::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 use crate::ke::irql::{self, Irql};
 use crate::ke::thread;
@@ -25,12 +25,12 @@ unsafe fn count<'a>(mutex: *mut FAST_MUTEX) -> &'a AtomicI32 {
 /// # Safety
 /// See [`count`].
 unsafe fn take(mutex: *mut FAST_MUTEX) {
-    // SAFETY: the caller's; owner and contention are only written by whoever has the mutex.
+    // SAFETY: the caller's; the owner is only written by whoever has the mutex, the count of contentions atomically.
     unsafe {
         let waited = count(mutex).fetch_sub(1, Ordering::Acquire) != 1;
         if waited {
+            AtomicU32::from_ptr(&raw mut (*mutex).Contention).fetch_add(1, Ordering::Relaxed);
             let _ = wait::for_one((&raw mut (*mutex).Event).cast(), None);
-            (*mutex).Contention = (*mutex).Contention.wrapping_add(1);
         }
         (*mutex).Owner = thread::current().as_ptr().cast();
     }
@@ -107,6 +107,24 @@ export! {
     pub unsafe extern "win64" fn ExReleaseFastMutexUnsafe(mutex: *mut FAST_MUTEX) {
         // SAFETY: the caller's mutex, which it has.
         unsafe { give_back(mutex) };
+    }
+
+    /// *ExEnterCriticalRegionAndAcquireFastMutexUnsafe*: both at once.
+    pub unsafe extern "win64" fn ExEnterCriticalRegionAndAcquireFastMutexUnsafe(mutex: *mut FAST_MUTEX) {
+        // SAFETY: the caller's mutex.
+        unsafe {
+            apc::KeEnterCriticalRegion();
+            take(mutex);
+        }
+    }
+
+    /// *ExReleaseFastMutexUnsafeAndLeaveCriticalRegion*: both undone at once.
+    pub unsafe extern "win64" fn ExReleaseFastMutexUnsafeAndLeaveCriticalRegion(mutex: *mut FAST_MUTEX) {
+        // SAFETY: the caller's mutex, which it has.
+        unsafe {
+            give_back(mutex);
+            apc::KeLeaveCriticalRegion();
+        }
     }
 
     /// *KeInitializeGuardedMutex function (wdm.h)*: free.

@@ -17,3 +17,4 @@ pub mod system;
 pub mod timer;
 pub mod timer_resolution;
 pub mod work;
+pub mod zone;

@@ -13,7 +13,7 @@ use core::ops::Range;
 use core::ptr::NonNull;
 
 use alloc::vec::Vec;
-use squall_testkernel_pure::pool::{BadFree, Block, Books, Kind, Terms};
+use squall_testkernel_pure::pool::{ALIGNMENT, BadFree, Block, Books, Kind, Terms};
 
 use crate::ke::bugcheck::bugcheck;
 use crate::ke::irql::{self, Irql};
@@ -24,8 +24,8 @@ use crate::ldr::raising::may_raise;
 use crate::mm::frame::PAGE_SIZE;
 use crate::mm::pool_region;
 use crate::nt::{
-    NTSTATUS, POOL_FLAG_CACHE_ALIGNED, POOL_FLAG_NON_PAGED, POOL_FLAG_NON_PAGED_EXECUTE, POOL_FLAG_PAGED,
-    POOL_FLAG_RAISE_ON_FAILURE, POOL_FLAG_SESSION, POOL_FLAG_UNINITIALIZED, PVOID,
+    BOOLEAN, FALSE, NTSTATUS, POOL_FLAG_CACHE_ALIGNED, POOL_FLAG_NON_PAGED, POOL_FLAG_NON_PAGED_EXECUTE,
+    POOL_FLAG_PAGED, POOL_FLAG_RAISE_ON_FAILURE, POOL_FLAG_SESSION, POOL_FLAG_UNINITIALIZED, PVOID,
     STATUS_INSUFFICIENT_RESOURCES,
 };
 use crate::selftest::{check, kernel_test};
@@ -216,6 +216,45 @@ unsafe extern "win64" fn allocate_pool_2(call: &Call<3>, raised: &mut NTSTATUS) 
     }
 }
 
+/// `POOL_EXTENDED_PARAMETER`: what kind, in the lower 8 bits, whether it may be passed over, and its value.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+struct ExtendedParameter {
+    kind: u64,
+    value: u64,
+}
+
+impl ExtendedParameter {
+    /// Whether memory as it asks for can be given: of any priority alike, from the one node; secure pool there is none.
+    fn can_be_kept(&self) -> bool {
+        const OPTIONAL: u64 = 1 << 8;
+        /// `MM_ANY_NODE_OK`.
+        const ANY_NODE: u32 = 0x8000_0000;
+        let is_known = match self.kind & 0xFF {
+            // PoolExtendedParameterPriority
+            1 => true,
+            // PoolExtendedParameterNumaNode
+            3 => self.value as u32 == 0 || self.value as u32 & ANY_NODE != 0,
+            _ => false,
+        };
+        is_known || self.kind & OPTIONAL != 0
+    }
+}
+
+/// # Safety
+/// The call must be one of ExAllocatePool3's.
+unsafe extern "win64" fn allocate_pool_3(call: &Call<5>, raised: &mut NTSTATUS) -> PVOID {
+    let [flags, bytes, tag, parameters, count] = call.arguments;
+    let parameters = core::ptr::with_exposed_provenance::<ExtendedParameter>(parameters);
+    // SAFETY: the caller gives that many.
+    let mut each = (0..count as u32 as usize).map(|index| unsafe { parameters.add(index).read() });
+    if !each.all(|parameter| parameter.can_be_kept()) {
+        return core::ptr::null_mut();
+    }
+    // SAFETY: the rest is ExAllocatePool2's.
+    unsafe { allocate_pool_2(&Call { caller: call.caller, arguments: [flags, bytes, tag] }, raised) }
+}
+
 /// `POOL_RAISE_IF_ALLOCATION_FAILURE` of a pool type.
 pub const RAISE_ON_FAILURE: u32 = 16;
 /// `POOL_QUOTA_FAIL_INSTEAD_OF_RAISE` of a pool type, for the quota routines.
@@ -271,6 +310,29 @@ export! {
     #[unsafe(naked)]
     pub unsafe extern "win64" fn ExAllocatePool2(flags: u64, bytes: usize, tag: u32) -> PVOID {
         may_raise!(allocate_pool_2)
+    }
+
+    /// *ExAllocatePool3 function (wdm.h)*: as ExAllocatePool2; null for a parameter that it does not know, or cannot keep, unless it is optional.
+    #[unsafe(naked)]
+    pub unsafe extern "win64" fn ExAllocatePool3(
+        flags: u64,
+        bytes: usize,
+        tag: u32,
+        parameters: PVOID,
+        count: u32,
+    ) -> PVOID {
+        may_raise!(allocate_pool_3)
+    }
+
+    /// *ExQueryPoolBlockSize function (ntifs.h)*: bytes that the block has, and that no quota was charged for it; 0 for what is none.
+    pub unsafe extern "win64" fn ExQueryPoolBlockSize(block: PVOID, charged: *mut BOOLEAN) -> usize {
+        // SAFETY: the caller gives storage.
+        unsafe { charged.write(FALSE) };
+        match look_up(block.addr()) {
+            Known::Live(block) if block.size < PAGE_SIZE => block.size.max(1).next_multiple_of(ALIGNMENT),
+            Known::Live(block) => block.size.next_multiple_of(PAGE_SIZE),
+            Known::Freed(_) | Known::Never => 0,
+        }
     }
 
     /// *ExAllocatePoolWithTag function (wdm.h)*: not zeroed.
@@ -359,6 +421,26 @@ kernel_test! {
             check!(!block.is_null());
             ExFreePool(block);
         }
+    }
+
+    /// *POOL_EXTENDED_PARAMETER structure (wdm.h)*: what is not known fails the call, unless it is optional.
+    fn parameters_that_cannot_be_kept_fail_the_allocation() {
+        let ask = |kind, value| {
+            let mut parameter = ExtendedParameter { kind, value };
+            // SAFETY: one parameter, and what is allocated is freed at once.
+            unsafe {
+                let block = ExAllocatePool3(POOL_FLAG_NON_PAGED, 40, 1, (&raw mut parameter).cast(), 1);
+                let given = !block.is_null();
+                if given {
+                    let mut charged = 9;
+                    assert!(ExQueryPoolBlockSize(block, &raw mut charged) == 48 && charged == FALSE);
+                    ExFreePool(block);
+                }
+                given
+            }
+        };
+        check!(ask(1, 32) && ask(3, 0) && ask(3, 0x8000_0005) && ask(2 | 1 << 8, 0));
+        check!(!ask(2, 0) && !ask(3, 7) && !ask(9, 0));
     }
 
     fn flags_that_contradict_each_other_are_refused() {

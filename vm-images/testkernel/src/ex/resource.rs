@@ -1,7 +1,8 @@
 //! Resources: `ERESOURCE`, a lock for threads that many may share or one have alone, as often as it likes.
 //!
-//! Who has to wait is queued and *given* the resource by whoever releases it, in the order of coming. Thus a
-//! thread that waits for exclusive access is overtaken only by those that ask to overtake it.
+//! Who has to wait is queued and *given* the resource by whoever releases it, in the order of coming; but where exclusive access ends,
+//! all who wait to share it go first, as on Windows. Thus a thread that waits for exclusive access is not overtaken by those that come
+//! later and share it, unless they ask to.
 
 use core::arch::naked_asm;
 use core::mem::offset_of;
@@ -71,6 +72,24 @@ impl State {
 
     fn waits_exclusively(&self) -> usize {
         self.waiters.iter().filter(|waiter| waiter.exclusive).count()
+    }
+
+    fn waits_shared(&self) -> usize {
+        self.waiters.len() - self.waits_exclusively()
+    }
+
+    /// Lets everybody in who waits to share it, whoever was before them in the queue: what NT does where exclusive access ends.
+    fn grant_shared(&mut self) -> Vec<*mut KEVENT> {
+        let mut granted = Vec::new();
+        let (shared, exclusive) =
+            core::mem::take(&mut self.waiters).into_iter().partition(|waiter| !waiter.exclusive);
+        self.waiters = exclusive;
+        let shared: VecDeque<Waiter> = shared;
+        for waiter in shared {
+            self.add(waiter.owner, false);
+            granted.push(waiter.granted);
+        }
+        granted
     }
 
     /// Lets in whoever is first in the queue and may; their events are to be set once the lock is free.
@@ -170,10 +189,10 @@ unsafe fn release(resource: *mut Resource, owner: usize) {
                 if state.owners[index].1 == 0 {
                     state.owners.swap_remove(index);
                 }
-                if state.owners.is_empty() {
-                    state.exclusive = false;
-                }
-                Some(state.grant())
+                let was_exclusive =
+                    state.owners.is_empty() && core::mem::replace(&mut state.exclusive, false);
+                let shared_first = was_exclusive && state.waits_shared() > 0;
+                Some(if shared_first { state.grant_shared() } else { state.grant() })
             }
         }
     };
@@ -349,7 +368,7 @@ export! {
             // SAFETY: the caller's resource.
             let mut state = unsafe { state(resource) }.lock();
             state.exclusive = false;
-            state.grant()
+            state.grant_shared()
         };
         wake(granted);
     }
@@ -377,7 +396,7 @@ export! {
     pub unsafe extern "win64" fn ExGetSharedWaiterCount(resource: *mut Resource) -> u32 {
         // SAFETY: the caller's resource.
         let state = unsafe { state(resource) }.lock();
-        (state.waiters.len() - state.waits_exclusively()) as u32
+        state.waits_shared() as u32
     }
 }
 

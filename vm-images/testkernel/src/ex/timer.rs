@@ -37,6 +37,22 @@ pub struct ExTimer {
     item: WorkItem,
     /// Deleted without being cancelled: it goes when it has expired.
     goes_when_expired: AtomicBool,
+    /// What the driver wants to be called when it has gone.
+    deleted: Option<DeleteCallback>,
+    deleted_context: PVOID,
+}
+
+/// `EXT_DELETE_CALLBACK`.
+pub type DeleteCallback = unsafe extern "win64" fn(context: PVOID);
+
+/// `EXT_DELETE_PARAMETERS`.
+#[derive(Debug)]
+#[repr(C)]
+pub struct DeleteParameters {
+    version: u32,
+    reserved: u32,
+    callback: Option<DeleteCallback>,
+    context: PVOID,
 }
 
 unsafe extern "win64" fn expired(_: *mut KDPC, timer: *mut c_void, _: *mut c_void, _: *mut c_void) {
@@ -57,7 +73,13 @@ unsafe extern "win64" fn expired(_: *mut KDPC, timer: *mut c_void, _: *mut c_voi
 unsafe extern "win64" fn free(timer: PVOID) {
     dpc::flush_all();
     // SAFETY: made as a box by ExAllocateTimer; it is not running and its DPC has run.
-    drop(unsafe { Box::from_raw(timer.cast::<ExTimer>()) });
+    let gone = unsafe { Box::from_raw(timer.cast::<ExTimer>()) };
+    let (deleted, context) = (gone.deleted, gone.deleted_context);
+    drop(gone);
+    if let Some(deleted) = deleted {
+        // SAFETY: the driver gave the routine for this call.
+        unsafe { deleted(context) };
+    }
 }
 
 export! {
@@ -74,6 +96,8 @@ export! {
             context,
             item: WorkItem { list: list::UNLINKED, routine: Some(free), parameter: ptr::null_mut() },
             goes_when_expired: AtomicBool::new(false),
+            deleted: None,
+            deleted_context: ptr::null_mut(),
         }));
         let notification = attributes & NOTIFICATION != 0;
         let kind =
@@ -113,18 +137,22 @@ export! {
 
     /// *ExDeleteTimer function (wdm.h)*: TRUE where it was running and is cancelled. One that is not to be cancelled goes
     /// when it has expired, if it is running. With `wait` its callback runs nowhere when this returns, at PASSIVE_LEVEL
-    /// then; to wait without cancelling is a bug check (which one, the page does not say).
+    /// then; to wait without cancelling is a bug check (which one, the page does not say). *EXT_DELETE_CALLBACK callback function*: called when the
+    /// timer has gone, before this returns with `wait`.
     pub unsafe extern "win64" fn ExDeleteTimer(
         timer: *mut ExTimer,
         cancel: BOOLEAN,
         wait: BOOLEAN,
-        _parameters: PVOID,
+        parameters: *const DeleteParameters,
     ) -> BOOLEAN {
         if cancel == FALSE && wait != FALSE {
             bugcheck(TIMER_OR_DPC_INVALID, [0, timer.addr() as u64, 0, 0]);
         }
-        // SAFETY: the caller's timer, which it does not use any more.
+        // SAFETY: the caller's timer, which it does not use any more; its parameters, or null.
         unsafe {
+            if let Some(parameters) = parameters.as_ref() {
+                ((*timer).deleted, (*timer).deleted_context) = (parameters.callback, parameters.context);
+            }
             if cancel == FALSE && let_expire(timer) {
                 return FALSE;
             }
@@ -182,21 +210,21 @@ kernel_test! {
             check!(ExSetTimer(timer, -10_000, 20_000, ptr::null_mut()) == FALSE);
             check!(wait::for_one(timer.cast(), None) == wait::Wakeup::Object(0));
             check!(called(3));
-            check!(ExDeleteTimer(timer, TRUE, TRUE, ptr::null_mut()) == TRUE);
+            check!(ExDeleteTimer(timer, TRUE, TRUE, ptr::null()) == TRUE);
             let often = CALLS.load(Ordering::Relaxed);
             crate::ke::thread::sleep_ns(10_000_000);
             check!(CALLS.load(Ordering::Relaxed) == often);
 
             let timer = ExAllocateTimer(Some(count), ptr::without_provenance_mut(7), 0);
             check!(ExSetTimer(timer, -1_000_000, 0, ptr::null_mut()) == FALSE);
-            check!(ExDeleteTimer(timer, FALSE, FALSE, ptr::null_mut()) == FALSE);
+            check!(ExDeleteTimer(timer, FALSE, FALSE, ptr::null()) == FALSE);
             check!(called(often + 1));
 
             let timer = ExAllocateTimer(None, ptr::null_mut(), NOTIFICATION);
             check!(ExSetTimer(timer, -10_000_000_000, 0, ptr::null_mut()) == FALSE);
             check!(ExCancelTimer(timer, ptr::null_mut()) == TRUE);
             check!(ExCancelTimer(timer, ptr::null_mut()) == FALSE);
-            check!(ExDeleteTimer(timer, TRUE, FALSE, ptr::null_mut()) == FALSE);
+            check!(ExDeleteTimer(timer, TRUE, FALSE, ptr::null()) == FALSE);
         }
     }
 }

@@ -2,6 +2,7 @@
 //! PC.
 
 pub mod apic;
+pub mod beep;
 pub mod bus;
 pub mod clock;
 pub mod firmware;

@@ -124,12 +124,11 @@ export! {
             let first = (address.addr() - (*source).StartVa.addr()) / PAGE;
             let from = source.add(1).cast::<u64>().add(first);
             from.copy_to_nonoverlapping(target.add(1).cast(), pages);
-            let valid = MDL_SOURCE_IS_NONPAGED_POOL | MDL_MAPPED_TO_SYSTEM_VA;
-            // The mapping stays the source's: whoever is done with the part does not undo it.
-            if (*source).MdlFlags & valid != 0 {
-                (*target).MdlFlags |= MDL_SOURCE_IS_NONPAGED_POOL;
-            }
-            (*target).MdlFlags |= MDL_PARTIAL;
+            // It may have been part of another before. The mapping stays the source's: only one of the part's own, which
+            // MDL_PARTIAL_HAS_BEEN_MAPPED tells, is undone with it.
+            let shared = MDL_SOURCE_IS_NONPAGED_POOL | MDL_MAPPED_TO_SYSTEM_VA;
+            (*target).MdlFlags &= MDL_ALLOCATED_FIXED_SIZE;
+            (*target).MdlFlags |= (*source).MdlFlags & shared | MDL_PARTIAL;
             (*target).Process = (*source).Process;
             (*target).StartVa = core::ptr::with_exposed_provenance_mut(address.addr() - offset);
             (*target).ByteOffset = offset as u32;
@@ -138,8 +137,10 @@ export! {
         }
     }
 
-    /// *IoFreeMdl function (wdm.h)*: the list, not the buffer.
+    /// *IoFreeMdl function (wdm.h)*: the list, not the buffer; and what was mapped of a partial list, as *MmPrepareMdlForReuse macro* has it.
     pub unsafe extern "win64" fn IoFreeMdl(mdl: *mut MDL) {
+        // SAFETY: the caller's list.
+        unsafe { mm_mdl::unmap_part(mdl) };
         pool::free(mdl.addr(), 0);
     }
 }

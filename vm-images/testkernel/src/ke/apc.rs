@@ -21,6 +21,13 @@ pub fn critical_regions() -> u32 {
     current().kernel_apcs_off.load(Ordering::Relaxed)
 }
 
+/// What the calling thread's `CombinedApcDisable` would be: minus the guarded regions that it is in above minus the critical ones, 16 bits
+/// each.
+pub fn disabled() -> u32 {
+    let minus = |count: &core::sync::atomic::AtomicU32| count.load(Ordering::Relaxed).wrapping_neg() & 0xFFFF;
+    minus(&current().all_apcs_off) << 16 | minus(&current().kernel_apcs_off)
+}
+
 export! {
     /// *KeEnterCriticalRegion function (ntddk.h)*: normal kernel APCs are off until as many calls of
     /// KeLeaveCriticalRegion.

@@ -5,10 +5,13 @@
 //! before a label.
 //!
 //! DriverEntry and Unload run in a system worker thread, which stops the system when a routine comes back to it above
-//! PASSIVE_LEVEL: *Bug Check 0xE1: WORKER_THREAD_RETURNED_AT_BAD_IRQL*.
+//! PASSIVE_LEVEL: *Bug Check 0xE1: WORKER_THREAD_RETURNED_AT_BAD_IRQL*; or in a critical or guarded region: *Bug Check 0x1: APC_INDEX_MISMATCH*.
 
 use core::arch::naked_asm;
 
+use squall_testkernel_pure::bugcheck::APC_INDEX_MISMATCH;
+
+use super::apc;
 use super::bugcheck::bugcheck;
 use super::irql::{self, Irql};
 use crate::nt::{DRIVER_OBJECT, DriverUnload};
@@ -49,6 +52,12 @@ pub fn worker_returned(routine: usize, parameter: usize, item: usize) {
     if level != Irql::PASSIVE {
         let parameters = [routine as u64, level.0.into(), parameter as u64, item as u64];
         bugcheck(WORKER_THREAD_RETURNED_AT_BAD_IRQL, parameters);
+    }
+    let disabled = apc::disabled();
+    if disabled != 0 {
+        /// Parameter 4: a worker routine.
+        const WORKER: u64 = 1;
+        bugcheck(APC_INDEX_MISMATCH, [routine as u64, 0, disabled.into(), WORKER]);
     }
 }
 

@@ -17,7 +17,7 @@ use squall_testkernel_pure::vectors::DISPATCH_VECTOR;
 use super::irql::Irql;
 use super::lock::{SpinLock, SpinLockGuard};
 use super::processor::{self, Processor};
-use super::thread::{PRIORITIES, Scheduling, Thread};
+use super::thread::{PRIORITIES, REAL_TIME, Scheduling, Thread};
 use super::wait;
 use super::{bugcheck, clock, list, run_time};
 use crate::arch::context;
@@ -184,7 +184,8 @@ impl Guard {
     pub fn ready(&mut self, thread: *mut Thread) {
         let (affinity, last, priority) = {
             let part = scheduling(thread);
-            (part.affinity, part.last_processor, i16::from(part.priority))
+            let best = part.ideal_processor.unwrap_or(part.last_processor);
+            (part.affinity, best, i16::from(part.priority))
         };
         let candidates = || processor::all().filter(move |processor| affinity & processor.bit() != 0);
         let here = |processor: &Processor| ptr::eq(processor, processor::current());
@@ -255,6 +256,12 @@ impl Guard {
         let processor = processor::current();
         let current = processor.thread();
         let idle = current == processor.idle.load(Ordering::Relaxed);
+        if !idle && scheduling(current).affinity & processor.bit() == 0 {
+            // Its affinity was changed at DISPATCH_LEVEL.
+            self.ready(current);
+            self.block();
+            return;
+        }
         let next = processor.next.replace(ptr::null_mut());
         if !next.is_null() {
             if !idle {
@@ -262,12 +269,51 @@ impl Guard {
             }
             self.switch_to(next);
         } else if slice_over && !idle {
-            self.rotate();
+            self.boost_wears_off(current);
+            let _ = self.rotate();
         }
     }
 
-    /// The calling thread goes to the end of its queue, where another one of its priority or above is ready.
-    pub fn rotate(&mut self) {
+    /// A time slice at a raised priority is over: the next one is at a lower priority, down to the thread's own.
+    fn boost_wears_off(&mut self, thread: *mut Thread) {
+        let part = scheduling(thread);
+        if part.priority > part.base_priority {
+            part.priority -= 1;
+        }
+    }
+
+    /// The wait of `thread`, which is in no queue, is satisfied by somebody who raises its priority by `increment`: from its own, within
+    /// the variable range, until its time slices are over.
+    pub fn boost(&mut self, thread: *mut Thread, increment: i32) {
+        let part = scheduling(thread);
+        if part.base_priority < REAL_TIME && increment > 0 {
+            let raised =
+                i32::from(part.base_priority).saturating_add(increment).min(i32::from(REAL_TIME) - 1);
+            part.priority = part.priority.max(raised as u8);
+        }
+    }
+
+    /// The level that is returned to with this guard.
+    pub fn level(&self) -> Irql {
+        self.0.level()
+    }
+
+    /// Lets the dispatcher go and stays at DISPATCH_LEVEL, whatever the level was before.
+    pub fn let_go_and_stay(mut self) -> Irql {
+        let before = self.0.level();
+        self.0.set_level(Irql::DISPATCH);
+        drop(self);
+        processor::kernel_raised(false);
+        before
+    }
+
+    /// Makes this guard one that returns to `level`.
+    pub fn returns_to(&mut self, level: Irql) {
+        self.0.set_level(level);
+    }
+
+    /// The calling thread goes to the end of its queue, where another one of its priority or above is ready: false where none is.
+    pub fn rotate(&mut self) -> bool {
         let processor = processor::current();
         let current = processor.thread();
         let next = processor.next.replace(ptr::null_mut());
@@ -276,9 +322,39 @@ impl Guard {
         } else {
             Some(next)
         };
-        if let Some(next) = next {
-            self.enqueue(current, false);
-            self.switch_to(next);
+        let Some(next) = next else { return false };
+        self.enqueue(current, false);
+        self.switch_to(next);
+        true
+    }
+
+    /// See [`super::thread::bind`].
+    pub fn bind(&mut self, thread: &Thread, mask: u64) {
+        let thread = ptr::from_ref(thread).cast_mut();
+        if thread == processor::current().thread() {
+            self.set_affinity(mask);
+            return;
+        }
+        match scheduling(thread).state {
+            State::Ready => {
+                self.dequeue(thread);
+                scheduling(thread).affinity = mask;
+                self.ready(thread);
+            }
+            State::Standby => {
+                // It goes where it may, and somebody else to where it was to go.
+                let chosen = processor::all().find(|processor| processor.next.get() == thread);
+                scheduling(thread).affinity = mask;
+                if let Some(processor) = chosen.filter(|processor| mask & processor.bit() == 0) {
+                    processor.next.set(ptr::null_mut());
+                    self.ready(thread);
+                }
+            }
+            State::Running => {
+                scheduling(thread).affinity = mask;
+                processor::all().filter(|processor| processor.thread() == thread).for_each(request);
+            }
+            State::Initialized | State::Waiting | State::Terminated => scheduling(thread).affinity = mask,
         }
     }
 
@@ -290,8 +366,13 @@ impl Guard {
         if mask & processor::all_mask() != 0 {
             scheduling(current).affinity = mask;
             if mask & processor.bit() == 0 {
-                self.ready(current);
-                self.block();
+                if self.level() >= Irql::DISPATCH {
+                    // *KeSetSystemAffinityThreadEx*: deferred until the IRQL falls below.
+                    request(processor);
+                } else {
+                    self.ready(current);
+                    self.block();
+                }
             }
         }
         old
@@ -301,6 +382,7 @@ impl Guard {
     pub fn set_priority(&mut self, thread: &Thread, priority: u8) -> u8 {
         let thread = ptr::from_ref(thread).cast_mut();
         let old = scheduling(thread).priority;
+        scheduling(thread).base_priority = priority;
         if scheduling(thread).state == State::Ready {
             self.dequeue(thread);
             scheduling(thread).priority = priority;
@@ -320,13 +402,13 @@ impl Guard {
         old
     }
 
-    /// The object is signalled: whoever can go on because of that does.
+    /// The object is signalled: whoever can go on because of that does, with its priority raised by `increment`.
     ///
     /// # Safety
     /// `header` is a live dispatcher object.
-    pub unsafe fn signalled(&mut self, header: *mut DISPATCHER_HEADER) {
+    pub unsafe fn signalled(&mut self, header: *mut DISPATCHER_HEADER, increment: i32) {
         // SAFETY: the caller's, under the lock.
-        unsafe { wait::release_waiters(self, header) };
+        unsafe { wait::release_waiters(self, header, increment) };
     }
 
     /// The calling thread ends; its remains wait for [`super::thread::reap`].

@@ -18,6 +18,10 @@ use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering, fence};
 
+use squall_testkernel_pure::bugcheck::TIMER_OR_DPC_INVALID;
+
+use super::apc;
+use super::bugcheck::bugcheck;
 use super::event::Event;
 use super::irql::{self, Irql};
 use super::lock::InterruptLock;
@@ -329,6 +333,13 @@ unsafe fn run(dpc: *mut KDPC, call: &KDPC) {
     }
 }
 
+/// A DPC's routine entered a critical region and did not leave it, or the other way round: *Bug Check 0xC7: TIMER_OR_DPC_INVALID*, value 4.
+#[cold]
+fn changed_regions(call: &KDPC, before: u32, after: u32) -> ! {
+    let routine = call.DeferredRoutine.map_or(0, |routine| routine as usize as u64);
+    bugcheck(TIMER_OR_DPC_INVALID, [4, routine, before.into(), after.into()]);
+}
+
 /// Runs what this processor's queue holds, until it is empty. At DISPATCH_LEVEL, interrupts on.
 fn drain(processor: &Processor) {
     loop {
@@ -361,8 +372,13 @@ fn drain(processor: &Processor) {
         match taken {
             Some((dpc, call)) => {
                 processor.dpc_active.store(1, Ordering::Relaxed);
+                let before = apc::disabled();
                 // SAFETY: taken just now.
                 unsafe { run(dpc, &call) };
+                let after = apc::disabled();
+                if after != before {
+                    changed_regions(&call, before, after);
+                }
                 processor.dpc_running.1.store(0, Ordering::Relaxed);
                 processor.dpc_active.store(0, Ordering::Relaxed);
                 through(processor);

@@ -6,7 +6,7 @@ use core::cell::UnsafeCell;
 use super::wait::{self, Deadline, Wakeup};
 use super::{dispatcher, list};
 use crate::ldr::export::export;
-use crate::nt::{BOOLEAN, DISPATCHER_HEADER, KEVENT, object_type};
+use crate::nt::{BOOLEAN, DISPATCHER_HEADER, FALSE, KEVENT, object_type};
 use crate::selftest::{check, kernel_test};
 
 /// Fills in a KEVENT that nobody waits for.
@@ -33,13 +33,24 @@ pub unsafe fn initialize(event: *mut KEVENT, kind: u8, signalled: bool) {
 /// # Safety
 /// As above.
 pub unsafe fn set(event: *mut KEVENT) -> i32 {
+    // SAFETY: the caller's.
+    unsafe { set_with(event, 0, FALSE) }
+}
+
+/// The same: whoever is let go has its priority raised by `increment`; with `wait` the calling thread waits next.
+///
+/// # Safety
+/// As above.
+pub unsafe fn set_with(event: *mut KEVENT, increment: i32, wait: BOOLEAN) -> i32 {
     let mut guard = dispatcher::lock();
     // SAFETY: the caller's, under the lock.
-    unsafe {
+    let old = unsafe {
         let old = core::mem::replace(&mut (*event).Header.SignalState, 1);
-        guard.signalled(&raw mut (*event).Header);
+        guard.signalled(&raw mut (*event).Header, increment);
         old
-    }
+    };
+    wait::follows(guard, wait);
+    old
 }
 
 /// Takes the signal away and returns the state before.
@@ -121,11 +132,11 @@ export! {
         unsafe { initialize(event, kind, state != 0) };
     }
 
-    /// *KeSetEvent function (wdm.h)*: returns the state before. No thread's priority is raised by it here,
-    /// and `wait` is only a hint that the caller waits next.
-    pub unsafe extern "win64" fn KeSetEvent(event: *mut KEVENT, _increment: i32, _wait: BOOLEAN) -> i32 {
+    /// *KeSetEvent function (wdm.h)*: returns the state before. Whoever is let go has its priority raised by the increment; with `wait`
+    /// the caller, who waits next, stays at DISPATCH_LEVEL until then.
+    pub unsafe extern "win64" fn KeSetEvent(event: *mut KEVENT, increment: i32, wait: BOOLEAN) -> i32 {
         // SAFETY: the caller's event.
-        unsafe { set(event) }
+        unsafe { set_with(event, increment, wait) }
     }
 
     /// *KeResetEvent function (wdm.h)*: not signalled any more; returns the state before.
@@ -134,16 +145,19 @@ export! {
         unsafe { reset(event) }
     }
 
-    /// *KePulseEvent function (ntddk.h)*: lets those go who wait now, and nobody after them; returns the state before.
-    pub unsafe extern "win64" fn KePulseEvent(event: *mut KEVENT, _increment: i32, _wait: BOOLEAN) -> i32 {
+    /// *KePulseEvent function (ntddk.h)*: lets those go who wait now, and nobody after them; returns the state before. Increment and wait
+    /// as of KeSetEvent.
+    pub unsafe extern "win64" fn KePulseEvent(event: *mut KEVENT, increment: i32, wait: BOOLEAN) -> i32 {
         let mut guard = dispatcher::lock();
         // SAFETY: the caller's event, under the lock.
-        unsafe {
+        let old = unsafe {
             let old = core::mem::replace(&mut (*event).Header.SignalState, 1);
-            guard.signalled(&raw mut (*event).Header);
+            guard.signalled(&raw mut (*event).Header, increment);
             (*event).Header.SignalState = 0;
             old
-        }
+        };
+        wait::follows(guard, wait);
+        old
     }
 
     /// *KeClearEvent function (wdm.h)*: KeResetEvent without the answer.

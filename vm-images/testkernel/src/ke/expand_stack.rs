@@ -7,7 +7,7 @@ use crate::ldr::export::export;
 use crate::mm::frame::PAGE_SIZE;
 use crate::mm::paging::Protection;
 use crate::mm::region::{Region, Window};
-use crate::nt::{NTSTATUS, PVOID, STATUS_NO_MEMORY, STATUS_SUCCESS};
+use crate::nt::{BOOLEAN, FALSE, NTSTATUS, PVOID, STATUS_NO_MEMORY, STATUS_SUCCESS};
 use crate::selftest::{check, kernel_test};
 
 /// `EXPAND_STACK_CALLOUT`.
@@ -15,6 +15,8 @@ pub type Callout = unsafe extern "win64" fn(parameter: PVOID);
 
 /// `STATUS_INVALID_PARAMETER_3`.
 const INVALID_PARAMETER_3: NTSTATUS = NTSTATUS::from_bits(0xC000_00F1);
+/// `STATUS_INVALID_PARAMETER_5`.
+const INVALID_PARAMETER_5: NTSTATUS = NTSTATUS::from_bits(0xC000_00F3);
 /// `MAXIMUM_EXPANSION_SIZE` of x64: what a large kernel stack has, less a little.
 const MAXIMUM_EXPANSION: usize = 0x12000 - 0x1000;
 /// Interrupts and DPCs run on whatever stack they come in on.
@@ -43,6 +45,22 @@ export! {
         parameter: PVOID,
         size: usize,
     ) -> NTSTATUS {
+        // SAFETY: the contract is the same.
+        unsafe { KeExpandKernelStackAndCalloutEx(callout, parameter, size, FALSE, core::ptr::null_mut()) }
+    }
+
+    /// *KeExpandKernelStackAndCalloutEx function (ntddk.h)*: the same, at DISPATCH_LEVEL too; nothing is waited for. STATUS_INVALID_PARAMETER_5 for a
+    /// context, which is reserved.
+    pub unsafe extern "win64" fn KeExpandKernelStackAndCalloutEx(
+        callout: Callout,
+        parameter: PVOID,
+        size: usize,
+        _wait: BOOLEAN,
+        context: PVOID,
+    ) -> NTSTATUS {
+        if !context.is_null() {
+            return INVALID_PARAMETER_5;
+        }
         if size > MAXIMUM_EXPANSION {
             return INVALID_PARAMETER_3;
         }

@@ -15,7 +15,7 @@ use crate::nt::{NTSTATUS, PVOID, STATUS_INSUFFICIENT_RESOURCES, STATUS_SUCCESS};
 use crate::selftest::{check, kernel_test};
 
 /// `XSTATE_MASK_LEGACY`: x87 and SSE.
-const LEGACY: u64 = 3;
+pub const LEGACY: u64 = 3;
 /// What FXSAVE writes.
 const AREA: usize = 512;
 

@@ -19,6 +19,11 @@ pub struct GROUP_AFFINITY {
 
 const _: () = assert!(size_of::<GROUP_AFFINITY>() == 16);
 
+/// Whether there is a processor for each bit, and one at least.
+pub fn is_set_of_processors(mask: KAFFINITY) -> bool {
+    mask != 0 && mask & !processor::all_mask() == 0
+}
+
 impl GROUP_AFFINITY {
     /// No processors: a thread that nobody has bound.
     pub const NONE: Self = Self::of(0);
@@ -29,7 +34,7 @@ impl GROUP_AFFINITY {
     }
 
     fn is_possible(&self) -> bool {
-        self.group == 0 && self.reserved == [0; 3] && self.mask & processor::all_mask() != 0
+        self.group == 0 && self.reserved == [0; 3] && is_set_of_processors(self.mask)
     }
 }
 

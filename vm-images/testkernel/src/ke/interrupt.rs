@@ -22,7 +22,7 @@ use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use squall_testkernel_pure::bugcheck::ATTEMPTED_SWITCH_FROM_DPC;
+use squall_testkernel_pure::bugcheck::{ATTEMPTED_SWITCH_FROM_DPC, IRQL_UNEXPECTED_VALUE};
 use squall_testkernel_pure::vectors::{
     CLOCK_VECTOR, DISPATCH_VECTOR, IPI_VECTOR, SPURIOUS_VECTOR, pin_of_vector,
 };
@@ -85,6 +85,15 @@ impl Service {
             }
         }
     }
+}
+
+/// An ISR came back at another level than it was called at: *Bug Check 0xC8: IRQL_UNEXPECTED_VALUE*.
+#[cold]
+fn changed_level(routine: Service, object: usize, expected: Irql) -> ! {
+    /// `UniqueValue`: an interrupt's service routine.
+    const SERVICE_ROUTINE: u64 = 3;
+    let levels = u64::from(irql::current().0) << 16 | u64::from(expected.0) << 8 | SERVICE_ROUTINE;
+    bugcheck(IRQL_UNEXPECTED_VALUE, [levels, routine.address(), object as u64, 0]);
 }
 
 /// Everything that a driver says when it connects.
@@ -460,7 +469,14 @@ fn deliver(vector: u8) {
             let interrupt = unsafe { &*object };
             let Connection { routine, context, trigger, .. } = interrupt.connection;
             // SAFETY: the driver connected this routine.
-            let mine = interrupt.synchronized(|| unsafe { routine.call(object.cast(), context) }) != 0;
+            let mine = interrupt.synchronized(|| unsafe {
+                let level = irql::current();
+                let mine = routine.call(object.cast(), context);
+                if irql::current() != level {
+                    changed_level(routine, object.addr(), level);
+                }
+                mine
+            }) != 0;
             claimed_now |= mine;
             if mine && Window::Images.holds(routine.address()) {
                 claims::count();

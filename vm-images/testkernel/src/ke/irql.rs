@@ -35,6 +35,8 @@ impl Irql {
     pub const APC: Self = Self(1);
     /// No thread switch: DPCs and spin locks.
     pub const DISPATCH: Self = Self(2);
+    /// `SYNCH_LEVEL`: above every device, below the clock.
+    pub const SYNCH: Self = Self(12);
     /// Everything masked.
     pub const HIGH: Self = Self(15);
 

@@ -97,6 +97,18 @@ pub struct SpinLockGuard<'a, T: ?Sized> {
     old: Irql,
 }
 
+impl<T: ?Sized> SpinLockGuard<'_, T> {
+    /// The level to go back to.
+    pub fn level(&self) -> Irql {
+        self.old
+    }
+
+    /// Changes the level to go back to.
+    pub fn set_level(&mut self, level: Irql) {
+        self.old = level;
+    }
+}
+
 impl<T: ?Sized> Deref for SpinLockGuard<'_, T> {
     type Target = T;
     fn deref(&self) -> &T {

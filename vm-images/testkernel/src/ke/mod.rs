@@ -22,6 +22,7 @@ pub mod mutex;
 pub mod nmi;
 pub mod processor;
 pub mod processor_change;
+pub mod queue;
 pub mod rendezvous;
 pub mod run_time;
 pub mod semaphore;

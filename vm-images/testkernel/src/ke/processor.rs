@@ -28,15 +28,24 @@ pub const MAX_PROCESSORS: usize = 8;
 #[derive(Debug)]
 #[repr(C)]
 struct Kpcr {
-    unused_0: [u64; 3],
+    /// 0x00: the segment descriptors.
+    gdt_base: u64,
+    /// 0x08: unused; 0x10 likewise.
+    unused_8: [u64; 2],
     /// 0x18: the region's own address.
     self_address: *const Processor,
     /// 0x20: the processor control block inside it.
     current_prcb: *const u8,
-    unused_28: [u64; 5],
+    unused_28: [u64; 2],
+    /// 0x38: the interrupt descriptors.
+    idt_base: u64,
+    unused_40: [u64; 2],
     /// 0x50: the IRQL lives in CR8; this is 0 for ever.
     irql: u8,
-    unused_51: [u8; 0x180 - 0x51],
+    unused_51: [u8; 0x60 - 0x51],
+    /// 0x60: `PCR_MAJOR_VERSION` and `PCR_MINOR_VERSION`.
+    version: [u16; 2],
+    unused_64: [u8; 0x180 - 0x64],
     /// 0x180: the processor control block begins with MXCSR.
     mxcsr: u32,
     /// 0x184
@@ -44,7 +53,11 @@ struct Kpcr {
     unused_185: [u8; 3],
     /// 0x188: who runs.
     current_thread: AtomicPtr<Thread>,
-    unused_190: [u8; 0x1a4 - 0x190],
+    /// 0x190: `NextThread`, which nobody else looks at.
+    unused_190: u64,
+    /// 0x198: who runs when nobody does.
+    idle_thread: AtomicPtr<Thread>,
+    unused_1a0: u32,
     /// 0x1A4
     number: u32,
 }
@@ -55,6 +68,9 @@ const _: () = {
     assert!(offset_of!(Kpcr, irql) == 0x50);
     assert!(offset_of!(Kpcr, mxcsr) == 0x180);
     assert!(offset_of!(Kpcr, current_thread) == 0x188);
+    assert!(offset_of!(Kpcr, idle_thread) == 0x198);
+    assert!(offset_of!(Kpcr, idt_base) == 0x38);
+    assert!(offset_of!(Kpcr, version) == 0x60);
     assert!(offset_of!(Kpcr, number) == 0x1a4);
 };
 
@@ -116,21 +132,28 @@ static PROCESSORS: [AtomicPtr<Processor>; MAX_PROCESSORS] =
     [const { AtomicPtr::new(ptr::null_mut()) }; MAX_PROCESSORS];
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
-/// Makes the record of processor `number`.
+/// Makes the record of processor `number`, which runs this and has its tables.
 pub fn create(number: usize, apic_id: u32) -> &'static Processor {
     let processor = Box::leak(Box::new(Processor {
         kpcr: Kpcr {
-            unused_0: [0; 3],
+            gdt_base: x86_64::instructions::tables::sgdt().base.as_u64(),
+            unused_8: [0; 2],
             self_address: ptr::null(),
             current_prcb: ptr::null(),
-            unused_28: [0; 5],
+            unused_28: [0; 2],
+            idt_base: x86_64::instructions::tables::sidt().base.as_u64(),
+            unused_40: [0; 2],
             irql: 0,
-            unused_51: [0; 0x180 - 0x51],
+            unused_51: [0; 0x60 - 0x51],
+            version: [1; 2],
+            unused_64: [0; 0x180 - 0x64],
             mxcsr: 0x1F80,
             legacy_number: number as u8,
             unused_185: [0; 3],
             current_thread: AtomicPtr::new(ptr::null_mut()),
-            unused_190: [0; 0x1a4 - 0x190],
+            unused_190: 0,
+            idle_thread: AtomicPtr::new(ptr::null_mut()),
+            unused_1a0: 0,
             number: number as u32,
         },
         state: ProcessorState::new(),
@@ -158,11 +181,18 @@ pub fn create(number: usize, apic_id: u32) -> &'static Processor {
     processor
 }
 
+/// Says who runs on `processor` when there is nothing to run. Once, before it schedules.
+pub fn set_idle(processor: &Processor, idle: *mut Thread) {
+    processor.idle.store(idle, Ordering::Release);
+    processor.kpcr.idle_thread.store(idle, Ordering::Release);
+}
+
 /// Makes `processor` the one that runs this, from now on.
 pub fn enter(processor: &'static Processor) {
     x86_64::registers::model_specific::GsBase::write(x86_64::VirtAddr::from_ptr(processor));
     let before = COUNT.fetch_add(1, Ordering::AcqRel);
     NUMBER_PROCESSORS.store(before as u32 + 1, Ordering::Release);
+    super::shared_data::processors_are(before + 1);
 }
 
 /// How many processors run.

@@ -1,6 +1,6 @@
 //! Semaphores.
 
-use super::{dispatcher, list};
+use super::{dispatcher, list, wait};
 use crate::ldr::caller::Call;
 use crate::ldr::export::export;
 use crate::ldr::raising::may_raise;
@@ -12,12 +12,12 @@ const LIMIT_EXCEEDED: NTSTATUS = NTSTATUS::from_bits(0xC000_0047);
 /// # Safety
 /// The call must be one of KeReleaseSemaphore's.
 unsafe extern "win64" fn release(call: &Call<4>, raised: &mut NTSTATUS) -> i32 {
-    let [semaphore, _, adjustment, _] = call.arguments;
+    let [semaphore, increment, adjustment, wait] = call.arguments;
     let semaphore = core::ptr::with_exposed_provenance_mut::<KSEMAPHORE>(semaphore);
     let adjustment = adjustment as i32;
     let mut guard = dispatcher::lock();
     // SAFETY: the caller's semaphore, under the lock.
-    unsafe {
+    let old = unsafe {
         let old = (*semaphore).Header.SignalState;
         match old.checked_add(adjustment).filter(|&new| adjustment >= 0 && new <= (*semaphore).Limit) {
             Some(new) => (*semaphore).Header.SignalState = new,
@@ -26,9 +26,11 @@ unsafe extern "win64" fn release(call: &Call<4>, raised: &mut NTSTATUS) -> i32 {
                 return old;
             }
         }
-        guard.signalled(&raw mut (*semaphore).Header);
+        guard.signalled(&raw mut (*semaphore).Header, increment as i32);
         old
-    }
+    };
+    wait::follows(guard, wait as BOOLEAN);
+    old
 }
 
 export! {
@@ -50,7 +52,7 @@ export! {
     }
 
     /// *KeReleaseSemaphore function (wdm.h)*: adds to the count and returns the one before; above the limit
-    /// it raises STATUS_SEMAPHORE_LIMIT_EXCEEDED.
+    /// it raises STATUS_SEMAPHORE_LIMIT_EXCEEDED. Increment and wait as of KeSetEvent.
     #[unsafe(naked)]
     pub unsafe extern "win64" fn KeReleaseSemaphore(
         semaphore: *mut KSEMAPHORE,

@@ -145,6 +145,24 @@ export! {
         old.0
     }
 
+    /// *KeAcquireSpinLockRaiseToSynch*: raises to SYNCH_LEVEL, takes the lock, returns the IRQL before.
+    pub unsafe extern "win64" fn KeAcquireSpinLockRaiseToSynch(lock: *mut KSPIN_LOCK) -> KIRQL {
+        let old = irql::raise(Irql::SYNCH);
+        // SAFETY: the caller's lock.
+        unsafe { acquire(lock) };
+        old.0
+    }
+
+    /// *KeAcquireInStackQueuedSpinLockRaiseToSynch*: likewise with a place in the queue.
+    pub unsafe extern "win64" fn KeAcquireInStackQueuedSpinLockRaiseToSynch(
+        lock: *mut KSPIN_LOCK,
+        handle: *mut KLOCK_QUEUE_HANDLE,
+    ) {
+        let old = irql::raise(Irql::SYNCH);
+        // SAFETY: the caller's lock and handle.
+        unsafe { acquire_queued(lock, handle, old) };
+    }
+
     /// *KeReleaseSpinLock function (wdm.h)*: releases the lock, then restores the IRQL.
     pub unsafe extern "win64" fn KeReleaseSpinLock(lock: *mut KSPIN_LOCK, old: KIRQL) {
         // SAFETY: the caller's lock.

@@ -12,7 +12,7 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::cell::{Cell, UnsafeCell};
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use super::dispatcher::{self, State};
 use super::irql::Irql;
@@ -22,7 +22,7 @@ use super::{list, processor};
 use crate::arch::context::Context;
 use crate::mm::paging::Protection;
 use crate::mm::region::{Region, Window};
-use crate::nt::{DISPATCHER_HEADER, KTIMER, LIST_ENTRY, PVOID, object_type};
+use crate::nt::{DISPATCHER_HEADER, KQUEUE, KTIMER, LIST_ENTRY, PVOID, object_type};
 use crate::selftest::{check, kernel_test};
 
 /// What a system thread gets unless somebody says otherwise.
@@ -30,6 +30,8 @@ pub const NORMAL_PRIORITY: u8 = 8;
 
 /// The priority of what goes before every other thread.
 pub const HIGHEST_PRIORITY: u8 = 31;
+/// From this priority on nobody's is raised or wears off.
+pub const REAL_TIME: u8 = 16;
 /// Number of priorities.
 pub const PRIORITIES: usize = 32;
 
@@ -59,12 +61,16 @@ pub type SystemRoutine = fn(StartRoutine, PVOID);
 pub struct Scheduling {
     /// Where the thread is in its life.
     pub state: State,
-    /// 0 to 31.
+    /// 0 to 31: the one that it runs at.
     pub priority: u8,
+    /// The one that it was given, above which it may be raised for a while.
+    pub base_priority: u8,
     /// The processors it may run on.
     pub affinity: u64,
-    /// Where it ran last, and best runs next.
+    /// Where it ran last, and best runs next unless somebody says otherwise.
     pub last_processor: usize,
+    /// Where it best runs, says somebody.
+    pub ideal_processor: Option<usize>,
     /// Link in a ready queue.
     pub ready_link: LIST_ENTRY,
     /// What the wait was ended by.
@@ -83,6 +89,14 @@ pub struct Scheduling {
     pub timer: KTIMER,
     /// How the thread ended.
     pub exit_status: u32,
+    /// Mutants that it owns and that are abandoned where it ends: see [`super::mutex`].
+    pub mutants: LIST_ENTRY,
+    /// The queue that it works for, or null: see [`super::queue`].
+    pub queue: *mut KQUEUE,
+    /// Link in that queue's list of threads.
+    pub queue_link: LIST_ENTRY,
+    /// What a queue gave it when it woke it.
+    pub entry: *mut LIST_ENTRY,
 }
 
 /// A thread. Drivers know it as an opaque `KTHREAD` that can be waited for.
@@ -105,6 +119,8 @@ pub struct Thread {
     pub kernel_apcs_off: AtomicU32,
     /// Guarded regions likewise.
     pub all_apcs_off: AtomicU32,
+    /// It has signalled something and is about to wait: the level before, or [`NO_WAIT_FOLLOWS`].
+    pub wait_follows: AtomicU8,
     /// The innermost exception that is being dispatched on it: `rtl::exception`'s.
     pub exceptions: AtomicUsize,
     /// What IoSetTopLevelIrp was given.
@@ -155,6 +171,9 @@ pub fn with_live(address: usize, action: impl FnOnce(ThreadRef)) -> bool {
     false
 }
 
+/// Of [`Thread::wait_follows`]: no level.
+pub const NO_WAIT_FOLLOWS: u8 = 0xFF;
+
 static NEXT_ID: AtomicU32 = AtomicU32::new(1);
 
 impl Thread {
@@ -174,7 +193,7 @@ impl Thread {
             header: UnsafeCell::new(DISPATCHER_HEADER {
                 Type: object_type::THREAD,
                 Flags: 0,
-                Size: 0,
+                Size: (size_of::<Self>() / 4).min(0xFF) as u8,
                 Inserted: 0,
                 SignalState: 0,
                 WaitListHead: list::UNLINKED,
@@ -183,8 +202,10 @@ impl Thread {
             scheduling: UnsafeCell::new(Scheduling {
                 state: State::Initialized,
                 priority: priority.min(PRIORITIES as u8 - 1),
+                base_priority: priority.min(PRIORITIES as u8 - 1),
                 affinity: u64::MAX,
                 last_processor: 0,
+                ideal_processor: None,
                 ready_link: list::UNLINKED,
                 wakeup: Wakeup::Timeout,
                 wait_blocks: ptr::null_mut(),
@@ -194,6 +215,10 @@ impl Thread {
                 timer_block: WaitBlock::UNUSED,
                 timer: super::timer::UNUSED,
                 exit_status: 0,
+                mutants: list::UNLINKED,
+                queue: ptr::null_mut(),
+                queue_link: list::UNLINKED,
+                entry: ptr::null_mut(),
             }),
             start: UnsafeCell::new(start),
             stack: UnsafeCell::new(stack),
@@ -201,6 +226,7 @@ impl Thread {
             next_zombie: AtomicPtr::new(ptr::null_mut()),
             kernel_apcs_off: AtomicU32::new(0),
             all_apcs_off: AtomicU32::new(0),
+            wait_follows: AtomicU8::new(NO_WAIT_FOLLOWS),
             exceptions: AtomicUsize::new(0),
             top_level_irp: AtomicUsize::new(0),
             device_to_verify: AtomicUsize::new(0),
@@ -215,6 +241,7 @@ impl Thread {
         // SAFETY: the record was just made and is nobody else's yet; it will not move.
         unsafe {
             list::initialize(&raw mut (*(*thread).header.get()).WaitListHead);
+            list::initialize(&raw mut (*(*thread).scheduling.get()).mutants);
             super::timer::initialize(
                 &raw mut (*(*thread).scheduling.get()).timer,
                 object_type::TIMER_NOTIFICATION,
@@ -456,8 +483,10 @@ pub fn exit(status: u32) -> ! {
     // SAFETY: the thread runs, so its record is alive; under the dispatcher's lock.
     unsafe {
         (*(*thread).scheduling.get()).exit_status = status;
+        super::mutex::abandon_all(&mut dispatcher, thread);
+        super::queue::leave(&mut dispatcher, thread);
         (*(*thread).header.get()).SignalState = 1;
-        dispatcher.signalled((*thread).header.get());
+        dispatcher.signalled((*thread).header.get(), 0);
     }
     dispatcher.bury(thread)
 }
@@ -508,9 +537,35 @@ pub fn sleep_ns(ns: u64) {
     wait::delay(wait::Deadline::after_ns(ns));
 }
 
-/// Lets another thread of the same priority run, where one waits.
-pub fn yield_now() {
-    dispatcher::lock().rotate();
+/// Lets another thread of the same priority run, where one waits: false otherwise.
+pub fn yield_now() -> bool {
+    dispatcher::lock().rotate()
+}
+
+/// Restricts a thread to the processors in `mask`, each of which exists, and moves it there; false where one does not.
+pub fn bind(thread: &Thread, mask: u64) -> bool {
+    let possible = super::group_affinity::is_set_of_processors(mask);
+    if possible {
+        dispatcher::lock().bind(thread, mask);
+    }
+    possible
+}
+
+/// Where a thread best runs.
+pub fn ideal(thread: &Thread) -> usize {
+    let _dispatcher = dispatcher::lock();
+    // SAFETY: under the dispatcher's lock.
+    let part = unsafe { &*thread.scheduling.get() };
+    part.ideal_processor.unwrap_or(part.last_processor)
+}
+
+/// Says where a thread best runs; none where there is no such processor.
+pub fn set_ideal(thread: &Thread, number: usize) -> Option<()> {
+    processor::get(number)?;
+    let _dispatcher = dispatcher::lock();
+    // SAFETY: under the dispatcher's lock.
+    unsafe { (*thread.scheduling.get()).ideal_processor = Some(number) };
+    Some(())
 }
 
 /// Restricts the calling thread to the processors in `mask`, moves it there, and returns the set before.
@@ -524,6 +579,13 @@ pub fn priority(thread: &Thread) -> u8 {
     let _dispatcher = dispatcher::lock();
     // SAFETY: under the dispatcher's lock.
     unsafe { (*thread.scheduling.get()).priority }
+}
+
+/// The priority that a thread was given, whether it is raised just now or not.
+pub fn base_priority(thread: &Thread) -> u8 {
+    let _dispatcher = dispatcher::lock();
+    // SAFETY: under the dispatcher's lock.
+    unsafe { (*thread.scheduling.get()).base_priority }
 }
 
 /// Changes a thread's priority and returns the one before.

@@ -134,7 +134,7 @@ unsafe fn fire(guard: &mut Guard, timer: *mut KTIMER) {
     unsafe {
         let (dpc, period, due) = ((*timer).Dpc, (*timer).Period, (*timer).DueTime);
         (*timer).Header.SignalState = 1;
-        guard.signalled(&raw mut (*timer).Header);
+        guard.signalled(&raw mut (*timer).Header, 0);
         if period != 0 {
             insert_again(timer, due.saturating_add(u64::from(period) * UNITS_PER_MS));
         }

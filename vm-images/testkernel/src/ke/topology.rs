@@ -178,6 +178,11 @@ export! {
         STATUS_SUCCESS
     }
 
+    /// *KeGetRecommendedSharedDataAlignment function (wdm.h)*: so that what one processor writes is on no line of the caches that another wants.
+    pub unsafe extern "win64" fn KeGetRecommendedSharedDataAlignment() -> u32 {
+        64
+    }
+
     /// *KeInvalidateAllCaches function (wdm.h)*: on every processor, written back first. TRUE.
     pub unsafe extern "win64" fn KeInvalidateAllCaches() -> BOOLEAN {
         // SAFETY: the routine may run on any processor at any IRQL.

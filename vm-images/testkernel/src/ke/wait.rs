@@ -14,12 +14,12 @@ use core::sync::atomic::Ordering;
 use squall_testkernel_pure::bugcheck::{ATTEMPTED_SWITCH_FROM_DPC, MAXIMUM_WAIT_OBJECTS_EXCEEDED};
 
 use super::dispatcher::{self, Guard, State};
-use super::irql::{self, Irql};
-use super::thread::{Scheduling, Thread};
+use super::irql::Irql;
+use super::thread::{NO_WAIT_FOLLOWS, Scheduling, Thread};
 use super::{bugcheck, clock, list, processor, timer};
 use crate::ldr::export::export;
 use crate::nt::{
-    BOOLEAN, DISPATCHER_HEADER, KMUTANT, KPROCESSOR_MODE, LIST_ENTRY, NTSTATUS, PVOID, object_type,
+    BOOLEAN, DISPATCHER_HEADER, FALSE, KMUTANT, KPROCESSOR_MODE, LIST_ENTRY, NTSTATUS, PVOID, object_type,
 };
 use crate::nt::{STATUS_SUCCESS, STATUS_TIMEOUT};
 use crate::selftest::{check, kernel_test};
@@ -34,8 +34,9 @@ pub const MAX_OBJECTS: usize = 64;
 #[repr(C)]
 pub struct WaitBlock {
     /// Link in the object's list; null while the block is not in use.
-    link: LIST_ENTRY,
-    thread: *mut Thread,
+    pub link: LIST_ENTRY,
+    /// Who waits.
+    pub thread: *mut Thread,
     object: *mut DISPATCHER_HEADER,
     /// What the wait is ended by when it is this object.
     wakeup: Wakeup,
@@ -65,6 +66,16 @@ pub enum Wakeup {
     Timeout,
 }
 
+impl Wakeup {
+    /// The same by an object that its owner had abandoned, where it was: `STATUS_ABANDONED_WAIT_0` and what follows it.
+    const fn from(self, abandoned: bool) -> Self {
+        match self {
+            Self::Object(index) if abandoned => Self::Object(index + 0x80),
+            other => other,
+        }
+    }
+}
+
 /// When a wait is over, whatever happens: in 100 ns of interrupt time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(pub u64);
@@ -91,7 +102,8 @@ impl Deadline {
         }
     }
 
-    fn is_over(self) -> bool {
+    /// Whether it is past.
+    pub fn is_over(self) -> bool {
         self.0 <= clock::interrupt_time()
     }
 }
@@ -109,11 +121,12 @@ unsafe fn is_signalled(header: *mut DISPATCHER_HEADER, thread: *mut Thread) -> b
     }
 }
 
-/// `thread` goes on because the object is signalled: the signal is used up, where the object is of that kind.
+/// `thread` goes on because the object is signalled: the signal is used up, where the object is of that kind. True where the object is
+/// a mutant that its owner had abandoned.
 ///
 /// # Safety
 /// As above.
-unsafe fn satisfy(header: *mut DISPATCHER_HEADER, thread: *mut Thread) {
+unsafe fn satisfy(header: *mut DISPATCHER_HEADER, thread: *mut Thread) -> bool {
     // SAFETY: the caller's.
     unsafe {
         match (*header).Type & 0x7F {
@@ -121,17 +134,11 @@ unsafe fn satisfy(header: *mut DISPATCHER_HEADER, thread: *mut Thread) {
                 (*header).SignalState = 0
             }
             object_type::SEMAPHORE => (*header).SignalState -= 1,
-            object_type::MUTANT => {
-                // Its owner is in a critical region for as long: once, however often it acquires it.
-                if (*header).SignalState == 1 && (*header.cast::<KMUTANT>()).ApcDisable != 0 {
-                    (*thread).kernel_apcs_off.fetch_add(1, Ordering::Relaxed);
-                }
-                (*header).SignalState -= 1;
-                (*header.cast::<KMUTANT>()).OwnerThread = thread.cast();
-            }
+            object_type::MUTANT => return super::mutex::acquired(header.cast(), thread),
             _ => {}
         }
     }
+    false
 }
 
 /// # Safety
@@ -141,11 +148,20 @@ unsafe fn scheduling<'a>(thread: *mut Thread) -> &'a mut Scheduling {
     unsafe { &mut *(*thread).scheduling.get() }
 }
 
+/// As [`satisfy`], of all the objects that a wait is for.
+///
+/// # Safety
+/// As above.
+unsafe fn satisfy_all(objects: impl Iterator<Item = *mut DISPATCHER_HEADER>, thread: *mut Thread) -> bool {
+    // SAFETY: the caller's. Each is satisfied, whatever the one before was.
+    objects.fold(false, |abandoned, object| unsafe { satisfy(object, thread) } | abandoned)
+}
+
 /// Ends `thread`'s wait: its blocks leave every list.
 ///
 /// # Safety
 /// As above; the thread waits.
-unsafe fn end_wait(guard: &mut Guard, thread: *mut Thread, wakeup: Wakeup) {
+pub unsafe fn end_wait(guard: &mut Guard, thread: *mut Thread, wakeup: Wakeup, increment: i32) {
     // SAFETY: the caller's. The blocks are alive until the thread, which is still stopped, returns from its
     // wait.
     unsafe {
@@ -159,6 +175,8 @@ unsafe fn end_wait(guard: &mut Guard, thread: *mut Thread, wakeup: Wakeup) {
             timer::remove(&raw mut part.timer);
         }
         part.wakeup = wakeup;
+        super::queue::goes_on(thread);
+        guard.boost(thread, increment);
         guard.ready(thread);
     }
 }
@@ -167,7 +185,7 @@ unsafe fn end_wait(guard: &mut Guard, thread: *mut Thread, wakeup: Wakeup) {
 ///
 /// # Safety
 /// As above.
-pub unsafe fn release_waiters(guard: &mut Guard, header: *mut DISPATCHER_HEADER) {
+pub unsafe fn release_waiters(guard: &mut Guard, header: *mut DISPATCHER_HEADER, increment: i32) {
     // SAFETY: the caller's. Each block in the list belongs to a thread that waits.
     unsafe {
         let head = &raw mut (*header).WaitListHead;
@@ -183,11 +201,11 @@ pub unsafe fn release_waiters(guard: &mut Guard, header: *mut DISPATCHER_HEADER)
                 if !blocks.iter().all(|block| is_signalled(block.object, thread)) {
                     continue;
                 }
-                blocks.iter().for_each(|block| satisfy(block.object, thread));
-                end_wait(guard, thread, Wakeup::Object(0));
+                let abandoned = satisfy_all(blocks.iter().map(|block| block.object), thread);
+                end_wait(guard, thread, Wakeup::Object(0).from(abandoned), increment);
             } else {
-                satisfy(header, thread);
-                end_wait(guard, thread, (*block).wakeup);
+                let abandoned = satisfy(header, thread);
+                end_wait(guard, thread, (*block).wakeup.from(abandoned), increment);
             }
             // Ending a wait for several objects may have taken the neighbour out of this very list.
             if part.wait_count > 1 {
@@ -195,6 +213,33 @@ pub unsafe fn release_waiters(guard: &mut Guard, header: *mut DISPATCHER_HEADER)
             }
         }
     }
+}
+
+/// Lets the dispatcher go after something was signalled. Where a `wait` follows, the level stays DISPATCH_LEVEL until then, so that the
+/// thread is not preempted in between.
+pub fn follows(guard: Guard, wait: BOOLEAN) {
+    if wait != FALSE {
+        let level = guard.let_go_and_stay();
+        // At DISPATCH_LEVEL the thread stays the one that runs here.
+        // SAFETY: it runs, so it is alive.
+        unsafe { (*processor::current().thread()).wait_follows.store(level.0, Ordering::Relaxed) };
+    }
+}
+
+/// Whether the calling thread has signalled something and its wait follows. At DISPATCH_LEVEL.
+pub fn is_to_follow() -> bool {
+    // SAFETY: the thread that runs is alive.
+    unsafe { (*processor::current().thread()).wait_follows.load(Ordering::Relaxed) != NO_WAIT_FOLLOWS }
+}
+
+/// The calling thread, `thread`, waits: the level that it does so at, which is the one before [`follows`] where that was called.
+fn ends_follow_up(guard: &mut Guard, thread: *mut Thread) -> Irql {
+    // SAFETY: the thread that runs is alive.
+    let before = unsafe { (*thread).wait_follows.swap(NO_WAIT_FOLLOWS, Ordering::Relaxed) };
+    if before != NO_WAIT_FOLLOWS {
+        guard.returns_to(Irql(before));
+    }
+    guard.level()
 }
 
 /// Waits for one of `objects`, or for `all` of them, until `deadline`. `blocks` is needed for more than
@@ -208,26 +253,23 @@ pub unsafe fn for_objects(
     deadline: Option<Deadline>,
     blocks: *mut WaitBlock,
 ) -> Wakeup {
-    let level = irql::current();
     let mut guard = dispatcher::lock();
     let thread = processor::current().thread();
+    let level = ends_follow_up(&mut guard, thread);
     // SAFETY: the caller's, under the lock.
     unsafe {
         if all {
             if objects.iter().all(|&object| is_signalled(object, thread)) {
-                objects.iter().for_each(|&object| satisfy(object, thread));
-                return Wakeup::Object(0);
+                return Wakeup::Object(0).from(satisfy_all(objects.iter().copied(), thread));
             }
         } else if let Some(index) = objects.iter().position(|&object| is_signalled(object, thread)) {
-            satisfy(objects[index], thread);
-            return Wakeup::Object(index as u16);
+            return Wakeup::Object(index as u16).from(satisfy(objects[index], thread));
         }
         if deadline.is_some_and(Deadline::is_over) {
             return Wakeup::Timeout;
         }
         if level >= Irql::DISPATCH {
-            // NT notices only in a DPC; a wait with a lock held is as wrong.
-            bugcheck::bugcheck(ATTEMPTED_SWITCH_FROM_DPC, [thread as u64, 0, 0, 0]);
+            stop_at_dispatch(thread);
         }
         let part = scheduling(thread);
         part.wait_blocks = if objects.len() <= BUILT_IN_BLOCKS { part.blocks.as_mut_ptr() } else { blocks };
@@ -243,6 +285,23 @@ pub unsafe fn for_objects(
             });
             list::insert_before(&raw mut (*object).WaitListHead, &raw mut (*block).link);
         }
+        block(&mut guard, thread, deadline)
+    }
+}
+
+/// A wait at DISPATCH_LEVEL: NT notices only in a DPC; a wait with a lock held is as wrong.
+pub fn stop_at_dispatch(thread: *mut Thread) -> ! {
+    bugcheck::bugcheck(ATTEMPTED_SWITCH_FROM_DPC, [thread as u64, 0, 0, 0]);
+}
+
+/// The calling thread, whose blocks are in their lists, waits.
+///
+/// # Safety
+/// Under the lock; `thread` is the calling one.
+unsafe fn block(guard: &mut Guard, thread: *mut Thread, deadline: Option<Deadline>) -> Wakeup {
+    // SAFETY: the caller's.
+    unsafe {
+        let part = scheduling(thread);
         if let Some(deadline) = deadline {
             let own = &raw mut part.timer;
             part.timer_block = WaitBlock { thread, object: own.cast(), ..WaitBlock::UNUSED };
@@ -250,8 +309,47 @@ pub unsafe fn for_objects(
             timer::insert(own, deadline.0);
         }
         part.state = State::Waiting;
+        super::queue::waits(guard, thread);
         guard.block();
         scheduling(thread).wakeup
+    }
+}
+
+/// The thread that a link in an object's list of waiters belongs to.
+///
+/// # Safety
+/// Under the lock; the link is one of those.
+pub unsafe fn thread_of(link: *mut LIST_ENTRY) -> *mut Thread {
+    // SAFETY: the caller's; a block begins with its link.
+    unsafe { (*link.cast::<WaitBlock>()).thread }
+}
+
+/// The calling thread waits for a queue to hand it something.
+///
+/// # Safety
+/// Under the lock; `thread` is the calling one, and counts no more among those that work for its queue.
+pub unsafe fn block_for_queue(
+    guard: &mut Guard,
+    thread: *mut Thread,
+    queue: *mut DISPATCHER_HEADER,
+    deadline: Option<Deadline>,
+) -> Wakeup {
+    // SAFETY: the caller's.
+    unsafe {
+        let part = scheduling(thread);
+        part.wait_blocks = part.blocks.as_mut_ptr();
+        (part.wait_count, part.wait_all) = (1, false);
+        let block_of_queue = part.wait_blocks;
+        block_of_queue.write(WaitBlock {
+            thread,
+            object: queue,
+            wakeup: Wakeup::Object(0),
+            ..WaitBlock::UNUSED
+        });
+        list::insert_before(&raw mut (*queue).WaitListHead, &raw mut (*block_of_queue).link);
+        // `block` counts it out.
+        super::queue::goes_on(thread);
+        block(guard, thread, deadline)
     }
 }
 
@@ -288,7 +386,7 @@ fn status_of(wakeup: Wakeup) -> NTSTATUS {
 ///
 /// # Safety
 /// The pointer is null or readable.
-unsafe fn deadline_from(timeout: *const i64) -> Option<Deadline> {
+pub unsafe fn deadline_from(timeout: *const i64) -> Option<Deadline> {
     // SAFETY: the caller's.
     unsafe { timeout.as_ref() }.map(|&value| Deadline::from_driver(value))
 }

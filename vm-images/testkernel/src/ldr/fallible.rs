@@ -45,6 +45,7 @@ const NAMED: &[(&str, Failure)] = &[
     ("ExAllocatePool", RAISE),
     // POOL_FLAG_RAISE_ON_FAILURE
     ("ExAllocatePool2", Failure::ZeroUnless(bits(0, 0x20))),
+    ("ExAllocatePool3", Failure::ZeroUnless(bits(0, 0x20))),
     ("ExAllocatePoolWithQuota", QUOTA),
     ("ExAllocatePoolWithQuotaTag", QUOTA),
     ("ExAllocatePoolWithTag", RAISE),
@@ -82,6 +83,7 @@ const NAMED: &[(&str, Failure)] = &[
     ("MmAllocateNonCachedMemory", Failure::Zero),
     ("MmAllocatePagesForMdl", Failure::Zero),
     ("MmAllocatePagesForMdlEx", Failure::Zero),
+    ("MmGetPhysicalMemoryRanges", Failure::Zero),
     ("MmGetSystemRoutineAddress", Failure::Zero),
     ("MmMapIoSpace", Failure::Zero),
     ("MmMapIoSpaceEx", Failure::Zero),
@@ -107,8 +109,11 @@ const SURE: &[&str] = &[
     "KeDelayExecutionThread",
     "KeWaitForMultipleObjects",
     "KeWaitForSingleObject",
+    "ZwYieldExecution",
     // What is, and not a request.
+    "KdChangeOption",
     "MmIsVerifierEnabled",
+    "PsGetProcessExitStatus",
     // Something is given back, or ends.
     "ExDeleteResourceLite",
     "IoDeleteSymbolicLink",

@@ -1,6 +1,6 @@
 //! Page frames: physical memory by pages of 4 KiB.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use squall_testkernel_pure::frames::FrameBitmap;
 
@@ -22,6 +22,12 @@ static FRAMES: SpinLock<FrameBitmap<BITMAP_WORDS>> = SpinLock::new(FrameBitmap::
 
 /// One past the last byte of memory.
 static END: AtomicU64 = AtomicU64::new(0);
+
+/// So many ranges are remembered; a PC has two or three.
+const MAX_RANGES: usize = 16;
+static RANGES: [(AtomicU64, AtomicU64); MAX_RANGES] =
+    [const { (AtomicU64::new(0), AtomicU64::new(0)) }; MAX_RANGES];
+static RANGE_COUNT: AtomicUsize = AtomicUsize::new(0);
 
 /// Memory below this is what an ISA card reaches; it is used last.
 const ISA_LIMIT: u64 = 16 << 20;
@@ -69,6 +75,12 @@ pub fn init(boot: &BootInfo) {
         let end = range.end.min(MEMORY_LIMIT);
         frames.add(first as usize / PAGE_SIZE, end as usize / PAGE_SIZE);
         END.fetch_max(end, Ordering::Relaxed);
+        if let Some((start, bytes)) = RANGES.get(RANGE_COUNT.load(Ordering::Relaxed)).filter(|_| first < end)
+        {
+            start.store(first, Ordering::Relaxed);
+            bytes.store((end - first) & !(PAGE_SIZE as u64 - 1), Ordering::Relaxed);
+            RANGE_COUNT.fetch_add(1, Ordering::Release);
+        }
     }
     frames.begin_at(ISA_LIMIT as usize / PAGE_SIZE);
     frames.reserve(0, LOW_MEMORY_END as usize / PAGE_SIZE);
@@ -107,6 +119,14 @@ pub fn allocate_run_from(count: usize, align: usize, from: u64, limit: u64) -> O
 pub fn release(frame: Frame) {
     let released = FRAMES.lock().release(frame.0);
     assert!(released.is_ok(), "page frame {:#x} was freed twice", frame.physical());
+}
+
+/// Memory as the loader told of it, by physical addresses: where each range begins and how many bytes it has.
+pub fn ranges() -> impl Iterator<Item = (u64, u64)> {
+    let count = RANGE_COUNT.load(Ordering::Acquire).min(MAX_RANGES);
+    RANGES[..count]
+        .iter()
+        .map(|(start, bytes)| (start.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed)))
 }
 
 /// One past the last byte of memory that is used.

@@ -22,7 +22,7 @@ use crate::ldr::caller::Call;
 use crate::ldr::export::export;
 use crate::ldr::raising::may_raise;
 use crate::nt::{
-    KERNEL_MODE, KPROCESSOR_MODE, MDL, MDL_MAPPED_TO_SYSTEM_VA, MDL_PAGES_LOCKED,
+    KERNEL_MODE, KPROCESSOR_MODE, MDL, MDL_MAPPED_TO_SYSTEM_VA, MDL_PAGES_LOCKED, MDL_PARTIAL,
     MDL_SOURCE_IS_NONPAGED_POOL, NTSTATUS, PHYSICAL_ADDRESS, PVOID, STATUS_ACCESS_VIOLATION,
     STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PAGE_PROTECTION, STATUS_INVALID_PARAMETER_2,
     STATUS_NOT_MAPPED_VIEW, STATUS_SUCCESS,
@@ -49,6 +49,8 @@ const WRITE_COMBINED: u32 = 2;
 /// `MM_DONT_ZERO_ALLOCATION`, `MM_ALLOCATE_FULLY_REQUIRED`.
 const DONT_ZERO: u32 = 0x1;
 const FULLY_REQUIRED: u32 = 0x4;
+/// `MM_ALLOCATE_REQUIRE_CONTIGUOUS_CHUNKS`.
+const CONTIGUOUS_CHUNKS: u32 = 0x20;
 /// A list's size in bytes is a 16-bit number.
 const MAX_PAGES: usize = (i16::MAX as usize - size_of::<MDL>()) / size_of::<usize>();
 
@@ -104,7 +106,7 @@ pub unsafe fn lock(mdl: *mut MDL, write: bool) -> Result<(), NTSTATUS> {
 pub unsafe fn unlock(mdl: *mut MDL) {
     // SAFETY: the caller's.
     unsafe {
-        if (*mdl).MdlFlags & MDL_MAPPED_TO_SYSTEM_VA != 0 {
+        if (*mdl).MdlFlags & MDL_MAPPED_TO_SYSTEM_VA != 0 && !shares_mapping(mdl) {
             unmap((*mdl).MappedSystemVa, mdl);
         }
         (*mdl).MdlFlags &= !(MDL_PAGES_LOCKED | MDL_WRITE_OPERATION);
@@ -142,7 +144,32 @@ unsafe fn map(mdl: *mut MDL, cache: u32) -> PVOID {
         MAPPED.lock().insert(base.addr(), region);
         (*mdl).MappedSystemVa = base.wrapping_add((*mdl).ByteOffset as usize).cast();
         (*mdl).MdlFlags |= MDL_MAPPED_TO_SYSTEM_VA;
+        if (*mdl).MdlFlags & MDL_PARTIAL != 0 {
+            (*mdl).MdlFlags |= MDL_PARTIAL_HAS_BEEN_MAPPED;
+        }
         (*mdl).MappedSystemVa
+    }
+}
+
+/// Whether a list's system address is another list's, of which it is a part.
+///
+/// # Safety
+/// As above.
+unsafe fn shares_mapping(mdl: *const MDL) -> bool {
+    // SAFETY: the caller's.
+    unsafe { (*mdl).MdlFlags & (MDL_PARTIAL | MDL_PARTIAL_HAS_BEEN_MAPPED) == MDL_PARTIAL }
+}
+
+/// Takes away what was mapped of a partial list.
+///
+/// # Safety
+/// As above.
+pub unsafe fn unmap_part(mdl: *mut MDL) {
+    // SAFETY: the caller's.
+    unsafe {
+        if (*mdl).MdlFlags & MDL_PARTIAL_HAS_BEEN_MAPPED != 0 {
+            unmap((*mdl).MappedSystemVa, mdl);
+        }
     }
 }
 
@@ -184,6 +211,14 @@ unsafe extern "win64" fn probe_and_lock(call: &Call<3>, raised: &mut NTSTATUS) {
 }
 
 /// # Safety
+/// The call must be one of MmProbeAndLockProcessPages'.
+unsafe extern "win64" fn probe_and_lock_of_process(call: &Call<4>, raised: &mut NTSTATUS) {
+    let [mdl, _process, mode, operation] = call.arguments;
+    // SAFETY: the rest is MmProbeAndLockPages'.
+    unsafe { probe_and_lock(&Call { caller: call.caller, arguments: [mdl, mode, operation] }, raised) }
+}
+
+/// # Safety
 /// The call must be one of MmMapLockedPagesSpecifyCache's.
 unsafe extern "win64" fn map_locked(call: &Call<6>, raised: &mut NTSTATUS) -> PVOID {
     let [mdl, mode, cache, ..] = call.arguments;
@@ -222,12 +257,29 @@ fn take_frames_skipping(low: u64, high: u64, skip: u64, wanted: usize) -> Vec<Fr
     taken
 }
 
+/// As many pages as there are up to `wanted`, each `chunk` bytes of them contiguous and aligned to their size; all together where `chunk` is 0. None where
+/// the chunks cannot be.
+fn take_chunks(low: u64, high: u64, chunk: u64, wanted: usize) -> Vec<Frame> {
+    let pages = if chunk == 0 { wanted } else { chunk as usize / PAGE_SIZE };
+    if chunk != 0 && (pages == 0 || !chunk.is_power_of_two() || !wanted.is_multiple_of(pages)) {
+        return Vec::new();
+    }
+    let align = if chunk == 0 { 1 } else { pages };
+    let next = || frame::allocate_run_from(pages, align, low, high.saturating_add(1));
+    let runs = core::iter::from_fn(next).take(wanted / pages);
+    runs.flat_map(|first| (0..pages).map(move |index| first.offset(index))).collect()
+}
+
 fn allocate_pages(low: u64, high: u64, skip: u64, bytes: usize, flags: u32) -> *mut MDL {
     let wanted = bytes.div_ceil(PAGE_SIZE);
     if wanted == 0 || wanted > MAX_PAGES {
         return ptr::null_mut();
     }
-    let taken = take_frames_skipping(low, high, skip, wanted);
+    let taken = if flags & CONTIGUOUS_CHUNKS != 0 {
+        take_chunks(low, high, skip, wanted)
+    } else {
+        take_frames_skipping(low, high, skip, wanted)
+    };
     let refused = taken.is_empty() || (flags & FULLY_REQUIRED != 0 && taken.len() < wanted);
     let length = taken.len() * PAGE_SIZE;
     let list = if refused { None } else { pool::allocate_zeroed(size_of_list(0, length), *b"Mdl ") };
@@ -274,6 +326,17 @@ export! {
     #[unsafe(naked)]
     pub unsafe extern "win64" fn MmProbeAndLockPages(mdl: *mut MDL, mode: KPROCESSOR_MODE, operation: u32) {
         may_raise!(probe_and_lock)
+    }
+
+    /// *MmProbeAndLockProcessPages function (wdm.h)*: as MmProbeAndLockPages, in the one process that there is.
+    #[unsafe(naked)]
+    pub unsafe extern "win64" fn MmProbeAndLockProcessPages(
+        mdl: *mut MDL,
+        process: PVOID,
+        mode: KPROCESSOR_MODE,
+        operation: u32,
+    ) {
+        may_raise!(probe_and_lock_of_process)
     }
 
     /// *MmUnlockPages function (wdm.h)*: also takes away what was mapped of them.
@@ -330,9 +393,11 @@ export! {
                 (*mdl).MappedSystemVa = before.wrapping_byte_add(bytes as usize);
                 // Unmapping goes by the address that the list has then.
                 let page_of = |address: PVOID| address.addr() & !(PAGE_SIZE - 1);
-                let mut mapped = MAPPED.lock();
-                if let Some(region) = mapped.remove(&page_of(before)) {
-                    mapped.insert(page_of((*mdl).MappedSystemVa), region);
+                if !shares_mapping(mdl) {
+                    let mut mapped = MAPPED.lock();
+                    if let Some(region) = mapped.remove(&page_of(before)) {
+                        mapped.insert(page_of((*mdl).MappedSystemVa), region);
+                    }
                 }
             }
         }
@@ -390,7 +455,8 @@ export! {
     }
 
     /// *MmAllocatePagesForMdlEx function (wdm.h)*: as MmAllocatePagesForMdl, not zeroed or not fewer where the
-    /// flags say so.
+    /// flags say so; with MM_ALLOCATE_REQUIRE_CONTIGUOUS_CHUNKS in chunks of `skip` bytes, a power of two that the length is a multiple of, or in
+    /// one.
     pub unsafe extern "win64" fn MmAllocatePagesForMdlEx(
         low: PHYSICAL_ADDRESS,
         high: PHYSICAL_ADDRESS,

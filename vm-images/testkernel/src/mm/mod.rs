@@ -20,6 +20,7 @@ pub mod mdl;
 pub mod module_list;
 pub mod modules;
 pub mod paging;
+pub mod physical;
 pub mod pool_region;
 pub mod region;
 pub mod reserved;

@@ -45,6 +45,11 @@ impl Window {
         address >= self.base() && address - self.base() < (WINDOW_PAGES * PAGE_SIZE) as u64
     }
 
+    /// The addresses that are handed out before any is handed out again.
+    pub const fn walked(self) -> core::ops::Range<u64> {
+        self.base()..self.base() + (WALKED_PAGES * PAGE_SIZE) as u64
+    }
+
     /// How many of its pages are taken.
     pub fn taken(self) -> usize {
         self.pages().lock().taken()

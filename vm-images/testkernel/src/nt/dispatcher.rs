@@ -12,6 +12,10 @@ pub mod object_type {
     pub const EVENT_SYNCHRONIZATION: u8 = 1;
     /// A mutex.
     pub const MUTANT: u8 = 2;
+    /// A process; signalled when it has ended.
+    pub const PROCESS: u8 = 3;
+    /// A queue of work for several threads.
+    pub const QUEUE: u8 = 4;
     /// A semaphore.
     pub const SEMAPHORE: u8 = 5;
     /// A thread; signalled when it has ended.
@@ -81,6 +85,23 @@ pub struct KMUTANT {
     pub ApcDisable: u8,
 }
 layout!(KMUTANT, size 0x38, MutantListEntry @ 0x18, OwnerThread @ 0x28);
+
+/// Entries that wait for threads, and threads that wait for entries.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct KQUEUE {
+    /// Type, number of entries, threads that wait.
+    pub Header: DISPATCHER_HEADER,
+    /// The entries.
+    pub EntryListHead: LIST_ENTRY,
+    /// Threads that work on entries and do not wait.
+    pub CurrentCount: u32,
+    /// As many are let work at once.
+    pub MaximumCount: u32,
+    /// Threads that took their last entry from here.
+    pub ThreadListHead: LIST_ENTRY,
+}
+layout!(KQUEUE, size 0x40, EntryListHead @ 0x18, CurrentCount @ 0x28, MaximumCount @ 0x2C, ThreadListHead @ 0x30);
 
 /// `KDEFERRED_ROUTINE`.
 pub type DeferredRoutine =

@@ -2,5 +2,7 @@
 //! [`crate::ke::thread`]'s.
 
 pub mod notify;
+pub mod open;
 pub mod process;
+pub mod query;
 pub mod thread;

@@ -2,22 +2,44 @@
 //!
 //! Drivers refer to it, compare it, ask for its number, attach to it (where they already are) and look no further.
 
+use core::cell::UnsafeCell;
 use core::ptr;
 use core::sync::atomic::AtomicPtr;
 
-use crate::ke::clock;
+use crate::ke::{clock, list};
 use crate::ldr::export::{export, export_data};
 use crate::nt::{
-    BOOLEAN, FALSE, HANDLE, NTSTATUS, PVOID, STATUS_INVALID_CID, STATUS_INVALID_PARAMETER, STATUS_SUCCESS,
+    BOOLEAN, DISPATCHER_HEADER, FALSE, HANDLE, NTSTATUS, PVOID, STATUS_INVALID_CID, STATUS_INVALID_PARAMETER,
+    STATUS_SUCCESS, object_type,
 };
 use crate::ob;
 use crate::ob::types::Kind;
 
-/// Something that is not null and that nobody looks into.
-static SYSTEM: [u64; 64] = [0; 64];
+/// The system process, which can be waited for and never ends. Nobody looks further into it.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Process {
+    header: UnsafeCell<DISPATCHER_HEADER>,
+    unused: [u64; 61],
+}
+
+// SAFETY: the header is only touched under the dispatcher's lock, but for its initialization.
+unsafe impl Sync for Process {}
+
+static SYSTEM: Process = Process {
+    header: UnsafeCell::new(DISPATCHER_HEADER {
+        Type: object_type::PROCESS,
+        Flags: 0,
+        Size: (size_of::<Process>() / 4) as u8,
+        Inserted: 0,
+        SignalState: 0,
+        WaitListHead: list::UNLINKED,
+    }),
+    unused: [0; 61],
+};
 
 /// `PsInitialSystemProcess`.
-static INITIAL: AtomicPtr<[u64; 64]> = AtomicPtr::new((&raw const SYSTEM).cast_mut());
+static INITIAL: AtomicPtr<Process> = AtomicPtr::new((&raw const SYSTEM).cast_mut());
 
 export_data! {
     PsInitialSystemProcess => INITIAL;
@@ -33,6 +55,8 @@ pub fn system() -> PVOID {
 
 /// Makes it an object, for ever.
 pub fn init() {
+    // SAFETY: nobody knows it yet.
+    unsafe { list::initialize(&raw mut (*SYSTEM.header.get()).WaitListHead) };
     ob::insert(system().expose_provenance(), Kind::Process, |_| {});
 }
 

@@ -3,7 +3,13 @@
 use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering;
 
+use squall_testkernel_pure::bugcheck::KERNEL_APC_PENDING_DURING_EXIT;
+
 use super::{notify, process};
+use crate::ke::apc;
+use crate::ke::bugcheck::bugcheck;
+use crate::ke::group_affinity::is_set_of_processors;
+use crate::ke::irql::{self, Irql};
 use crate::ke::thread::{self, NORMAL_PRIORITY, StartRoutine, Thread, ThreadRef};
 use crate::ldr::export::export;
 use crate::mm::{heap, modules};
@@ -21,8 +27,10 @@ use crate::vf::census::Census;
 #[derive(Debug)]
 #[repr(C)]
 pub struct CLIENT_ID {
-    process: HANDLE,
-    thread: HANDLE,
+    /// Of the process.
+    pub process: HANDLE,
+    /// Of the thread.
+    pub thread: HANDLE,
 }
 
 fn id_of(thread: &Thread) -> HANDLE {
@@ -69,6 +77,12 @@ fn delete(address: usize) {
 /// Threads of drivers that run, each with the address of its routine.
 pub static RUNNING: Census = Census::new();
 
+/// Binds the calling thread to processors, where all of them exist; those of before.
+fn set_affinity(affinity: KAFFINITY) -> KAFFINITY {
+    // No processors change nothing.
+    thread::set_affinity(if is_set_of_processors(affinity) { affinity } else { 0 })
+}
+
 /// What a driver's thread does.
 fn run(routine: StartRoutine, context: PVOID) {
     // SAFETY: the driver gave the routine for this call. If its image is gone, the call faults: a bug check.
@@ -76,8 +90,13 @@ fn run(routine: StartRoutine, context: PVOID) {
     ends();
 }
 
-/// The calling thread, a driver's, is at its end.
+/// The calling thread, a driver's, is at its end. In a critical or guarded region, and above PASSIVE_LEVEL, it must not be: *Bug Check 0x20:
+/// KERNEL_APC_PENDING_DURING_EXIT*.
 fn ends() {
+    let (disabled, level) = (apc::disabled(), irql::current());
+    if disabled != 0 || level != Irql::PASSIVE {
+        bugcheck(KERNEL_APC_PENDING_DURING_EXIT, [0, disabled.into(), level.0.into(), 1]);
+    }
     // SAFETY: the thread that runs is alive.
     notify::thread_comes_or_goes(id_of(unsafe { thread::current().as_ref() }), false);
     RUNNING.leave(thread::current().as_ptr().addr());
@@ -226,22 +245,32 @@ export! {
         const REAL_TIME: i32 = 16;
         // SAFETY: the caller's thread.
         let thread = unsafe { &*thread };
-        let before = i32::from(thread::priority(thread));
+        let before = i32::from(thread::base_priority(thread));
         let range = if before >= REAL_TIME { (REAL_TIME, 31) } else { (1, REAL_TIME - 1) };
         let priority = BASE.saturating_add(increment).clamp(range.0, range.1);
         thread::set_priority(thread, priority as u8);
         before - BASE
     }
 
-    /// *KeSetSystemAffinityThread function (wdm.h)*: the calling thread runs on these processors only when
-    /// this returns.
-    pub unsafe extern "win64" fn KeSetSystemAffinityThread(affinity: KAFFINITY) {
-        thread::set_affinity(affinity);
+    /// *KeSetIdealProcessorThread function (ntifs.h)*: where the thread best runs; the one before. Of no effect where there is no such processor.
+    pub unsafe extern "win64" fn KeSetIdealProcessorThread(thread: *const Thread, number: u8) -> u8 {
+        // SAFETY: the caller's thread.
+        let thread = unsafe { &*thread };
+        let before = thread::ideal(thread);
+        thread::set_ideal(thread, number.into());
+        before as u8
     }
 
-    /// *KeSetSystemAffinityThreadEx function (wdm.h)*: returns the system affinity before; 0 where there was none.
+    /// *KeSetSystemAffinityThread function (wdm.h)*: the calling thread runs on these processors only when
+    /// this returns; at DISPATCH_LEVEL, when the level falls.
+    pub unsafe extern "win64" fn KeSetSystemAffinityThread(affinity: KAFFINITY) {
+        set_affinity(affinity);
+    }
+
+    /// *KeSetSystemAffinityThreadEx function (wdm.h)*: returns the system affinity before; 0 where there was none. Of no effect where a bit
+    /// stands for no processor. At DISPATCH_LEVEL the change is deferred until the level falls.
     pub unsafe extern "win64" fn KeSetSystemAffinityThreadEx(affinity: KAFFINITY) -> KAFFINITY {
-        match thread::set_affinity(affinity) {
+        match set_affinity(affinity) {
             KAFFINITY::MAX => 0,
             before => before,
         }
@@ -254,7 +283,11 @@ export! {
 
     /// *KeRevertToUserAffinityThreadEx function (wdm.h)*: those of before; every one for 0.
     pub unsafe extern "win64" fn KeRevertToUserAffinityThreadEx(affinity: KAFFINITY) {
-        thread::set_affinity(if affinity == 0 { KAFFINITY::MAX } else { affinity });
+        if affinity == 0 {
+            thread::set_affinity(KAFFINITY::MAX);
+        } else {
+            set_affinity(affinity);
+        }
     }
 }
 

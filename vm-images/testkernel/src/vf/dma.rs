@@ -332,7 +332,9 @@ unsafe extern "win64" fn put_list(
 pub fn before_image_goes(image: &Range<u64>) {
     let left = {
         let mut books = BOOKS.lock();
-        let found = books.iter().find(|(_, book)| image.contains(&(book.owner as u64)));
+        let mine = || books.iter().filter(|(_, book)| image.contains(&(book.owner as u64)));
+        // What an adapter has not given back says more than that it is still there.
+        let found = mine().find(|(_, book)| book.left().is_some()).or_else(|| mine().next());
         let left = found.map(|(adapter, book)| (*adapter as u64, book.left()));
         books.retain(|_, book| !image.contains(&(book.owner as u64)));
         left

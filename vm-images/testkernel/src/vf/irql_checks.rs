@@ -13,7 +13,7 @@ use super::thunk::intercept;
 use crate::ex::resource::Resource;
 use crate::ke::irql::{self, Irql};
 use crate::ke::spinlock::KLOCK_QUEUE_HANDLE;
-use crate::ke::wait::WaitBlock;
+use crate::ke::wait::{self, WaitBlock};
 use crate::ke::{apc, processor};
 use crate::nt::{
     BOOLEAN, FAST_MUTEX, KEVENT, KIRQL, KPROCESSOR_MODE, KSPIN_LOCK, MDL, NTSTATUS, PHYSICAL_ADDRESS, PVOID,
@@ -48,7 +48,7 @@ fn raises(new: u8) {
 /// A wait, at DISPATCH_LEVEL or above, that could not end there.
 fn waits(object: usize, timeout: *const i64) {
     let irql = irql::current();
-    if irql < Irql::DISPATCH {
+    if irql < Irql::DISPATCH || (irql == Irql::DISPATCH && wait::is_to_follow()) {
         return;
     }
     let stop = |what| stop(what, [(&raw const irql).addr() as u64, object as u64, timeout.addr() as u64]);

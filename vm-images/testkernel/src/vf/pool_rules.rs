@@ -84,6 +84,12 @@ intercept! {
         None
     }
 
+    /// *ExAllocatePool3 function (wdm.h)*: likewise.
+    before fn ExAllocatePool3(site; flags: u64, bytes: usize, tag: u32, parameters: PVOID, count: u32) -> PVOID {
+        judge(flags, flags & POOL_FLAG_PAGED != 0, bytes);
+        None
+    }
+
     /// *ExAllocatePoolWithTag function (wdm.h)*.
     before fn ExAllocatePoolWithTag(site; kind: u32, bytes: usize, tag: u32) -> PVOID {
         judge_type(kind, bytes);
