@@ -48,6 +48,13 @@ pub struct KeyId {
     generation: u32,
 }
 
+impl KeyId {
+    /// A number that no other key has, or had.
+    pub fn number(self) -> usize {
+        (self.generation as usize) << 16 | (self.slot + 1)
+    }
+}
+
 const ROOT: KeyId = KeyId { slot: 0, generation: 0 };
 
 /// A value: its type (`REG_*`) and its bytes.

@@ -4,14 +4,15 @@ use alloc::vec::Vec;
 
 use squall_testkernel_pure::registry::{Description, KeyId, Registry};
 
-use super::key::{Information, ZwOpenKey, of_handle};
+use super::callback;
+use super::key::{Information, Opened, ZwOpenKey};
 use super::{status_of, with};
 use crate::ldr::export::export;
 use crate::nt::{
     HANDLE, KEY_BASIC_INFORMATION_CLASS, KEY_CACHED_INFORMATION_CLASS, KEY_FULL_INFORMATION_CLASS,
     KEY_NAME_INFORMATION_CLASS, KEY_NODE_INFORMATION_CLASS, NTSTATUS, OBJECT_ATTRIBUTES, PVOID,
     STATUS_BUFFER_OVERFLOW, STATUS_BUFFER_TOO_SMALL, STATUS_INVALID_PARAMETER, STATUS_NO_MORE_ENTRIES,
-    STATUS_OBJECT_NAME_NOT_FOUND, STATUS_SUCCESS, UNICODE_STRING,
+    STATUS_SUCCESS, UNICODE_STRING,
 };
 use crate::selftest::{check, kernel_test};
 
@@ -117,9 +118,17 @@ export! {
         length: u32,
         result_length: *mut u32,
     ) -> NTSTATUS {
-        match of_handle(key) {
+        let words = [
+            class.into(),
+            information.expose_provenance() as u64,
+            length.into(),
+            result_length.expose_provenance() as u64,
+        ];
+        match Opened::of(key) {
             // SAFETY: the caller gives a buffer of that length, and storage for the length.
-            Ok(id) => unsafe { tell(id, class, information, length, result_length) },
+            Ok(key) => unsafe {
+                key.around::<8>(callback::QUERY_KEY, &words, || tell(key.id, class, information, length, result_length))
+            },
             Err(status) => status,
         }
     }
@@ -134,19 +143,28 @@ export! {
         length: u32,
         result_length: *mut u32,
     ) -> NTSTATUS {
-        let id = match of_handle(key) {
-            Ok(id) => id,
+        let key = match Opened::of(key) {
+            Ok(key) => key,
             Err(status) => return status,
         };
         if class > KEY_FULL_INFORMATION_CLASS {
             return STATUS_INVALID_PARAMETER;
         }
-        let nth = with(|registry| Ok(registry.subkeys(id)?.nth(index as usize)));
-        match nth {
-            // SAFETY: the caller gives a buffer of that length, and storage for the length.
-            Ok(Some(subkey)) => unsafe { tell(subkey, class, information, length, result_length) },
-            Ok(None) => STATUS_NO_MORE_ENTRIES,
-            Err(error) => status_of(error),
+        let words = [
+            u64::from(index) | u64::from(class) << 32,
+            information.expose_provenance() as u64,
+            length.into(),
+            result_length.expose_provenance() as u64,
+        ];
+        // SAFETY: the caller gives a buffer of that length, and storage for the length.
+        unsafe {
+            key.around::<8>(callback::ENUMERATE_KEY, &words, || {
+                match with(|registry| Ok(registry.subkeys(key.id)?.nth(index as usize))) {
+                    Ok(Some(subkey)) => tell(subkey, class, information, length, result_length),
+                    Ok(None) => STATUS_NO_MORE_ENTRIES,
+                    Err(error) => status_of(error),
+                }
+            })
         }
     }
 
@@ -160,49 +178,61 @@ export! {
         length: u32,
         result_length: *mut u32,
     ) -> NTSTATUS {
-        let id = match of_handle(key) {
-            Ok(id) => id,
+        let key = match Opened::of(key) {
+            Ok(key) => key,
             Err(status) => return status,
         };
-        let nth = |registry: &mut Registry| registry.values(id).nth(index as usize).cloned();
-        let value = match with(|registry| registry.check(id).map(|()| nth(registry))) {
-            Ok(Some(value)) => value,
-            Ok(None) => return STATUS_NO_MORE_ENTRIES,
-            Err(error) => return status_of(error),
-        };
-        match Information::new(class, &value) {
-            // SAFETY: the caller gives a buffer of that length, and storage for the length.
-            Some(form) => unsafe { form.answer(&value, information, length, result_length) },
-            None => STATUS_INVALID_PARAMETER,
+        let words = [
+            u64::from(index) | u64::from(class) << 32,
+            information.expose_provenance() as u64,
+            length.into(),
+            result_length.expose_provenance() as u64,
+        ];
+        let nth = |registry: &mut Registry| registry.values(key.id).nth(index as usize).cloned();
+        // SAFETY: the caller gives a buffer of that length, and storage for the length.
+        unsafe {
+            key.around::<8>(callback::ENUMERATE_VALUE, &words, || {
+                match with(|registry| registry.check(key.id).map(|()| nth(registry))) {
+                    Ok(Some(value)) => match Information::new(class, &value) {
+                        Some(form) => form.answer(&value, information, length, result_length),
+                        None => STATUS_INVALID_PARAMETER,
+                    },
+                    Ok(None) => STATUS_NO_MORE_ENTRIES,
+                    Err(error) => status_of(error),
+                }
+            })
         }
     }
 
     /// *ZwDeleteKey function (wdm.h)*: a key without subkeys; its handles are good for nothing but to be closed.
     pub unsafe extern "win64" fn ZwDeleteKey(key: HANDLE) -> NTSTATUS {
-        match of_handle(key) {
-            Ok(id) => with(|registry| registry.delete(id)).map_or_else(status_of, |()| STATUS_SUCCESS),
+        match Opened::of(key) {
+            // SAFETY: the structure has no other words.
+            Ok(key) => unsafe {
+                key.around::<4>(callback::DELETE_KEY, &[], || {
+                    with(|registry| registry.delete(key.id)).map_or_else(status_of, |()| STATUS_SUCCESS)
+                })
+            },
             Err(status) => status,
         }
     }
 
     /// *ZwDeleteValueKey function (wdm.h)*: STATUS_OBJECT_NAME_NOT_FOUND where there is none of that name.
     pub unsafe extern "win64" fn ZwDeleteValueKey(key: HANDLE, name: *const UNICODE_STRING) -> NTSTATUS {
-        let id = match of_handle(key) {
-            Ok(id) => id,
-            Err(status) => return status,
-        };
-        // SAFETY: the caller gives a valid name.
-        let name = unsafe { (*name).units() };
-        match with(|registry| registry.check(id).map(|()| registry.delete_value(id, name))) {
-            Ok(true) => STATUS_SUCCESS,
-            Ok(false) => STATUS_OBJECT_NAME_NOT_FOUND,
-            Err(error) => status_of(error),
+        match Opened::of(key) {
+            // SAFETY: the caller gives a valid name.
+            Ok(key) => unsafe { key.delete_value(name) },
+            Err(status) => status,
         }
     }
 
     /// *ZwFlushKey function (wdm.h)*: the registry is in memory and nowhere else, so everything is written already.
     pub unsafe extern "win64" fn ZwFlushKey(key: HANDLE) -> NTSTATUS {
-        of_handle(key).map_or_else(|status| status, |_| STATUS_SUCCESS)
+        match Opened::of(key) {
+            // SAFETY: the structure has no other words.
+            Ok(key) => unsafe { key.around::<4>(callback::FLUSH_KEY, &[], || STATUS_SUCCESS) },
+            Err(status) => status,
+        }
     }
 }
 
@@ -210,7 +240,8 @@ kernel_test! {
     /// *ZwEnumerateKey function (wdm.h)* and its like, to the end and into buffers that are too small.
     fn a_key_is_enumerated_and_deleted() {
         use crate::nt::{STATUS_CANNOT_DELETE, STATUS_KEY_DELETED};
-        use crate::ob::handle::{self, Target};
+        use crate::cm::key::object_for;
+        use crate::ob::handle;
         let path = |text: &str| squall_testkernel_pure::utf16::encode(text);
         let opened = with(|registry| -> Result<_, _> {
             let (key, _) = registry.create(None, &path(r"\Registry\Machine\Enumerated"))?;
@@ -222,7 +253,7 @@ kernel_test! {
         });
         check!(opened.is_ok());
         let Ok((key, second)) = opened else { return Ok(()) };
-        let (Ok(key), Ok(second)) = (handle::create(Target::Key(key)), handle::create(Target::Key(second))) else {
+        let (Ok(key), Ok(second)) = (handle::create(object_for(key)), handle::create(object_for(second))) else {
             return Ok(());
         };
         let mut buffer = [0u32; 64];

@@ -3,6 +3,7 @@
 //! The agent writes a service's key before the driver is loaded; the driver reads it through the `Zw` routines
 //! ([`key`], [`enumerate`]) or by table (`rtl::registry`).
 
+pub mod callback;
 pub mod enumerate;
 pub mod key;
 

@@ -24,7 +24,7 @@ use crate::nt::{
     object_type,
 };
 use crate::ob;
-use crate::ob::handle::{self, Target};
+use crate::ob::handle;
 use crate::ob::named;
 use crate::ob::types::Kind;
 
@@ -93,7 +93,7 @@ unsafe fn open(
         Ok((file, information)) => {
             let file = file.into_raw();
             let address = file.expose_provenance();
-            match handle::create_with(Target::Object(address), opening.access) {
+            match handle::create_with(address, opening.access) {
                 Ok(handle) => {
                     // SAFETY: the caller gives storage for the handle.
                     unsafe { to.write(handle) };

@@ -115,6 +115,7 @@ const SURE: &[&str] = &[
     "MmIsVerifierEnabled",
     "PsGetProcessExitStatus",
     // Something is given back, or ends.
+    "CmUnRegisterCallback",
     "ExDeleteResourceLite",
     "IoDeleteSymbolicLink",
     "KeDeregisterNmiCallback",

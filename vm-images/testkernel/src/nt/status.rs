@@ -161,6 +161,10 @@ statuses! {
     STATUS_INVALID_LEVEL = 0xC000_0148;
     /// The requested device is not there.
     STATUS_NO_SUCH_MEMBER = 0xC000_017A;
+    /// A routine that filters has done it in the system's stead.
+    STATUS_CALLBACK_BYPASS = 0xC000_0503;
+    /// Another filter has that altitude.
+    STATUS_FLT_INSTANCE_ALTITUDE_COLLISION = 0xC01C_0011;
     /// The key is marked for deletion.
     STATUS_KEY_DELETED = 0xC000_017C;
     /// The device is in use.

@@ -1,12 +1,11 @@
-//! Handles: numbers that stand for objects and keys.
+//! Handles: numbers that stand for objects.
 //!
 //! There is one table, the system's. A handle is never used again, so that one that was closed stays invalid.
 
 use alloc::collections::BTreeMap;
 
-use squall_testkernel_pure::registry::KeyId;
-
 use super::types::Kind;
+use crate::cm::key;
 use crate::io::file;
 use crate::ke::lock::SpinLock;
 use crate::ke::thread;
@@ -14,7 +13,7 @@ use crate::ke::wait::KeWaitForSingleObject;
 use crate::ldr::export::export;
 use crate::nt::{
     BOOLEAN, FILE_OBJECT, HANDLE, KERNEL_MODE, NTSTATUS, PVOID, STATUS_INSUFFICIENT_RESOURCES,
-    STATUS_INVALID_HANDLE, STATUS_OBJECT_TYPE_MISMATCH, STATUS_SUCCESS,
+    STATUS_INVALID_HANDLE, STATUS_SUCCESS,
 };
 use crate::ps;
 
@@ -27,48 +26,35 @@ const CURRENT_THREAD: usize = usize::MAX - 1;
 /// Every right: what a handle of the kernel's own grants.
 const ALL_ACCESS: u32 = 0x001F_FFFF;
 
-/// What a handle stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// A registry key.
-    Key(KeyId),
-    /// An object of the object manager's, on which the handle holds a reference.
-    Object(usize),
-}
-
 struct Entry {
-    target: Target,
+    /// The object, on which the handle holds a reference.
+    object: usize,
     /// The access rights that it was opened with.
     granted: u32,
 }
 
 struct Table {
-    targets: BTreeMap<usize, Entry>,
+    entries: BTreeMap<usize, Entry>,
     next: usize,
 }
 
-static TABLE: SpinLock<Table> = SpinLock::new(Table { targets: BTreeMap::new(), next: FIRST });
+static TABLE: SpinLock<Table> = SpinLock::new(Table { entries: BTreeMap::new(), next: FIRST });
 
-/// A new handle for `target`, with every right. A reference that goes with an object becomes the handle's.
-pub fn create(target: Target) -> Result<HANDLE, NTSTATUS> {
-    create_with(target, ALL_ACCESS)
+/// A new handle for `object`, with every right; a reference on it becomes the handle's.
+pub fn create(object: usize) -> Result<HANDLE, NTSTATUS> {
+    create_with(object, ALL_ACCESS)
 }
 
 /// The same with the rights in `granted`.
-pub fn create_with(target: Target, granted: u32) -> Result<HANDLE, NTSTATUS> {
+pub fn create_with(object: usize, granted: u32) -> Result<HANDLE, NTSTATUS> {
     let mut table = TABLE.lock();
-    if table.targets.len() == MAX_HANDLES {
+    if table.entries.len() == MAX_HANDLES {
         return Err(STATUS_INSUFFICIENT_RESOURCES);
     }
     let number = table.next;
     table.next += 4;
-    table.targets.insert(number, Entry { target, granted });
+    table.entries.insert(number, Entry { object, granted });
     Ok(core::ptr::without_provenance_mut(number))
-}
-
-/// What `handle` stands for.
-pub fn target(handle: HANDLE) -> Option<Target> {
-    TABLE.lock().targets.get(&handle.addr()).map(|entry| entry.target)
 }
 
 /// The object that `handle` stands for, and the rights that the handle grants. `NtCurrentProcess()` and
@@ -79,11 +65,8 @@ pub fn object(handle: HANDLE) -> Result<(usize, u32), NTSTATUS> {
         CURRENT_THREAD => return Ok((thread::current().as_ptr().expose_provenance(), ALL_ACCESS)),
         _ => {}
     }
-    match TABLE.lock().targets.get(&handle.addr()) {
-        Some(Entry { target: Target::Object(address), granted }) => Ok((*address, *granted)),
-        Some(_) => Err(STATUS_OBJECT_TYPE_MISMATCH),
-        None => Err(STATUS_INVALID_HANDLE),
-    }
+    let table = TABLE.lock();
+    table.entries.get(&handle.addr()).map(|entry| (entry.object, entry.granted)).ok_or(STATUS_INVALID_HANDLE)
 }
 
 /// Closes `handle`.
@@ -91,21 +74,35 @@ pub fn close(handle: HANDLE) -> NTSTATUS {
     if matches!(handle.addr(), CURRENT_PROCESS | CURRENT_THREAD) {
         return STATUS_SUCCESS;
     }
-    let (target, last) = {
+    // Whoever filters the registry is asked while the handle is still one.
+    let known = TABLE.lock().entries.get(&handle.addr()).map(|entry| entry.object);
+    match known {
+        None => STATUS_INVALID_HANDLE,
+        Some(object) if super::kind(object) == Some(Kind::Key) => key::closing(object, || remove(handle)),
+        Some(_) => remove(handle),
+    }
+}
+
+/// Takes a handle out of the table, and gives up its reference.
+fn remove(handle: HANDLE) -> NTSTATUS {
+    let (object, last) = {
         let mut table = TABLE.lock();
-        let Some(Entry { target, .. }) = table.targets.remove(&handle.addr()) else {
+        let Some(Entry { object, .. }) = table.entries.remove(&handle.addr()) else {
             return STATUS_INVALID_HANDLE;
         };
-        (target, table.targets.values().all(|entry| entry.target != target))
+        (object, table.entries.values().all(|entry| entry.object != object))
     };
-    if let Target::Object(address) = target {
-        if last && super::kind(address) == Some(Kind::File) {
-            // SAFETY: the handle's reference keeps the file, and it was the last handle.
-            unsafe { file::cleanup(core::ptr::with_exposed_provenance_mut(address)) };
-        }
-        super::dereference(address);
+    if last && super::kind(object) == Some(Kind::File) {
+        // SAFETY: the handle's reference keeps the file, and it was the last handle.
+        unsafe { file::cleanup(core::ptr::with_exposed_provenance_mut(object)) };
     }
+    super::dereference(object);
     STATUS_SUCCESS
+}
+
+/// How many handles stand for an object.
+pub fn count_for(object: usize) -> usize {
+    TABLE.lock().entries.values().filter(|entry| entry.object == object).count()
 }
 
 /// What is waited for where the object at `address` is: its own header, but of a file the event in it.

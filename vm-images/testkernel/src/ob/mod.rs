@@ -32,7 +32,6 @@ use crate::ps;
 use crate::se;
 use crate::selftest::{check, kernel_test};
 
-use handle::Target;
 use types::Kind;
 
 const REFERENCE_BY_POINTER: u32 = 0x18;
@@ -196,8 +195,7 @@ export! {
     }
 
     /// *ObReferenceObjectByHandle function (wdm.h)*: STATUS_OBJECT_TYPE_MISMATCH where a type is given and the object is of
-    /// another, STATUS_ACCESS_DENIED where a caller in user mode asks for more than the handle grants. A key has no object
-    /// that could be given out.
+    /// another, STATUS_ACCESS_DENIED where a caller in user mode asks for more than the handle grants.
     pub unsafe extern "win64" fn ObReferenceObjectByHandle(
         handle: HANDLE,
         access: u32,
@@ -240,7 +238,7 @@ export! {
     ) -> NTSTATUS {
         let address = object.addr();
         let opened = match reference_of_type(address, kind) {
-            Ok(()) => handle::create_with(Target::Object(address), access),
+            Ok(()) => handle::create_with(address, access),
             Err(STATUS_INVALID_HANDLE) => no_such_object(address),
             Err(status) => return status,
         };
@@ -292,7 +290,7 @@ kernel_test! {
 
     fn a_handle_holds_a_reference_until_it_is_closed() {
         insert(0x20, Kind::Event, |_| {});
-        let Ok(handle) = handle::create(handle::Target::Object(0x20)) else { return Ok(()) };
+        let Ok(handle) = handle::create(0x20) else { return Ok(()) };
         let mut object = core::ptr::null_mut();
         // SAFETY: the pointer has room for the answer.
         let status =

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::handle::{self, Target};
+use super::handle;
 use super::types::Kind;
 use super::{Delete, directory, names};
 use crate::nt::{
@@ -82,7 +82,7 @@ pub fn made_or_there(
 
 /// A handle for an object, which takes over a reference.
 pub fn handle_for(address: usize, access: u32) -> Result<HANDLE, NTSTATUS> {
-    handle::create_with(Target::Object(address), access).inspect_err(|_| {
+    handle::create_with(address, access).inspect_err(|_| {
         super::dereference(address);
     })
 }

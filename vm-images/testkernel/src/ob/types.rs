@@ -25,7 +25,7 @@ pub enum Kind {
     Event,
     /// A file object.
     File,
-    /// A registry key. Keys are known by handles only.
+    /// A registry key that somebody has open.
     Key,
     /// A process: the system's.
     Process,

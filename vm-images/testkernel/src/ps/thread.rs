@@ -18,7 +18,7 @@ use crate::nt::{
     STATUS_INVALID_CID, STATUS_INVALID_PARAMETER, STATUS_SUCCESS, TRUE,
 };
 use crate::ob;
-use crate::ob::handle::{self, Target};
+use crate::ob::handle;
 use crate::ob::types::Kind;
 use crate::selftest::{check, kernel_test};
 use crate::vf::census::Census;
@@ -128,7 +128,7 @@ export! {
         let object = make_object(share);
         // The handle's; the first is the thread's own, until it ends.
         ob::reference(object);
-        let created = match handle::create(Target::Object(object)) {
+        let created = match handle::create(object) {
             Ok(created) => created,
             Err(status) => {
                 ob::dereference(object);

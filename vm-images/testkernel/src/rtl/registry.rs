@@ -9,7 +9,8 @@ use squall_testkernel_pure::registry::{KeyId, Value};
 use squall_testkernel_pure::utf16;
 
 use super::string::terminated;
-use crate::cm::{self, key};
+use crate::cm;
+use crate::cm::key::{self, Opened};
 use crate::ex::pool;
 use crate::ldr::export::export;
 use crate::nt::{
@@ -345,8 +346,22 @@ unsafe fn made(relative_to: u32, path: *const u16) -> Result<KeyId, NTSTATUS> {
     cm::with(|registry| registry.create(None, &name)).map(|(key, _)| key).map_err(cm::status_of)
 }
 
-fn outcome<T>(result: Result<T, NTSTATUS>) -> NTSTATUS {
-    result.err().unwrap_or(STATUS_SUCCESS)
+/// What an operation on a key that was found came to, or why there is none.
+fn outcome(result: Result<NTSTATUS, NTSTATUS>) -> NTSTATUS {
+    result.unwrap_or_else(|status| status)
+}
+
+/// A name as the operations on keys take it; no name is that of the value without one.
+///
+/// # Safety
+/// `name` must be null or terminated.
+unsafe fn counted(name: *const u16) -> UNICODE_STRING {
+    if name.is_null() {
+        return UNICODE_STRING::EMPTY;
+    }
+    // SAFETY: the caller's contract.
+    let bytes = (unsafe { terminated(name) }.len() * 2) as u16;
+    UNICODE_STRING { Length: bytes, MaximumLength: bytes, Buffer: name.cast_mut() }
 }
 
 export! {
@@ -362,15 +377,8 @@ export! {
         // SAFETY: the caller gives terminated strings, or a handle, and that many bytes. They are copied before the
         // registry is locked.
         outcome(unsafe {
-            let name = terminated(name).to_vec();
-            let data = if data.is_null() || length == 0 {
-                Vec::new()
-            } else {
-                core::slice::from_raw_parts(data.cast::<u8>(), length as usize).to_vec()
-            };
-            made(relative_to, path).and_then(|key| {
-                cm::with(|registry| registry.set_value(key, &name, kind, &data)).map_err(cm::status_of)
-            })
+            let name = counted(name);
+            made(relative_to, path).map(|key| Opened::new(key).set_value(&raw const name, kind, data, length))
         })
     }
 
@@ -382,24 +390,21 @@ export! {
     ) -> NTSTATUS {
         // SAFETY: the caller gives terminated strings, or a handle.
         outcome(unsafe {
-            let name = terminated(name).to_vec();
-            existing(relative_to, path).and_then(|key| {
-                let deleted = cm::with(|registry| registry.delete_value(key, &name));
-                if deleted { Ok(()) } else { Err(STATUS_OBJECT_NAME_NOT_FOUND) }
-            })
+            let name = counted(name);
+            existing(relative_to, path).map(|key| Opened::new(key).delete_value(&raw const name))
         })
     }
 
     /// *RtlCheckRegistryKey function (wdm.h)*: STATUS_SUCCESS where the key exists.
     pub unsafe extern "win64" fn RtlCheckRegistryKey(relative_to: u32, path: *const u16) -> NTSTATUS {
         // SAFETY: the caller gives a terminated string.
-        outcome(unsafe { existing(relative_to, path) })
+        outcome(unsafe { existing(relative_to, path) }.map(|_| STATUS_SUCCESS))
     }
 
     /// *RtlCreateRegistryKey function (wdm.h)*: one that exists is no error.
     pub unsafe extern "win64" fn RtlCreateRegistryKey(relative_to: u32, path: *const u16) -> NTSTATUS {
         // SAFETY: the caller gives a terminated string.
-        outcome(unsafe { made(relative_to, path) })
+        outcome(unsafe { made(relative_to, path) }.map(|_| STATUS_SUCCESS))
     }
 }
 

@@ -10,6 +10,7 @@
 //! | `dpc-left-queued` | a DPC whose routine is about to go |
 //! | `bugcheck-callback-left`, `nmi-callback-left` | a routine that a bug check or an NMI would call in an image that is gone |
 //! | `debug-print-callback-left`, `notify-routine-left` | a routine that the next message, thread or image would call |
+//! | `registry-callback-left` | a routine that the next operation on the registry would call |
 //! | `system-thread-left` | a thread that has not ended |
 //! | `lookaside-list-left`, `eresource-left` | a list or resource that was not deleted |
 //! | `mapping-left` | device memory that is still mapped |
@@ -59,6 +60,7 @@ use squall_testkernel_pure::pool::{Block, Kind};
 use squall_testkernel_pure::resources::Resource;
 use squall_testkernel_pure::utf16;
 
+use crate::cm;
 use crate::dbg::callback;
 use crate::etw;
 use crate::ex::{lookaside, pool, resource as resource_lock};
@@ -106,6 +108,7 @@ pub fn left_behind(driver: &Loaded) -> Vec<Finding> {
     found("nmi-callback-left", nmi_callbacks(driver));
     found("debug-print-callback-left", print_callbacks(driver));
     found("notify-routine-left", notify_routines(driver));
+    found("registry-callback-left", registry_callbacks(driver));
     found("system-thread-left", threads(driver));
     found("device-object-left", devices(driver));
     found("symbolic-link-left", links(driver));
@@ -230,6 +233,14 @@ fn notify_routines(driver: &Loaded) -> Vec<(String, String)> {
         (object, format!("it is about to go, and {undo} was not called to take it back"))
     };
     ps::notify::leading_into(&driver.range).into_iter().map(describe).collect()
+}
+
+fn registry_callbacks(driver: &Loaded) -> Vec<(String, String)> {
+    let describe = |routine: u64| {
+        let object = format!("routine {}+0x{:x}", driver.name, routine - driver.range.start);
+        (object, "it is about to go, and CmUnRegisterCallback was not called".into())
+    };
+    cm::callback::leading_into(&driver.range).into_iter().map(describe).collect()
 }
 
 fn nmi_callbacks(driver: &Loaded) -> Vec<(String, String)> {

@@ -102,6 +102,11 @@ kernel_test! {
         check!(subject.finds("subject-context-left"));
         subject.call("SeReleaseSubjectContext", &[data]);
 
+        let cookie = data + 0x400;
+        check!(subject.call("CmRegisterCallback", &[nothing, 0, cookie]) == 0 && subject.finds("registry-callback-left"));
+        let number = (0..8).rev().fold(0, |number, byte| number << 8 | usize::from(subject.victim.read(cookie + byte)));
+        check!(subject.call("CmUnRegisterCallback", &[number]) == 0 && subject.found().is_empty());
+
         let (timer, dpc) = (data + 0x100, data + 0x200);
         subject.call("KeInitializeDpc", &[dpc, nothing, 0]);
         subject.call("KeInitializeTimer", &[timer]);
