@@ -32,3 +32,4 @@ mod stress;
 mod trials;
 mod verifier_stops;
 mod victims;
+mod violations;

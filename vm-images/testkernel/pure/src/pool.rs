@@ -162,6 +162,12 @@ impl Books {
         self.used.get(&address)
     }
 
+    /// The block in use that `address` lies in.
+    pub fn holding(&self, address: usize) -> Option<&Block> {
+        let (_, block) = self.used.range(..=address).next_back()?;
+        (address < block.address + block.size.max(1)).then_some(block)
+    }
+
     /// What began at `address` before it was freed, if that is remembered and nothing begins there again.
     pub fn freed(&self, address: usize) -> Option<&Block> {
         self.freed.iter().rev().find(|block| block.address == address)

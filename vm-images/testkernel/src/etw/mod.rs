@@ -32,6 +32,11 @@ pub fn registered_by(range: &Range<u64>) -> Vec<usize> {
     PROVIDERS.of(range)
 }
 
+/// The code that registered a provider.
+pub fn registrar(handle: usize) -> Option<usize> {
+    PROVIDERS.owner(handle)
+}
+
 /// Forgets what code in `range` registered: its image is gone.
 pub fn forget(range: &Range<u64>) {
     for handle in PROVIDERS.of(range) {

@@ -145,6 +145,14 @@ pub fn allocated_by(range: &Range<u64>) -> Vec<Block> {
     blocks
 }
 
+/// The block in use that `address` lies in, special pool's among them.
+pub fn holding(address: usize) -> Option<Block> {
+    if special_pool::holds(address) {
+        return special_pool::holding(address);
+    }
+    POOL.lock().books.holding(address).copied()
+}
+
 /// What the pool knows of an address.
 #[derive(Clone, Copy, Debug)]
 pub enum Known {

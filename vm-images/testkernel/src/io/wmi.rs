@@ -62,6 +62,25 @@ pub fn registered_by(range: &Range<u64>) -> Vec<usize> {
         .collect()
 }
 
+/// A routine within `range` that is registered in place of a device.
+pub fn callback_in(range: &Range<u64>) -> Option<usize> {
+    let providers = PROVIDERS.lock();
+    let mut callbacks = providers.iter().filter(|(_, registration)| registration.is_callback);
+    callbacks.find(|(routine, _)| range.contains(&(**routine as u64))).map(|(routine, _)| *routine)
+}
+
+/// An image is gone: its routines are no providers any more.
+pub fn forget(range: &Range<u64>) {
+    let mut providers = PROVIDERS.lock();
+    providers
+        .retain(|routine, registration| !(registration.is_callback && range.contains(&(*routine as u64))));
+}
+
+/// Whether this device, or routine, is registered.
+pub fn is_registered(provider: usize) -> bool {
+    PROVIDERS.lock().contains_key(&provider)
+}
+
 fn register(provider: *mut DEVICE_OBJECT, is_callback: bool) -> NTSTATUS {
     let address = provider.expose_provenance();
     let owner = if is_callback {

@@ -28,6 +28,23 @@ pub fn disabled() -> u32 {
     minus(&current().all_apcs_off) << 16 | minus(&current().kernel_apcs_off)
 }
 
+/// How many guarded regions the calling thread is in.
+pub fn guarded_regions() -> u32 {
+    current().all_apcs_off.load(Ordering::Relaxed)
+}
+
+/// The APC disable count as Windows tells it, which goes down with each critical region that the thread enters.
+pub fn disable_count() -> i64 {
+    -i64::from(critical_regions().cast_signed())
+}
+
+/// Whether the calling thread takes no normal APC: it is in a region, or its IRQL says so.
+pub fn are_off() -> bool {
+    let thread = current();
+    let off = [&thread.kernel_apcs_off, &thread.all_apcs_off];
+    irql::current() > Irql::PASSIVE || off.iter().any(|count| count.load(Ordering::Relaxed) != 0)
+}
+
 export! {
     /// *KeEnterCriticalRegion function (ntddk.h)*: normal kernel APCs are off until as many calls of
     /// KeLeaveCriticalRegion.

@@ -20,13 +20,12 @@ use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering, fence};
 
 use squall_testkernel_pure::bugcheck::TIMER_OR_DPC_INVALID;
 
-use super::apc;
 use super::bugcheck::bugcheck;
 use super::event::Event;
 use super::irql::{self, Irql};
 use super::lock::InterruptLock;
 use super::processor::{self, PROCESSOR_NUMBER, Processor};
-use super::{clock, dispatcher, thread, timer};
+use super::{apc, clock, dispatcher, thread, timer};
 use crate::ldr::export::export;
 use crate::nt::{BOOLEAN, DeferredRoutine, KDPC, NTSTATUS, PVOID, SINGLE_LIST_ENTRY, object_type};
 use crate::nt::{STATUS_INVALID_PARAMETER, STATUS_SUCCESS};

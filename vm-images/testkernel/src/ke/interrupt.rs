@@ -36,7 +36,7 @@ use crate::hal::{self, apic, ioapic, message};
 use crate::mm::region::Window;
 use crate::nt::{BOOLEAN, KINTERRUPT, KSPIN_LOCK, MessageServiceRoutine, ServiceRoutine};
 use crate::selftest::{check, kernel_test};
-use crate::vf::noted;
+use crate::vf::{irql_checks, noted};
 
 /// Objects that may share one vector.
 const MAX_SHARED: usize = 8;
@@ -92,6 +92,7 @@ impl Service {
 fn changed_level(routine: Service, object: usize, expected: Irql) -> ! {
     /// `UniqueValue`: an interrupt's service routine.
     const SERVICE_ROUTINE: u64 = 3;
+    irql_checks::isr_returned(routine.address(), expected);
     let levels = u64::from(irql::current().0) << 16 | u64::from(expected.0) << 8 | SERVICE_ROUTINE;
     bugcheck(IRQL_UNEXPECTED_VALUE, [levels, routine.address(), object as u64, 0]);
 }

@@ -37,6 +37,15 @@ pub unsafe fn try_acquire(lock: *mut KSPIN_LOCK) -> bool {
     unsafe { word(lock) }.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok()
 }
 
+/// Whether anybody has the lock.
+///
+/// # Safety
+/// See above.
+pub unsafe fn is_held(lock: *mut KSPIN_LOCK) -> bool {
+    // SAFETY: the caller's.
+    unsafe { word(lock) }.load(Ordering::Acquire) != 0
+}
+
 /// Releases the lock.
 ///
 /// # Safety

@@ -5,10 +5,13 @@
 use alloc::collections::BTreeMap;
 use core::arch::naked_asm;
 
+use squall_testkernel_pure::bugcheck::{BAD_POOL_CALLER, SYSTEM_PTE_MISUSE};
+
 use super::frame::{self, Frame, PAGE_SIZE};
 use super::paging::Protection;
 use super::region::Region;
 use super::{io, paging};
+use crate::ke::bugcheck::bugcheck;
 use crate::ke::lock::SpinLock;
 use crate::ldr::caller::{Call, with_caller};
 use crate::ldr::export::export;
@@ -64,14 +67,14 @@ fn release(first: Frame, count: usize) {
     (0..count).map(|index| first.offset(index)).for_each(frame::release);
 }
 
-/// Gives back what [`allocate`] gave; what it did not give stays.
-pub fn free(address: PVOID) {
+/// Gives back what [`allocate`] gave; false where it did not.
+pub fn free(address: PVOID) -> bool {
     let run = RUNS.lock().remove(&address.addr());
-    if let Some(Run { first, count, region }) = run {
-        // Nobody reaches the frames any more before somebody else has them.
-        drop(region);
-        release(first, count);
-    }
+    let Some(Run { first, count, region }) = run else { return false };
+    // Nobody reaches the frames any more before somebody else has them.
+    drop(region);
+    release(first, count);
+    true
 }
 
 /// What drivers allocated here and did not free.
@@ -129,10 +132,17 @@ unsafe extern "win64" fn map_ex(
     noted(&MAPPED, io::map(physical.cast_unsigned(), bytes, cached).cast(), caller)
 }
 
-/// Gives back what a driver allocated.
-fn free_drivers(address: PVOID) {
+/// Gives back what a driver allocated; false where it did not.
+fn free_drivers(address: PVOID) -> bool {
     ALLOCATED.leave(address.addr());
-    free(address);
+    free(address)
+}
+
+/// *Bug Check 0xC2: BAD_POOL_CALLER*, value 0x60: the address is none of contiguous memory.
+fn free_contiguous(address: PVOID) {
+    if !free_drivers(address) {
+        bugcheck(BAD_POOL_CALLER, [0x60, address.addr() as u64, 0, 0]);
+    }
 }
 
 export! {
@@ -191,12 +201,12 @@ export! {
         _bytes: usize,
         _cache_type: u32,
     ) {
-        free_drivers(address);
+        free_contiguous(address);
     }
 
     /// *MmFreeContiguousMemory function (wdm.h)*.
     pub unsafe extern "win64" fn MmFreeContiguousMemory(address: PVOID) {
-        free_drivers(address);
+        free_contiguous(address);
     }
 
     /// *MmAllocateNonCachedMemory function (wdm.h)*: whole pages. (An emulated machine's memory is coherent:
@@ -206,9 +216,11 @@ export! {
         naked_asm!("mov rdx, [rsp]", "jmp {}", sym allocate_noncached)
     }
 
-    /// *MmFreeNonCachedMemory function (wdm.h)*.
-    pub unsafe extern "win64" fn MmFreeNonCachedMemory(address: PVOID, _bytes: usize) {
-        free_drivers(address);
+    /// *MmFreeNonCachedMemory function (wdm.h)*. Of what it did not give: *Bug Check 0xDA: SYSTEM_PTE_MISUSE*, 0x303.
+    pub unsafe extern "win64" fn MmFreeNonCachedMemory(address: PVOID, bytes: usize) {
+        if !free_drivers(address) {
+            bugcheck(SYSTEM_PTE_MISUSE, [0x303, address.addr() as u64, bytes.div_ceil(PAGE_SIZE) as u64, 0]);
+        }
     }
 
     /// *MmGetPhysicalAddress function (wdm.h)*: 0 for an address without memory.
@@ -267,14 +279,20 @@ export! {
         BOOLEAN::from(paging::is_present(address.addr() as u64))
     }
 
-    /// *MmUnmapIoSpace function (wdm.h)*: any access faults afterwards. Of an address that is not mapped, NT
-    /// stops with 0xDA (inferred).
+    /// *MmUnmapIoSpace function (wdm.h)*: any access faults afterwards. *Bug Check 0xDA: SYSTEM_PTE_MISUSE*, 0x303, where nothing
+    /// is mapped at the address, and 0x305 where it is not as many pages.
     pub unsafe extern "win64" fn MmUnmapIoSpace(address: PVOID, bytes: usize) {
-        use squall_testkernel_pure::bugcheck::SYSTEM_PTE_MISUSE;
-        MAPPED.leave(address.addr());
-        if !io::unmap(address.cast()) {
-            crate::ke::bugcheck::bugcheck(SYSTEM_PTE_MISUSE, [0x300, address.addr() as u64, bytes as u64, 0]);
+        let pages = (address.addr() % PAGE_SIZE).saturating_add(bytes).div_ceil(PAGE_SIZE) as u64;
+        let first = address.addr() as u64;
+        match io::pages_at(address.cast()) {
+            None => bugcheck(SYSTEM_PTE_MISUSE, [0x303, first, pages, 0]),
+            Some(mapped) if mapped as u64 != pages => {
+                bugcheck(SYSTEM_PTE_MISUSE, [0x305, first, pages, mapped as u64]);
+            }
+            Some(_) => {}
         }
+        MAPPED.leave(address.addr());
+        io::unmap(address.cast());
     }
 }
 

@@ -48,6 +48,12 @@ pub fn unmap(address: *mut u8) -> bool {
     region.is_some()
 }
 
+/// How many pages [`map`] made appear from the page of `address` on, where it did.
+pub fn pages_at(address: *mut u8) -> Option<usize> {
+    let mapped = MAPPED.lock();
+    mapped.get(&(address.addr() & !(PAGE_SIZE - 1))).map(|region| region.bytes() / PAGE_SIZE)
+}
+
 kernel_test! {
     fn device_memory_appears_at_its_offset_and_goes() {
         // The I/O APIC's registers; the offset within the page has to be kept.

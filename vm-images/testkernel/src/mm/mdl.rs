@@ -9,7 +9,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::ptr;
 
-use squall_testkernel_pure::bugcheck::SYSTEM_PTE_MISUSE;
+use squall_testkernel_pure::bugcheck::{PFN_LIST_CORRUPT, SYSTEM_PTE_MISUSE};
 
 use super::frame::{self, Frame, PAGE_SIZE};
 use super::paging::{self, Protection};
@@ -106,6 +106,10 @@ pub unsafe fn lock(mdl: *mut MDL, write: bool) -> Result<(), NTSTATUS> {
 pub unsafe fn unlock(mdl: *mut MDL) {
     // SAFETY: the caller's.
     unsafe {
+        if (*mdl).MdlFlags & (MDL_PAGES_LOCKED | MDL_PARTIAL | MDL_SOURCE_IS_NONPAGED_POOL) == 0 {
+            let page = frames(mdl).first().map_or(0, |&page| page as u64);
+            bugcheck(PFN_LIST_CORRUPT, [7, page, 1, 0]);
+        }
         if (*mdl).MdlFlags & MDL_MAPPED_TO_SYSTEM_VA != 0 && !shares_mapping(mdl) {
             unmap((*mdl).MappedSystemVa, mdl);
         }
@@ -145,6 +149,7 @@ unsafe fn map(mdl: *mut MDL, cache: u32) -> PVOID {
         (*mdl).MappedSystemVa = base.wrapping_add((*mdl).ByteOffset as usize).cast();
         (*mdl).MdlFlags |= MDL_MAPPED_TO_SYSTEM_VA;
         if (*mdl).MdlFlags & MDL_PARTIAL != 0 {
+            // What MmPrepareMdlForReuse, a macro, undoes the mapping by.
             (*mdl).MdlFlags |= MDL_PARTIAL_HAS_BEEN_MAPPED;
         }
         (*mdl).MappedSystemVa
@@ -178,7 +183,9 @@ pub unsafe fn unmap_part(mdl: *mut MDL) {
 unsafe fn unmap(address: PVOID, mdl: *mut MDL) {
     let region = MAPPED.lock().remove(&(address.addr() & !(PAGE_SIZE - 1)));
     if region.is_none() {
-        bugcheck(SYSTEM_PTE_MISUSE, [0x400, address.addr() as u64, mdl.addr() as u64, 0]);
+        // SAFETY: the caller's.
+        let pages = unsafe { frames(mdl).len() };
+        bugcheck(SYSTEM_PTE_MISUSE, [6, mdl.addr() as u64, address.addr() as u64, pages as u64]);
     }
     // SAFETY: the caller's.
     unsafe { (*mdl).MdlFlags &= !(MDL_MAPPED_TO_SYSTEM_VA | MDL_PARTIAL_HAS_BEEN_MAPPED) };
@@ -339,7 +346,8 @@ export! {
         may_raise!(probe_and_lock_of_process)
     }
 
-    /// *MmUnlockPages function (wdm.h)*: also takes away what was mapped of them.
+    /// *MmUnlockPages function (wdm.h)*: also takes away what was mapped of them. Of pages that the list has not locked: *Bug
+    /// Check 0x4E: PFN_LIST_CORRUPT*, value 7.
     pub unsafe extern "win64" fn MmUnlockPages(mdl: *mut MDL) {
         // SAFETY: the caller's list.
         unsafe { unlock(mdl) };
@@ -365,8 +373,8 @@ export! {
         may_raise!(map_locked_or_stop)
     }
 
-    /// *MmUnmapLockedPages function (wdm.h)*: any access faults afterwards. Of what is not mapped, the system
-    /// stops with 0xDA (inferred).
+    /// *MmUnmapLockedPages function (wdm.h)*: any access faults afterwards. Of what is not mapped: *Bug
+    /// Check 0xDA: SYSTEM_PTE_MISUSE*, value 6.
     pub unsafe extern "win64" fn MmUnmapLockedPages(address: PVOID, mdl: *mut MDL) {
         // SAFETY: the caller's list.
         unsafe { unmap(address, mdl) };

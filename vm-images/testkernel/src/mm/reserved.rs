@@ -172,6 +172,6 @@ kernel_test! {
             }
             MmFreeMappingAddress(address, TAG);
         }
-        buffers.into_iter().for_each(contiguous::free);
+        check!(buffers.into_iter().all(contiguous::free));
     }
 }

@@ -69,6 +69,11 @@ pub fn object(handle: HANDLE) -> Result<(usize, u32), NTSTATUS> {
     table.entries.get(&handle.addr()).map(|entry| (entry.object, entry.granted)).ok_or(STATUS_INVALID_HANDLE)
 }
 
+/// Whether `handle` stands for anything.
+pub fn is_open(handle: HANDLE) -> bool {
+    object(handle).is_ok()
+}
+
 /// Closes `handle`.
 pub fn close(handle: HANDLE) -> NTSTATUS {
     if matches!(handle.addr(), CURRENT_PROCESS | CURRENT_THREAD) {

@@ -41,6 +41,11 @@ impl Census {
         self.0.lock().contains_key(&object)
     }
 
+    /// The code that initialized `object`, if that was not deleted.
+    pub fn owner(&self, object: usize) -> Option<usize> {
+        self.0.lock().get(&object).copied()
+    }
+
     /// The first object within `range`.
     pub fn first_in(&self, range: &Range<usize>) -> Option<usize> {
         self.0.lock().range(range.clone()).next().map(|(object, _)| *object)

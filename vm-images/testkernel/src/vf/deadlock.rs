@@ -31,7 +31,7 @@ static ORDER: InterruptLock<LockOrder> = InterruptLock::new(LockOrder::new());
 
 /// Who takes and releases here: the thread, or, for what interrupts it, the processor, whose numbers are no thread's
 /// address.
-fn who() -> usize {
+pub fn who() -> usize {
     let processor = processor::current();
     let number = processor.number() + 1;
     if irql::current() > Irql::DISPATCH {

@@ -161,9 +161,7 @@ pub fn left_behind(driver: &Loaded) -> Vec<Finding> {
 fn providers(driver: &Loaded) -> Vec<(String, String)> {
     let detail = "EtwUnregister was not called";
     let left = etw::registered_by(&driver.range).into_iter();
-    let left = left.map(|handle| (format!("event provider {handle}"), detail.into())).collect();
-    etw::forget(&driver.range);
-    left
+    left.map(|handle| (format!("event provider {handle}"), detail.into())).collect()
 }
 
 fn processor_callbacks(driver: &Loaded) -> Vec<(String, String)> {

@@ -18,6 +18,7 @@ use squall_testkernel_pure::pool::Block;
 use super::pool_rules::pool_type;
 use super::stops::stop;
 use super::thunk::intercept;
+use super::{object_rules, remove_locks};
 use crate::ex::lookaside::{self, Lookaside};
 use crate::ex::pool::{self, Known};
 use crate::ex::resource::{self, Resource};
@@ -76,6 +77,7 @@ pub fn judge_image(range: &Range<u64>) {
 
 /// Memory is gone: what was in it is no object any more, whether or not anybody said so.
 pub fn forget(range: &Range<usize>) {
+    remove_locks::forget(range);
     lookaside::LISTS.forget(range);
     resource::RESOURCES.forget(range);
 }
@@ -122,20 +124,29 @@ intercept! {
     }
 
     /// *ExInitializeNPagedLookasideList function (wdm.h)*: of a list that is not one.
-    before fn ExInitializeNPagedLookasideList(site; list: *mut Lookaside) {
+    before fn ExInitializeNPagedLookasideList(
+        site; list: *mut Lookaside, allocate: PVOID, free: PVOID, flags: u32, size: usize
+    ) {
         judge_new_list(list);
+        object_rules::judge_size(list, size);
         None
     }
 
     /// *ExInitializePagedLookasideList function (wdm.h)*: likewise.
-    before fn ExInitializePagedLookasideList(site; list: *mut Lookaside) {
+    before fn ExInitializePagedLookasideList(
+        site; list: *mut Lookaside, allocate: PVOID, free: PVOID, flags: u32, size: usize
+    ) {
         judge_new_list(list);
+        object_rules::judge_size(list, size);
         None
     }
 
     /// *ExInitializeLookasideListEx function (wdm.h)*: likewise.
-    before fn ExInitializeLookasideListEx(site; list: *mut Lookaside) -> NTSTATUS {
+    before fn ExInitializeLookasideListEx(
+        site; list: *mut Lookaside, allocate: PVOID, free: PVOID, kind: u32, flags: u32, size: usize
+    ) -> NTSTATUS {
         judge_new_list(list);
+        object_rules::judge_size(list, size);
         None
     }
 

@@ -1,23 +1,20 @@
 //! Automatic checks: IRQLs that are changed the wrong way, locks and waits at the wrong level.
 //!
-//! Source: *Automatic Checks*, and *Bug Check 0xC4: DRIVER_VERIFIER_DETECTED_VIOLATION*, values 0x30 to 0x42, 0x70 to 0x80,
-//! 0x11A to 0x122.
+//! Source: *Automatic Checks*, and *Bug Check 0xC4: DRIVER_VERIFIER_DETECTED_VIOLATION*, values 0x30 to 0x42, 0x80,
+//! 0x111, 0x11A to 0x122. Those about memory are in [`super::mdl_rules`].
 //!
-//! The values 0x37 to 0x3A are not here: Windows exempts system threads from them, and this guest has no others. MmUnmapIoSpace
-//! (0x7B) is let pass at DISPATCH_LEVEL, where its own page allows it and that of the bug check does not.
+//! The values 0x37 to 0x3A are not here: Windows exempts system threads from them, and this guest has no others.
 
 use squall_testkernel_pure::bugcheck::DRIVER_VERIFIER_DETECTED_VIOLATION;
 
-use super::stops;
 use super::thunk::intercept;
+use super::{stops, verified};
 use crate::ex::resource::Resource;
 use crate::ke::irql::{self, Irql};
 use crate::ke::spinlock::KLOCK_QUEUE_HANDLE;
 use crate::ke::wait::{self, WaitBlock};
 use crate::ke::{apc, processor};
-use crate::nt::{
-    BOOLEAN, FAST_MUTEX, KEVENT, KIRQL, KPROCESSOR_MODE, KSPIN_LOCK, MDL, NTSTATUS, PHYSICAL_ADDRESS, PVOID,
-};
+use crate::nt::{BOOLEAN, FAST_MUTEX, KEVENT, KIRQL, KPROCESSOR_MODE, KSPIN_LOCK, NTSTATUS, PVOID};
 use crate::selftest::{check, kernel_test};
 use core::sync::atomic::Ordering;
 
@@ -60,6 +57,13 @@ fn waits(object: usize, timeout: *const i64) {
         None => stop(0x121),
         Some(0) => {}
         Some(_) => stop(0x122),
+    }
+}
+
+/// 0x111: an ISR has come back at another level than this, at which it was called.
+pub fn isr_returned(routine: u64, before: Irql) {
+    if verified::at(routine as usize).is_some() {
+        stop(0x111, [routine, before.0.into(), level()]);
     }
 }
 
@@ -207,78 +211,6 @@ intercept! {
         None
     }
 
-    /// 0x70.
-    before fn MmProbeAndLockPages(site; mdl: *mut MDL, mode: KPROCESSOR_MODE, operation: u32) {
-        if above(Irql::DISPATCH) {
-            stop(0x70, [level(), mdl.addr() as u64, mode as u64]);
-        }
-        None
-    }
-
-    /// 0x73.
-    before fn MmMapIoSpace(site; physical: PHYSICAL_ADDRESS, bytes: usize, cache: u32) -> PVOID {
-        if above(Irql::DISPATCH) {
-            stop(0x73, [level(), physical.cast_unsigned(), bytes as u64]);
-        }
-        None
-    }
-
-    /// 0x73.
-    before fn MmMapIoSpaceEx(site; physical: PHYSICAL_ADDRESS, bytes: usize, protection: u32) -> PVOID {
-        if above(Irql::DISPATCH) {
-            stop(0x73, [level(), physical.cast_unsigned(), bytes as u64]);
-        }
-        None
-    }
-
-    /// 0x78.
-    before fn MmUnlockPages(site; mdl: *mut MDL) {
-        if above(Irql::DISPATCH) {
-            stop(0x78, [level(), mdl.addr() as u64, 0]);
-        }
-        None
-    }
-
-    /// 0x79.
-    before fn MmUnmapLockedPages(site; address: PVOID, mdl: *mut MDL) {
-        if above(Irql::DISPATCH) {
-            stop(0x79, [level(), address.addr() as u64, mdl.addr() as u64]);
-        }
-        None
-    }
-
-    /// 0x7B.
-    before fn MmUnmapIoSpace(site; address: PVOID, bytes: usize) {
-        if above(Irql::DISPATCH) {
-            stop(0x7B, [level(), address.addr() as u64, bytes as u64]);
-        }
-        None
-    }
-
-    /// 0x7E.
-    before fn MmAllocatePagesForMdl(site; low: PHYSICAL_ADDRESS) -> *mut MDL {
-        if above(Irql::DISPATCH) {
-            stop(0x7E, [level(), Irql::DISPATCH.0.into(), 0]);
-        }
-        None
-    }
-
-    /// 0x7E.
-    before fn MmAllocatePagesForMdlEx(site; low: PHYSICAL_ADDRESS) -> *mut MDL {
-        if above(Irql::DISPATCH) {
-            stop(0x7E, [level(), Irql::DISPATCH.0.into(), 0]);
-        }
-        None
-    }
-
-    /// 0x7E.
-    before fn MmFreePagesFromMdl(site; mdl: *mut MDL) {
-        if above(Irql::DISPATCH) {
-            stop(0x7E, [level(), Irql::DISPATCH.0.into(), 0]);
-        }
-        None
-    }
-
     /// 0x80.
     before fn KeSetEvent(site; event: *mut KEVENT, increment: i32, wait: BOOLEAN) -> i32 {
         if above(Irql::DISPATCH) {
@@ -382,21 +314,5 @@ kernel_test! {
         check!(wait(Irql(5), 0) == Some([0x120, 0x2000, 0]));
         check!(wait(Irql::DISPATCH, 0) == Some([0x121, 0x2000, 0]));
         check!(wait(Irql::DISPATCH, timeout) == Some([0x122, 0x2000, timeout]));
-    }
-
-    fn memory_routines_above_dispatch_level_are_stopped() {
-        let device = Irql(5);
-        let arguments = [0x3000, 0x20, 1, 0, 0];
-        for (export, stop) in [
-            ("MmProbeAndLockPages", [0x70, 5, 0x3000, 0x20]),
-            ("MmMapIoSpace", [0x73, 5, 0x3000, 0x20]),
-            ("MmUnlockPages", [0x78, 5, 0x3000, 0]),
-            ("MmUnmapLockedPages", [0x79, 5, 0x3000, 0x20]),
-            ("MmUnmapIoSpace", [0x7B, 5, 0x3000, 0x20]),
-            ("MmAllocatePagesForMdl", [0x7E, 5, 2, 0]),
-            ("MmFreePagesFromMdl", [0x7E, 5, 2, 0]),
-        ] {
-            check!(stop_at(device, export, arguments) == Some(stop));
-        }
     }
 }

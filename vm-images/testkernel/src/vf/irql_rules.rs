@@ -4,6 +4,8 @@
 //! and the routines that it governs of those that this guest has. The second parameter leads to the text of what was
 //! broken, as on Windows; the others, Windows' own state of the rule, are 0.
 //!
+//! Routines that break another rule too have theirs in [`super::ddi_locks`].
+//!
 //! Beyond the pages: IoConnectInterruptEx and IoDisconnectInterruptEx go by the rules of the routines that they stand for,
 //! as their own pages ask for PASSIVE_LEVEL too; and *IrqlMmDispatch* is read as "at most DISPATCH_LEVEL", which is what
 //! MmFreeContiguousMemory's page says.
@@ -18,10 +20,14 @@ use squall_testkernel_pure::bugcheck::DRIVER_VERIFIER_DETECTED_VIOLATION;
 
 /// Levels at which a routine may be called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Levels {
+pub enum Levels {
+    /// PASSIVE_LEVEL.
     Passive,
+    /// APC_LEVEL at most.
     UpToApc,
+    /// DISPATCH_LEVEL at most.
     UpToDispatch,
+    /// DISPATCH_LEVEL.
     Dispatch,
 }
 
@@ -37,10 +43,14 @@ impl Levels {
 }
 
 /// Stops the system where a routine may not be called at this level; `text` ends in a zero.
-fn judge(code: u64, levels: Levels, text: &'static str) {
-    if levels.include(irql::current()) {
-        return;
+pub fn judge(code: u64, levels: Levels, text: &'static str) {
+    if !levels.include(irql::current()) {
+        broken(code, text);
     }
+}
+
+/// A rule of DDI compliance was broken; `text`, which ends in a zero, says how.
+pub fn broken(code: u64, text: &'static str) -> ! {
     println!("verifier: {}", text.trim_end_matches('\0'));
     stops::stop(DRIVER_VERIFIER_DETECTED_VIOLATION, [code, text.as_ptr().expose_provenance() as u64, 0, 0]);
 }
@@ -101,14 +111,11 @@ rules! {
         KeAcquireGuardedMutex KeAcquireGuardedMutexUnsafe KeDelayExecutionThread KeQueryActiveProcessors
         KeReleaseGuardedMutex KeReleaseGuardedMutexUnsafe KeTryToAcquireGuardedMutex;
     IrqlKeApcLte2 0x20010 UpToApc "<= APC_LEVEL":
-        KeDeregisterNmiCallback KeEnterCriticalRegion KeEnterGuardedRegion KeLeaveCriticalRegion KeLeaveGuardedRegion
-        KeRegisterNmiCallback;
+        KeDeregisterNmiCallback KeEnterCriticalRegion KeEnterGuardedRegion KeRegisterNmiCallback;
     IrqlKeDispatchLte 0x20011 UpToDispatch "<= DISPATCH_LEVEL":
-        KeAcquireSpinLockRaiseToDpc KeCancelTimer KeClearEvent KeInitializeDeviceQueue KeInitializeSemaphore
+        KeCancelTimer KeClearEvent KeInitializeDeviceQueue KeInitializeSemaphore
         KeInitializeTimer KeInitializeTimerEx KeReadStateEvent KeReadStateTimer KeReleaseMutex
         KeRemoveEntryDeviceQueue KeResetEvent KeSetTimer KeSetTimerEx;
-    IrqlKeReleaseSpinLock 0x20015 Dispatch "= DISPATCH_LEVEL":
-        KeReleaseSpinLock;
     IrqlMmApcLte 0x20019 UpToApc "<= APC_LEVEL":
         MmAllocateNonCachedMemory MmFreeNonCachedMemory MmAllocatePagesForMdl MmAllocatePagesForMdlEx
         MmFreePagesFromMdl MmLockPagableDataSection MmLockPagableSectionByHandle MmPageEntireDriver

@@ -85,13 +85,15 @@ pub fn device_is_attached(image: u64, device: String, below: String) {
     note(image, ("device-left-attached", device, detail));
 }
 
+/// Whether `address` lies in a pageable section of an image.
+pub fn is_pageable(address: u64) -> bool {
+    let lives = LIVES.lock();
+    lives.iter().any(|life| life.pageable.iter().any(|section| section.contains(&address)))
+}
+
 /// An ISR is connected: it must not lie where it may be paged out.
 pub fn isr_is_connected(routine: u64) {
-    let pageable = {
-        let lives = LIVES.lock();
-        lives.iter().any(|life| life.pageable.iter().any(|section| section.contains(&routine)))
-    };
-    if pageable {
+    if is_pageable(routine) {
         let detail = "connected, and in a section that may be paged out".into();
         note(routine, ("pageable-isr", format!("ISR 0x{routine:x}"), detail));
     }

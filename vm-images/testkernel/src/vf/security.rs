@@ -22,6 +22,13 @@ fn address(caller: usize, pointer: PVOID) {
     }
 }
 
+/// Looks at the address of a buffer. One of no bytes may be anywhere: nobody looks there.
+fn buffer(caller: usize, pointer: PVOID, length: u32) {
+    if length > 0 {
+        address(caller, pointer);
+    }
+}
+
 /// Looks at a string.
 fn string(caller: usize, string: *const UNICODE_STRING) {
     address(caller, string.cast_mut().cast());
@@ -76,9 +83,11 @@ openers! {
 macro_rules! values {
     ($($name:ident;)*) => { intercept! { for Security; $(
         /// *Security Checks*.
-        before fn $name(site; key: HANDLE, value: *const UNICODE_STRING, third: u32, data: PVOID) -> NTSTATUS {
+        before fn $name(
+            site; key: HANDLE, value: *const UNICODE_STRING, third: u32, data: PVOID, length: u32
+        ) -> NTSTATUS {
             string(site.caller, value);
-            address(site.caller, data);
+            buffer(site.caller, data, length);
             None
         }
     )* } };
@@ -98,9 +107,11 @@ intercept! {
     }
 
     /// *Security Checks*.
-    before fn ZwSetValueKey(site; key: HANDLE, value: *const UNICODE_STRING, index: u32, kind: u32, data: PVOID) -> NTSTATUS {
+    before fn ZwSetValueKey(
+        site; key: HANDLE, value: *const UNICODE_STRING, index: u32, kind: u32, data: PVOID, length: u32
+    ) -> NTSTATUS {
         string(site.caller, value);
-        address(site.caller, data);
+        buffer(site.caller, data, length);
         None
     }
 
@@ -127,33 +138,37 @@ intercept! {
 
     /// *Security Checks*.
     before fn ZwReadFile(
-        site; file: HANDLE, event: HANDLE, apc: PVOID, context: PVOID, status: PVOID, buffer: PVOID
+        site; file: HANDLE, event: HANDLE, apc: PVOID, context: PVOID, status: PVOID, data: PVOID, length: u32
     ) -> NTSTATUS {
         address(site.caller, status);
-        address(site.caller, buffer);
+        buffer(site.caller, data, length);
         None
     }
 
     /// *Security Checks*.
     before fn ZwWriteFile(
-        site; file: HANDLE, event: HANDLE, apc: PVOID, context: PVOID, status: PVOID, buffer: PVOID
+        site; file: HANDLE, event: HANDLE, apc: PVOID, context: PVOID, status: PVOID, data: PVOID, length: u32
     ) -> NTSTATUS {
         address(site.caller, status);
-        address(site.caller, buffer);
+        buffer(site.caller, data, length);
         None
     }
 
     /// *Security Checks*.
-    before fn ZwQueryInformationFile(site; file: HANDLE, status: PVOID, information: PVOID) -> NTSTATUS {
+    before fn ZwQueryInformationFile(
+        site; file: HANDLE, status: PVOID, information: PVOID, length: u32
+    ) -> NTSTATUS {
         address(site.caller, status);
-        address(site.caller, information);
+        buffer(site.caller, information, length);
         None
     }
 
     /// *Security Checks*.
-    before fn ZwSetInformationFile(site; file: HANDLE, status: PVOID, information: PVOID) -> NTSTATUS {
+    before fn ZwSetInformationFile(
+        site; file: HANDLE, status: PVOID, information: PVOID, length: u32
+    ) -> NTSTATUS {
         address(site.caller, status);
-        address(site.caller, information);
+        buffer(site.caller, information, length);
         None
     }
 

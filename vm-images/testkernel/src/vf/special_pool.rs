@@ -118,6 +118,13 @@ pub fn look_up(address: usize) -> Known {
     freed.map_or(Known::Never, |block| Known::Freed(*block))
 }
 
+/// The block in use that `address` lies in.
+pub fn holding(address: usize) -> Option<Block> {
+    let books = BOOKS.lock();
+    let (_, block) = books.live.range(..=address).next_back()?;
+    (address < block.address + block.size.max(1)).then_some(*block)
+}
+
 /// The blocks in use whose caller `is_it` accepts.
 pub fn allocated_by(is_it: impl Fn(usize) -> bool) -> Vec<Block> {
     BOOKS.lock().live.values().filter(|block| is_it(block.caller)).copied().collect()

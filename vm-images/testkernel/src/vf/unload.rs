@@ -2,8 +2,10 @@
 
 use super::classes::Class;
 use super::verified::{self, Verified};
-use super::{deadlock, dma, force_irql, freed_memory, noted, pool_tracking};
+use super::{ddi_locks, deadlock, dma, force_irql, freed_memory, noted, pool_tracking, tracing};
+use crate::etw;
 use crate::io::driver::Loaded;
+use crate::io::wmi;
 use crate::mm::{contiguous, reserved, section_object};
 use crate::ps;
 use crate::se::subject;
@@ -23,6 +25,7 @@ pub fn before_image_goes(range: &Range<u64>) {
     let Some(driver) = verified::at(range.start as usize) else { return };
     if driver.is_for(Class::Miscellaneous) {
         freed_memory::judge_image(range);
+        tracing::before_image_goes(range);
     }
     if driver.is_for(Class::Dma) {
         dma::before_image_goes(range);
@@ -41,6 +44,9 @@ pub fn image_is_gone(range: &Range<u64>) {
     verified::end_load(range.start);
     force_irql::image_is_gone(range.start);
     freed_memory::forget_image(range);
+    ddi_locks::forget(&(range.start as usize..range.end as usize));
+    etw::forget(range);
+    wmi::forget(range);
     for census in [
         &contiguous::ALLOCATED,
         &contiguous::MAPPED,
