@@ -13,6 +13,7 @@ const FAMILIES: &[&str] = &[
     "ke_irql",
     "ke_wait",
     "ke_more",
+    "ke_storm",
     "ex",
     "ex_more",
     "mm",

@@ -155,6 +155,89 @@ static void check_timers(void)
     }
 }
 
+static volatile LONG told;
+
+static VOID NTAPI tell(PVOID context, PVOID first, PVOID second)
+{
+    (void)context;
+    (void)first;
+    (void)second;
+    InterlockedIncrement(&told);
+}
+
+static void check_callbacks(void)
+{
+    static const PCWSTR names[] = { L"\\Callback\\PowerState", L"\\Callback\\SetSystemTime", L"\\Callback\\ProcessorAdd" };
+    UNICODE_STRING name;
+    OBJECT_ATTRIBUTES attributes;
+    PCALLBACK_OBJECT object;
+    PVOID registration;
+
+    RULE("Using a System-Defined Callback Object", "the system's own are there, for any number of routines") {
+        for (ULONG i = 0; i < RTL_NUMBER_OF(names); i++) {
+            RtlInitUnicodeString(&name, names[i]);
+            InitializeObjectAttributes(&attributes, &name, OBJ_CASE_INSENSITIVE, NULL, NULL);
+            EXPECT_STATUS(ExCreateCallback(&object, &attributes, FALSE, TRUE), STATUS_SUCCESS);
+            for (int both = 0; both < 2; both++) {
+                registration = ExRegisterCallback(object, tell, NULL);
+                EXPECT(registration != NULL);
+                ExUnregisterCallback(registration);
+            }
+            ObDereferenceObject(object);
+        }
+    }
+    RULE("ExNotifyCallback function", "may be called at DISPATCH_LEVEL; calls each routine that is registered once") {
+        KIRQL old;
+        PVOID other;
+        RtlInitUnicodeString(&name, L"\\Callback\\SquallExMore");
+        InitializeObjectAttributes(&attributes, &name, OBJ_CASE_INSENSITIVE, NULL, NULL);
+        EXPECT_STATUS(ExCreateCallback(&object, &attributes, TRUE, TRUE), STATUS_SUCCESS);
+        registration = ExRegisterCallback(object, tell, (PVOID)1);
+        other = ExRegisterCallback(object, tell, (PVOID)2);
+        told = 0;
+        KeRaiseIrql(DISPATCH_LEVEL, &old);
+        ExNotifyCallback(object, NULL, NULL);
+        KeLowerIrql(old);
+        EXPECT_EQ(told, 2);
+        ExUnregisterCallback(registration);
+        ExNotifyCallback(object, NULL, NULL);
+        EXPECT_EQ(told, 3);
+        ExUnregisterCallback(other);
+        ObDereferenceObject(object);
+    }
+}
+
+static KEVENT all_there;
+static volatile LONG workers_there;
+#define WORKERS 20
+
+static VOID NTAPI meet(PVOID unused)
+{
+    (void)unused;
+    if (InterlockedIncrement(&workers_there) == WORKERS)
+        KeSetEvent(&all_there, 0, FALSE);
+    KeWaitForSingleObject(&all_there, Executive, KernelMode, FALSE, NULL);
+    InterlockedDecrement(&workers_there);
+}
+
+static void check_work(void)
+{
+    static WORK_QUEUE_ITEM items[WORKERS];
+
+    RULE("ExQueueWorkItem function", "items that wait for one another do not wait for ever") {
+        LARGE_INTEGER patience = after_us(20000000);
+        workers_there = 0;
+        KeInitializeEvent(&all_there, NotificationEvent, FALSE);
+        for (int i = 0; i < WORKERS; i++) {
+            ExInitializeWorkItem(&items[i], meet, NULL);
+            ExQueueWorkItem(&items[i], DelayedWorkQueue);
+        }
+        EXPECT_STATUS(KeWaitForSingleObject(&all_there, Executive, KernelMode, FALSE, &patience), STATUS_SUCCESS);
+        KeSetEvent(&all_there, 0, FALSE);
+        EXPECT(becomes(&workers_there, 0));
+    }
+}
+
 static void check_zones(void)
 {
     static ULONGLONG segments[3][32];
@@ -410,6 +493,8 @@ static void checks(PDRIVER_OBJECT driver, PUNICODE_STRING path)
         return;
     check_pool();
     check_timers();
+    check_callbacks();
+    check_work();
     check_zones();
     check_resources();
     check_threads();

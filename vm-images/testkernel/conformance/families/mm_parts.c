@@ -70,6 +70,34 @@ static void check_partial(void)
     ExFreePoolWithTag(buffer, 'prMX');
 }
 
+static void check_user(void)
+{
+    PUCHAR buffer = ExAllocatePoolWithTag(NonPagedPool, 2 * PAGE_SIZE, 'prMX');
+    PMDL mdl = IoAllocateMdl(buffer + 16, PAGE_SIZE, FALSE, FALSE, NULL);
+    PUCHAR mapped = NULL;
+
+    MmBuildMdlForNonPagedPool(mdl);
+    RULE("MmMapLockedPagesSpecifyCache function", "UserMode: an address of user mode's for the same memory, at the same offset") {
+        mapped = MmMapLockedPagesSpecifyCache(mdl, UserMode, MmCached, NULL, FALSE, NormalPagePriority);
+        EXPECT(mapped != NULL);
+        EXPECT(mapped < (PUCHAR)MmHighestUserAddress);
+        EXPECT_EQ((ULONG_PTR)mapped % PAGE_SIZE, (ULONG_PTR)(buffer + 16) % PAGE_SIZE);
+        mapped[3] = 0x5A;
+        EXPECT_EQ(buffer[19], 0x5A);
+        ProbeForWrite(mapped, 16, 1);
+    }
+    RULE("MmMapLockedPagesSpecifyCache function", "UserMode: the MDL's system address stays what it was") {
+        EXPECT_EQ(MmGetSystemAddressForMdlSafe(mdl, NormalPagePriority), buffer + 16);
+    }
+    RULE("MmUnmapLockedPages function", "takes a mapping for user mode away") {
+        MmUnmapLockedPages(mapped, mdl);
+        EXPECT(!MmIsAddressValid(mapped));
+        EXPECT_EQ(MmGetSystemAddressForMdlSafe(mdl, NormalPagePriority), buffer + 16);
+    }
+    IoFreeMdl(mdl);
+    ExFreePoolWithTag(buffer, 'prMX');
+}
+
 static void check_chunks(void)
 {
     PMDL mdl;
@@ -149,6 +177,7 @@ static void checks(PDRIVER_OBJECT driver, PUNICODE_STRING path)
     (void)driver;
     (void)path;
     check_partial();
+    check_user();
     check_chunks();
     check_physical();
 }

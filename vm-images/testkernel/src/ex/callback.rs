@@ -1,7 +1,8 @@
 //! Callback objects: a name, and the routines that want to hear of it.
 //!
 //! One driver creates the object and notifies it; others open it by name and register. A routine that is being
-//! called while it is unregistered is waited for, so that its driver may go.
+//! called while it is unregistered is waited for, so that its driver may go. The system has objects of its own ([`init`]): nothing that
+//! they tell of ever happens here.
 
 use core::ffi::c_void;
 
@@ -9,6 +10,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::ke::lock::SpinLock;
@@ -77,6 +79,33 @@ unsafe fn name_of(attributes: *const OBJECT_ATTRIBUTES) -> String {
     }
 }
 
+/// Makes the system's own: *Using a System-Defined Callback Object*.
+pub fn init() {
+    for name in [r"\callback\setsystemtime", r"\callback\powerstate", r"\callback\processoradd"] {
+        make(String::from(name), true);
+    }
+}
+
+/// A new object, with one reference.
+fn make(name: String, several: bool) -> usize {
+    let made = Box::new(Callback { name, several, registered: SpinLock::new(Vec::new()) });
+    let address = Box::into_raw(made).expose_provenance();
+    ob::insert(address, Kind::Callback, delete);
+    CALLBACKS.lock().push(address);
+    address
+}
+
+/// Registrations whose routine lies in `range`: each with its handle.
+pub fn leading_into(range: &Range<u64>) -> Vec<(usize, u64)> {
+    let handles = HANDLES.lock();
+    let routine_of = |&(handle, _): &(usize, usize)| {
+        // SAFETY: a registration lives until its handle is gone, which needs the lock.
+        let registration = unsafe { &*core::ptr::with_exposed_provenance::<Registration>(handle) };
+        (handle, registration.function as usize as u64)
+    };
+    handles.iter().map(routine_of).filter(|(_, routine)| range.contains(routine)).collect()
+}
+
 /// The object of that name, with one more reference.
 fn open(name: &str) -> Option<usize> {
     let callbacks = CALLBACKS.lock();
@@ -98,14 +127,7 @@ export! {
         let address = match found {
             Some(address) => address,
             None if create == FALSE => return STATUS_OBJECT_NAME_NOT_FOUND,
-            None => {
-                let registered = SpinLock::new(Vec::new());
-                let made = Box::new(Callback { name, several: several != FALSE, registered });
-                let address = Box::into_raw(made).expose_provenance();
-                ob::insert(address, Kind::Callback, delete);
-                CALLBACKS.lock().push(address);
-                address
-            }
+            None => make(name, several != FALSE),
         };
         // SAFETY: the caller's.
         unsafe { object.write(core::ptr::with_exposed_provenance_mut(address)) };
@@ -129,6 +151,7 @@ export! {
             calling: AtomicUsize::new(0),
         });
         let handle = Arc::as_ptr(&registration).cast_mut().cast::<c_void>();
+        handle.expose_provenance();
         let callback = at(object.addr());
         let placed = {
             let mut registered = callback.registered.lock();

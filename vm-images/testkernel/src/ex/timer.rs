@@ -3,6 +3,7 @@
 //! Each is a KTIMER with a DPC that calls the driver. Deleting one with the wish to wait returns when the
 //! callback runs nowhere and will not run again; otherwise the memory goes a moment later.
 
+use core::arch::naked_asm;
 use core::ffi::c_void;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +18,10 @@ use crate::ke::{dispatcher, dpc, list, timer, wait};
 use crate::ldr::export::export;
 use crate::nt::{BOOLEAN, FALSE, KDPC, KTIMER, PVOID, TRUE, object_type};
 use crate::selftest::{check, kernel_test};
+use crate::vf::census::Census;
+
+/// Timers that drivers allocated and did not delete.
+pub static TIMERS: Census = Census::new();
 
 /// `EXT_CALLBACK`.
 pub type Callback = unsafe extern "win64" fn(timer: *mut ExTimer, context: PVOID);
@@ -82,33 +87,44 @@ unsafe extern "win64" fn free(timer: PVOID) {
     }
 }
 
+unsafe extern "win64" fn allocate(
+    callback: Option<Callback>,
+    context: PVOID,
+    attributes: u32,
+    caller: usize,
+) -> *mut ExTimer {
+    let made = Box::into_raw(Box::new(ExTimer {
+        timer: timer::UNUSED,
+        dpc: dpc::UNUSED,
+        callback,
+        context,
+        item: WorkItem { list: list::UNLINKED, routine: Some(free), parameter: ptr::null_mut() },
+        goes_when_expired: AtomicBool::new(false),
+        deleted: None,
+        deleted_context: ptr::null_mut(),
+    }));
+    let notification = attributes & NOTIFICATION != 0;
+    let kind =
+        if notification { object_type::TIMER_NOTIFICATION } else { object_type::TIMER_SYNCHRONIZATION };
+    // SAFETY: just made, and nobody else's yet.
+    unsafe {
+        timer::initialize(&raw mut (*made).timer, kind);
+        dpc::initialize(&raw mut (*made).dpc, Some(expired), made.cast());
+        (*made).item.parameter = made.cast();
+    }
+    TIMERS.enter(made.addr(), caller);
+    made
+}
+
 export! {
     /// *ExAllocateTimer function (wdm.h)*: one that does not run.
+    #[unsafe(naked)]
     pub unsafe extern "win64" fn ExAllocateTimer(
         callback: Option<Callback>,
         context: PVOID,
         attributes: u32,
     ) -> *mut ExTimer {
-        let made = Box::into_raw(Box::new(ExTimer {
-            timer: timer::UNUSED,
-            dpc: dpc::UNUSED,
-            callback,
-            context,
-            item: WorkItem { list: list::UNLINKED, routine: Some(free), parameter: ptr::null_mut() },
-            goes_when_expired: AtomicBool::new(false),
-            deleted: None,
-            deleted_context: ptr::null_mut(),
-        }));
-        let notification = attributes & NOTIFICATION != 0;
-        let kind =
-            if notification { object_type::TIMER_NOTIFICATION } else { object_type::TIMER_SYNCHRONIZATION };
-        // SAFETY: just made, and nobody else's yet.
-        unsafe {
-            timer::initialize(&raw mut (*made).timer, kind);
-            dpc::initialize(&raw mut (*made).dpc, Some(expired), made.cast());
-            (*made).item.parameter = made.cast();
-        }
-        made
+        naked_asm!("mov r9, [rsp]", "jmp {}", sym allocate)
     }
 
     /// *ExSetTimer function (wdm.h)*: TRUE where it was running. Periods are rounded up to milliseconds.
@@ -148,6 +164,7 @@ export! {
         if cancel == FALSE && wait != FALSE {
             bugcheck(TIMER_OR_DPC_INVALID, [0, timer.addr() as u64, 0, 0]);
         }
+        TIMERS.leave(timer.addr());
         // SAFETY: the caller's timer, which it does not use any more; its parameters, or null.
         unsafe {
             if let Some(parameters) = parameters.as_ref() {

@@ -42,7 +42,8 @@ const CRITICAL: u32 = 0;
 const HYPER_CRITICAL: u32 = 2;
 const PRIORITIES: [u8; 3] = [12, 13, 15];
 
-const MAX_WORKERS: usize = 8;
+/// Of each queue: more than ever wait for each other.
+const MAX_WORKERS: usize = 32;
 
 struct Queue {
     items: LIST_ENTRY,

@@ -13,7 +13,7 @@ use squall_testkernel_pure::bugcheck::{PFN_LIST_CORRUPT, SYSTEM_PTE_MISUSE};
 
 use super::frame::{self, Frame, PAGE_SIZE};
 use super::paging::{self, Protection};
-use super::region::Region;
+use super::region::{Region, Window};
 use super::user;
 use crate::ex::pool;
 use crate::ke::bugcheck::bugcheck;
@@ -24,10 +24,11 @@ use crate::ldr::raising::may_raise;
 use crate::nt::{
     KERNEL_MODE, KPROCESSOR_MODE, MDL, MDL_MAPPED_TO_SYSTEM_VA, MDL_PAGES_LOCKED, MDL_PARTIAL,
     MDL_SOURCE_IS_NONPAGED_POOL, NTSTATUS, PHYSICAL_ADDRESS, PVOID, STATUS_ACCESS_VIOLATION,
-    STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PAGE_PROTECTION, STATUS_INVALID_PARAMETER_2,
-    STATUS_NOT_MAPPED_VIEW, STATUS_SUCCESS,
+    STATUS_CONFLICTING_ADDRESSES, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PAGE_PROTECTION,
+    STATUS_INVALID_PARAMETER_2, STATUS_NOT_MAPPED_VIEW, STATUS_SUCCESS,
 };
 use crate::selftest::{check, kernel_test};
+use crate::vf::census::Census;
 
 /// `MDL_PARTIAL_HAS_BEEN_MAPPED`.
 const MDL_PARTIAL_HAS_BEEN_MAPPED: i16 = 0x0020;
@@ -56,6 +57,9 @@ const MAX_PAGES: usize = (i16::MAX as usize - size_of::<MDL>()) / size_of::<usiz
 
 /// Lists' frames that appear at an address of their own, by that address's page.
 static MAPPED: SpinLock<BTreeMap<usize, Region>> = SpinLock::new(BTreeMap::new());
+
+/// Mappings that drivers asked for and did not take away, by their page.
+pub static LEFT_MAPPED: Census = Census::new();
 
 fn pages_spanned(address: usize, bytes: usize) -> usize {
     (address % PAGE_SIZE).saturating_add(bytes).div_ceil(PAGE_SIZE)
@@ -178,14 +182,38 @@ pub unsafe fn unmap_part(mdl: *mut MDL) {
     }
 }
 
+/// Among the system's process's addresses of user mode, wherever there is room: which the list does not tell of.
+///
+/// # Safety
+/// As above.
+unsafe fn map_for_user(mdl: *mut MDL, cache: u32, requested: usize) -> Result<PVOID, NTSTATUS> {
+    if requested != 0 {
+        return Err(STATUS_CONFLICTING_ADDRESSES);
+    }
+    // SAFETY: the caller's.
+    unsafe {
+        let physical = frames(mdl).iter().map(|&number| (number * PAGE_SIZE) as u64);
+        let region = Region::map_frames_in(Window::Views, physical, protection(cache));
+        let region = region.ok_or(STATUS_INSUFFICIENT_RESOURCES)?;
+        let base = region.pointer().as_ptr();
+        MAPPED.lock().insert(base.addr(), region);
+        Ok(base.wrapping_add((*mdl).ByteOffset as usize).cast())
+    }
+}
+
 /// # Safety
 /// As above.
 unsafe fn unmap(address: PVOID, mdl: *mut MDL) {
+    LEFT_MAPPED.leave(address.addr() & !(PAGE_SIZE - 1));
     let region = MAPPED.lock().remove(&(address.addr() & !(PAGE_SIZE - 1)));
     if region.is_none() {
         // SAFETY: the caller's.
         let pages = unsafe { frames(mdl).len() };
         bugcheck(SYSTEM_PTE_MISUSE, [6, mdl.addr() as u64, address.addr() as u64, pages as u64]);
+    }
+    if user::contains(address.addr(), 0) {
+        // The list does not tell of a mapping among user mode's addresses.
+        return;
     }
     // SAFETY: the caller's.
     unsafe { (*mdl).MdlFlags &= !(MDL_MAPPED_TO_SYSTEM_VA | MDL_PARTIAL_HAS_BEEN_MAPPED) };
@@ -228,13 +256,24 @@ unsafe extern "win64" fn probe_and_lock_of_process(call: &Call<4>, raised: &mut 
 /// # Safety
 /// The call must be one of MmMapLockedPagesSpecifyCache's.
 unsafe extern "win64" fn map_locked(call: &Call<6>, raised: &mut NTSTATUS) -> PVOID {
-    let [mdl, mode, cache, ..] = call.arguments;
-    if mode as KPROCESSOR_MODE != KERNEL_MODE {
-        *raised = STATUS_INSUFFICIENT_RESOURCES;
-        return ptr::null_mut();
-    }
+    let [mdl, mode, cache, requested, ..] = call.arguments;
+    let mdl = ptr::with_exposed_provenance_mut(mdl);
+    let user = mode as KPROCESSOR_MODE != KERNEL_MODE;
     // SAFETY: the caller's list.
-    unsafe { map(ptr::with_exposed_provenance_mut(mdl), cache as u32) }
+    let mapped =
+        unsafe { if user { map_for_user(mdl, cache as u32, requested) } else { Ok(map(mdl, cache as u32)) } };
+    match mapped {
+        Ok(address) => {
+            if !address.is_null() {
+                LEFT_MAPPED.enter(address.addr() & !(PAGE_SIZE - 1), call.caller);
+            }
+            address
+        }
+        Err(status) => {
+            *raised = status;
+            ptr::null_mut()
+        }
+    }
 }
 
 /// # Safety
@@ -354,7 +393,7 @@ export! {
     }
 
     /// *MmMapLockedPagesSpecifyCache function (wdm.h)*: an address of the system's for the list's pages; null
-    /// where none is left. There is no user mode to map them into: that raises, as a failure there does.
+    /// where none is left. For user mode among its addresses in the system's process; a failure raises.
     #[unsafe(naked)]
     pub unsafe extern "win64" fn MmMapLockedPagesSpecifyCache(
         mdl: *mut MDL,
@@ -402,9 +441,11 @@ export! {
                 // Unmapping goes by the address that the list has then.
                 let page_of = |address: PVOID| address.addr() & !(PAGE_SIZE - 1);
                 if !shares_mapping(mdl) {
+                    let (from, to) = (page_of(before), page_of((*mdl).MappedSystemVa));
                     let mut mapped = MAPPED.lock();
-                    if let Some(region) = mapped.remove(&page_of(before)) {
-                        mapped.insert(page_of((*mdl).MappedSystemVa), region);
+                    if let Some(region) = mapped.remove(&from) {
+                        mapped.insert(to, region);
+                        LEFT_MAPPED.moves(from, to);
                     }
                 }
             }

@@ -17,6 +17,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use crate::ex;
 use crate::ke::bugcheck::bugcheck;
 use crate::ke::event::Event;
 use crate::ke::irql::{self, Irql};
@@ -61,6 +62,7 @@ pub fn init() -> Result<(), OutOfMemory> {
     ps::process::init();
     se::token::init();
     mm::section_object::init();
+    ex::callback::init();
     thread::spawn("object reaper", REAPER_PRIORITY, move || {
         loop {
             wake.wait(None);

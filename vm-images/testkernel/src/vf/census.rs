@@ -36,6 +36,14 @@ impl Census {
         self.0.lock().remove(&object).is_some()
     }
 
+    /// What was known as `from` is known as `to` from now on.
+    pub fn moves(&self, from: usize, to: usize) {
+        let mut census = self.0.lock();
+        if let Some(owner) = census.remove(&from) {
+            census.insert(to, owner);
+        }
+    }
+
     /// Whether `object` was initialized and not deleted.
     pub fn knows(&self, object: usize) -> bool {
         self.0.lock().contains_key(&object)

@@ -20,6 +20,7 @@ use crate::ex::pool::{self, Known};
 use crate::ke::irql::{self, Irql};
 use crate::ke::lock::InterruptLock;
 use crate::ke::spinlock::{self, KLOCK_QUEUE_HANDLE};
+use crate::ke::wait::WaitBlock;
 use crate::ke::{processor, thread};
 use crate::nt::{
     BOOLEAN, DISPATCHER_HEADER, FALSE, FAST_MUTEX, KIRQL, KMUTANT, KPROCESSOR_MODE, KSPIN_LOCK, NTSTATUS,
@@ -77,6 +78,18 @@ fn initialize<T>(lock: *const T) {
     if !thread::is_on_stack(lock.addr()) {
         let found = ORDER.lock().initialize(lock.addr());
         judge(lock.addr(), found);
+    }
+}
+
+/// Whether a dispatcher object is a mutex. A mutant is none: its owner may leave it to others.
+///
+/// # Safety
+/// `object` is a dispatcher object.
+unsafe fn is_mutex(object: PVOID) -> bool {
+    // SAFETY: the caller's; each begins with a header.
+    unsafe {
+        (*object.cast::<DISPATCHER_HEADER>()).Type == object_type::MUTANT
+            && (*object.cast::<KMUTANT>()).ApcDisable != 0
     }
 }
 
@@ -251,8 +264,8 @@ intercept! {
         alertable: BOOLEAN,
         timeout: *const i64,
     ) -> NTSTATUS {
-        // SAFETY: the driver's object begins with a header.
-        let is_mutex = unsafe { (*object.cast::<DISPATCHER_HEADER>()).Type } == object_type::MUTANT;
+        // SAFETY: the driver's object.
+        let is_mutex = unsafe { is_mutex(object) };
         if is_mutex {
             take(object, Kind::Mutex, timeout.is_null());
         }
@@ -260,6 +273,39 @@ intercept! {
         let status = unsafe { (site.next)(object, reason, mode, alertable, timeout) };
         if is_mutex {
             given_up(object, Kind::Mutex, status == STATUS_SUCCESS);
+        }
+        status
+    }
+
+    /// *KeWaitForMultipleObjects function (wdm.h)*: the mutexes that it has acquired. In which order it did is not told, so none is judged.
+    around fn KeWaitForMultipleObjects(
+        site;
+        count: u32,
+        objects: *const PVOID,
+        kind: u32,
+        reason: u32,
+        mode: KPROCESSOR_MODE,
+        alertable: BOOLEAN,
+        timeout: *const i64,
+        blocks: *mut WaitBlock,
+    ) -> NTSTATUS {
+        const WAIT_ALL: u32 = 0;
+        // SAFETY: the driver's arguments.
+        let status = unsafe { (site.next)(count, objects, kind, reason, mode, alertable, timeout, blocks) };
+        let satisfied = if kind == WAIT_ALL && status == STATUS_SUCCESS {
+            0..count
+        } else {
+            let index = status.bits().min(count);
+            index..(index + 1).min(count)
+        };
+        for index in satisfied {
+            // SAFETY: the driver's objects.
+            unsafe {
+                let object = *objects.add(index as usize);
+                if is_mutex(object) {
+                    take(object, Kind::Mutex, false);
+                }
+            }
         }
         status
     }

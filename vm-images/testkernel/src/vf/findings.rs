@@ -38,6 +38,8 @@
 //! | `plug-play-notification-left` | a registration that keeps the driver in memory |
 //! | `power-request-left` | a power request, or a registration of PoRegisterSystemState |
 //! | `power-setting-callback-left` | a registration whose callback is about to go |
+//! | `callback-registration-left` | a routine that the next notification of a callback object would call |
+//! | `executive-timer-left` | a timer that ExAllocateTimer made |
 //! | `processor-change-callback-left` | a routine that would be told of a processor |
 //! | `wmi-registration-left` | a device that is registered with IoWMIRegistrationControl: it and the driver stay |
 //! | `isr-context-freed` | memory that a connected ISR is called with was freed |
@@ -63,11 +65,11 @@ use squall_testkernel_pure::utf16;
 use crate::cm;
 use crate::dbg::callback;
 use crate::etw;
-use crate::ex::{lookaside, pool, resource as resource_lock};
+use crate::ex::{self, lookaside, pool, resource as resource_lock, timer as executive_timer};
 use crate::io::driver::Loaded;
 use crate::io::{device, dma, file, interface, resource, unload, wmi};
 use crate::ke::{bugcheck_callback, dpc, interrupt, nmi, processor_change, timer};
-use crate::mm::{contiguous, reserved, section_object};
+use crate::mm::{contiguous, mdl, reserved, section_object};
 use crate::nt::{DEVICE_OBJECT, DRIVER_OBJECT, FILE_OBJECT};
 use crate::ob::names;
 use crate::po;
@@ -109,6 +111,7 @@ pub fn left_behind(driver: &Loaded) -> Vec<Finding> {
     found("debug-print-callback-left", print_callbacks(driver));
     found("notify-routine-left", notify_routines(driver));
     found("registry-callback-left", registry_callbacks(driver));
+    found("callback-registration-left", registrations(driver));
     found("system-thread-left", threads(driver));
     found("device-object-left", devices(driver));
     found("symbolic-link-left", links(driver));
@@ -128,6 +131,12 @@ pub fn left_behind(driver: &Loaded) -> Vec<Finding> {
             "addresses are still set aside: MmFreeMappingAddress was not called",
         ),
         ("mapping-left", &contiguous::MAPPED, "device memory is still mapped: MmUnmapIoSpace was not called"),
+        (
+            "mapping-left",
+            &mdl::LEFT_MAPPED,
+            "the pages of an MDL are still mapped: neither MmUnmapLockedPages nor MmUnlockPages was called",
+        ),
+        ("executive-timer-left", &executive_timer::TIMERS, "ExDeleteTimer was not called"),
         (
             "view-left",
             &section_object::MAPPED,
@@ -239,6 +248,18 @@ fn registry_callbacks(driver: &Loaded) -> Vec<(String, String)> {
         (object, "it is about to go, and CmUnRegisterCallback was not called".into())
     };
     cm::callback::leading_into(&driver.range).into_iter().map(describe).collect()
+}
+
+fn registrations(driver: &Loaded) -> Vec<(String, String)> {
+    let describe = |(handle, routine): (usize, u64)| {
+        let offset = routine - driver.range.start;
+        let detail = format!(
+            "its routine at {}+0x{offset:x} is about to go: ExUnregisterCallback was not called",
+            driver.name
+        );
+        (format!("registration 0x{handle:x}"), detail)
+    };
+    ex::callback::leading_into(&driver.range).into_iter().map(describe).collect()
 }
 
 fn nmi_callbacks(driver: &Loaded) -> Vec<(String, String)> {

@@ -106,6 +106,23 @@ kernel_test! {
         check!(subject.call("CmRegisterCallback", &[nothing, 0, cookie]) == 0 && subject.finds("registry-callback-left"));
         let number = (0..8).rev().fold(0, |number, byte| number << 8 | usize::from(subject.victim.read(cookie + byte)));
         check!(subject.call("CmUnRegisterCallback", &[number]) == 0 && subject.found().is_empty());
+        let executive = subject.call("ExAllocateTimer", &[0, 0, 0]);
+        check!(subject.finds("executive-timer-left"));
+        subject.call("ExDeleteTimer", &[executive, 1, 1, 0]);
+        check!(subject.found().is_empty());
+        let place = data + 0x80;
+        check!(subject.call("ExCreateCallback", &[place, 0, 1, 1]) == 0);
+        let callback = (0..8).rev().fold(0, |at, byte| at << 8 | usize::from(subject.victim.read(place + byte)));
+        let registration = ("ExRegisterCallback", &[callback, nothing, 0] as &[usize]);
+        check!(subject.finds_until("callback-registration-left", registration, "ExUnregisterCallback"));
+        ob::dereference(callback);
+        let list = subject.call("IoAllocateMdl", &[data, 8, 0, 0, 0]);
+        subject.call("MmBuildMdlForNonPagedPool", &[list]);
+        let mapped = subject.call("MmMapLockedPagesSpecifyCache", &[list, 0, 1, 0, 0, 16]);
+        check!(mapped != 0 && subject.found().contains(&"mapping-left"));
+        subject.call("MmUnmapLockedPages", &[mapped, list]);
+        check!(subject.finds("mdl-left"));
+        subject.call("IoFreeMdl", &[list]);
 
         let (timer, dpc) = (data + 0x100, data + 0x200);
         subject.call("KeInitializeDpc", &[dpc, nothing, 0]);

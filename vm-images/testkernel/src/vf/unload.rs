@@ -4,9 +4,10 @@ use super::classes::Class;
 use super::verified::{self, Verified};
 use super::{ddi_locks, deadlock, dma, force_irql, freed_memory, noted, pool_tracking, tracing};
 use crate::etw;
+use crate::ex::timer;
 use crate::io::driver::Loaded;
 use crate::io::wmi;
-use crate::mm::{contiguous, reserved, section_object};
+use crate::mm::{contiguous, mdl, reserved, section_object};
 use crate::ps;
 use crate::se::subject;
 use squall_testkernel_pure::agent::answers::Finding;
@@ -50,6 +51,8 @@ pub fn image_is_gone(range: &Range<u64>) {
     for census in [
         &contiguous::ALLOCATED,
         &contiguous::MAPPED,
+        &mdl::LEFT_MAPPED,
+        &timer::TIMERS,
         &reserved::HELD,
         &section_object::MAPPED,
         &ps::thread::RUNNING,
