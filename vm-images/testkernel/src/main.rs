@@ -21,6 +21,7 @@ mod crash;
 mod dbg;
 mod etw;
 mod ex;
+mod fsrtl;
 mod hal;
 mod io;
 mod ke;

@@ -161,6 +161,52 @@ static void contents(void)
     }
 }
 
+static void by_name(PDRIVER_OBJECT driver)
+{
+    IO_STATUS_BLOCK io;
+    HANDLE file;
+    FILE_NETWORK_OPEN_INFORMATION network;
+    FILE_FS_DEVICE_INFORMATION kind;
+    PFILE_OBJECT object = NULL;
+    ULONG length = 0;
+
+    if (!NT_SUCCESS(create(&file, LOG, GENERIC_READ | GENERIC_WRITE | DELETE, 7, FILE_OVERWRITE_IF, &io)))
+        return;
+    ZwWriteFile(file, NULL, NULL, NULL, &io, "12345", 5, NULL, NULL);
+    RULE("ZwQueryFullAttributesFile function", "what there is to know of a file by its name; STATUS_OBJECT_NAME_NOT_FOUND") {
+        EXPECT_STATUS(ZwQueryFullAttributesFile(named(LOG), &network), STATUS_SUCCESS);
+        EXPECT_EQ(network.EndOfFile.QuadPart, 5);
+        EXPECT_STATUS(ZwQueryFullAttributesFile(named(LOG L"2"), &network), STATUS_OBJECT_NAME_NOT_FOUND);
+    }
+    RULE("IoQueryFileInformation function", "the same of a file object, as ZwQueryInformationFile tells it") {
+        FILE_STANDARD_INFORMATION standard;
+        ObReferenceObjectByHandle(file, 0, *IoFileObjectType, KernelMode, (PVOID *)&object, NULL);
+        EXPECT_STATUS(IoQueryFileInformation(object, FileStandardInformation, sizeof(standard), &standard, &length), STATUS_SUCCESS);
+        EXPECT(length == sizeof(standard) && standard.EndOfFile.QuadPart == 5);
+        EXPECT_STATUS(IoQueryFileInformation(object, FileStandardInformation, 4, &standard, &length), STATUS_INFO_LENGTH_MISMATCH);
+    }
+    RULE("ZwQueryVolumeInformationFile function", "FileFsDeviceInformation: the type of the file's device") {
+        EXPECT_STATUS(ZwQueryVolumeInformationFile(file, &io, &kind, sizeof(kind), FileFsDeviceInformation), STATUS_SUCCESS);
+        EXPECT_EQ(kind.DeviceType, object->DeviceObject->DeviceType);
+        EXPECT_STATUS(ZwQueryVolumeInformationFile(file, &io, &kind, 4, FileFsDeviceInformation), STATUS_INFO_LENGTH_MISMATCH);
+    }
+    RULE("IoCreateFileSpecifyDeviceObjectHint function", "a device of another stack is refused: STATUS_INVALID_PARAMETER") {
+        HANDLE second;
+        PDEVICE_OBJECT device;
+        EXPECT_STATUS(IoCreateFileSpecifyDeviceObjectHint(&second, GENERIC_READ | SYNCHRONIZE, named(LOG), &io, NULL, 0, 7, FILE_OPEN,
+                          FILE_SYNCHRONOUS_IO_NONALERT, NULL, 0, CreateFileTypeNone, NULL, 0, object->DeviceObject), STATUS_SUCCESS);
+        ZwClose(second);
+        EXPECT_STATUS(IoCreateDevice(driver, 0, NULL, FILE_DEVICE_UNKNOWN, 0, FALSE, &device), STATUS_SUCCESS);
+        EXPECT_STATUS(IoCreateFileSpecifyDeviceObjectHint(&second, GENERIC_READ | SYNCHRONIZE, named(LOG), &io, NULL, 0, 7, FILE_OPEN,
+                          FILE_SYNCHRONOUS_IO_NONALERT, NULL, 0, CreateFileTypeNone, NULL, 0, device), STATUS_INVALID_PARAMETER);
+        IoDeleteDevice(device);
+    }
+    if (object)
+        ObDereferenceObject(object);
+    ZwClose(file);
+    ZwDeleteFile(named(LOG));
+}
+
 #define EVENT L"\\BaseNamedObjects\\ConformanceEvent"
 
 static void events(void)
@@ -243,6 +289,7 @@ static void checks(PDRIVER_OBJECT driver, PUNICODE_STRING path)
     (void)path;
     creating();
     contents();
+    by_name(driver);
     events();
     others(driver);
 }

@@ -17,6 +17,7 @@ pub mod crash_record;
 pub mod dma;
 pub mod frames;
 pub mod lock_order;
+pub mod name_expression;
 pub mod namespace;
 pub mod pci;
 pub mod pe;

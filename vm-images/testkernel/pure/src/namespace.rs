@@ -22,13 +22,13 @@ const BACKSLASH: u16 = b'\\' as u16;
 /// The directories that every system has; the root has no name.
 const DIRECTORIES: [&str; 8] = [
     "",
-    r"\DEVICE",
-    r"\DRIVER",
+    r"\Device",
+    r"\Driver",
     r"\GLOBAL??",
-    r"\BASENAMEDOBJECTS",
-    r"\CALLBACK",
-    r"\FILESYSTEM",
-    r"\KERNELOBJECTS",
+    r"\BaseNamedObjects",
+    r"\Callback",
+    r"\FileSystem",
+    r"\KernelObjects",
 ];
 
 /// Why a name leads nowhere, or cannot be given.
@@ -64,6 +64,8 @@ enum Entry<T> {
 pub struct Namespace<T> {
     /// By upper-case path; the root has the empty path.
     entries: BTreeMap<Vec<u16>, Entry<T>>,
+    /// The last component as it was given, with its backslash, by the same path.
+    spellings: BTreeMap<Vec<u16>, Vec<u16>>,
 }
 
 impl<T: Copy> Default for Namespace<T> {
@@ -76,14 +78,17 @@ impl<T: Copy> Namespace<T> {
     /// The directories that every system has.
     pub fn new() -> Self {
         let mut entries = BTreeMap::new();
-        for directory in DIRECTORIES {
-            entries.insert(utf16::encode(directory), Entry::Directory);
+        let mut spellings = BTreeMap::new();
+        for directory in DIRECTORIES.map(utf16::encode) {
+            let place = utf16::upcased(&directory);
+            entries.insert(place.clone(), Entry::Directory);
+            spellings.insert(place, directory);
         }
         for alias in [r"\??", r"\DOSDEVICES"] {
             let target = utf16::encode(r"\GLOBAL??");
             entries.insert(utf16::encode(alias), Entry::Link { target, owner: 0 });
         }
-        Self { entries }
+        Self { entries, spellings }
     }
 
     /// Gives `object` the name `path`.
@@ -107,6 +112,8 @@ impl<T: Copy> Namespace<T> {
         if self.entries.len() == MAX_ENTRIES {
             return Err(NameError::Full);
         }
+        let last = path.iter().rposition(|&unit| unit == BACKSLASH).map_or(&[][..], |at| &path[at..]);
+        self.spellings.insert(place.clone(), last.to_vec());
         self.entries.insert(place, entry);
         Ok(())
     }
@@ -152,6 +159,7 @@ impl<T: Copy> Namespace<T> {
             return Err(NameError::Collision);
         }
         self.entries.remove(place);
+        self.spellings.remove(place);
         Ok(())
     }
 
@@ -170,6 +178,7 @@ impl<T: Copy> Namespace<T> {
         match self.entries.get(&place) {
             Some(Entry::Link { .. }) => {
                 self.entries.remove(&place);
+                self.spellings.remove(&place);
                 Ok(())
             }
             Some(_) => Err(NameError::WrongKind),
@@ -180,12 +189,25 @@ impl<T: Copy> Namespace<T> {
     /// Takes away every name for which `is_it` says yes.
     pub fn remove(&mut self, is_it: impl Fn(T) -> bool) {
         self.entries.retain(|_, entry| !matches!(entry, Entry::Object(object) if is_it(*object)));
+        let Self { entries, spellings } = self;
+        spellings.retain(|place, _| entries.contains_key(place));
     }
 
     /// The names of an object, upper-case.
     pub fn names_of(&self, is_it: impl Fn(T) -> bool) -> impl Iterator<Item = &[u16]> {
         let mine = move |entry: &Entry<T>| matches!(entry, Entry::Object(object) if is_it(*object));
         self.entries.iter().filter(move |(_, entry)| mine(entry)).map(|(path, _)| &path[..])
+    }
+
+    /// The name of an object as it and the directories above it were given theirs.
+    pub fn spelled(&self, is_it: impl Fn(T) -> bool) -> Option<Vec<u16>> {
+        let path = self.names_of(is_it).next()?;
+        let ends = path.iter().enumerate().skip(1).filter(|(_, unit)| **unit == BACKSLASH).map(|(at, _)| at);
+        let mut name = Vec::new();
+        for end in ends.chain([path.len()]) {
+            name.extend_from_slice(self.spellings.get(&path[..end])?);
+        }
+        Some(name)
     }
 
     /// The links whose owner `is_it` accepts, with their targets.
@@ -297,6 +319,17 @@ mod tests {
         names.unlink(&encode(r"\DosDevices\card")).unwrap();
         assert_eq!(names.unlink(&encode(r"\DosDevices\card")), Err(NameError::NotFound));
         assert_eq!(names.unlink(&encode(r"\Device\Card0")), Err(NameError::WrongKind));
+    }
+
+    #[test]
+    fn a_name_is_told_as_it_was_given() {
+        let mut names = names();
+        names.make_directory(&encode(r"\device\Ours")).unwrap();
+        names.insert(&encode(r"\DEVICE\OURS\One"), 8).unwrap();
+        assert_eq!(names.spelled(|object| object == 8), Some(encode(r"\Device\Ours\One")));
+        assert_eq!(names.spelled(|object| object == 7), Some(encode(r"\Device\Card0")));
+        names.remove(|object| object == 8);
+        assert_eq!(names.spelled(|object| object == 8), None);
     }
 
     #[test]

@@ -39,6 +39,18 @@ export! {
         }
     }
 
+    /// *IoAttachDeviceByPointer function*: obsolete; STATUS_NO_SUCH_DEVICE where the other gives null.
+    pub unsafe extern "win64" fn IoAttachDeviceByPointer(
+        source: *mut DEVICE_OBJECT,
+        target: *mut DEVICE_OBJECT,
+    ) -> NTSTATUS {
+        // SAFETY: the caller gives two devices.
+        match unsafe { device::attach(source, target, |_| {}) } {
+            Some(_) => STATUS_SUCCESS,
+            None => STATUS_NO_SUCH_DEVICE,
+        }
+    }
+
     /// *IoAttachDevice function (wdm.h)*: the same for a device by name.
     pub unsafe extern "win64" fn IoAttachDevice(
         source: *mut DEVICE_OBJECT,

@@ -22,8 +22,8 @@ use crate::mm::mdl::MmMapLockedPages;
 use crate::nt::{
     BOOLEAN, DEVICE_OBJECT, DO_BUFFERED_IO, DO_DIRECT_IO, IO_STATUS_BLOCK, IRP, IRP_BUFFERED_IO,
     IRP_DEALLOCATE_BUFFER, IRP_INPUT_OPERATION, IRP_MJ_DEVICE_CONTROL, IRP_MJ_INTERNAL_DEVICE_CONTROL,
-    IRP_MJ_QUERY_INFORMATION, IRP_MJ_READ, IRP_MJ_WRITE, IRP_READ_OPERATION, IRP_WRITE_OPERATION,
-    KERNEL_MODE, KEVENT, MDL, NTSTATUS, PVOID, Parameters, SL_INVOKE_ON_SUCCESS,
+    IRP_MJ_QUERY_INFORMATION, IRP_MJ_QUERY_VOLUME_INFORMATION, IRP_MJ_READ, IRP_MJ_WRITE, IRP_READ_OPERATION,
+    IRP_WRITE_OPERATION, KERNEL_MODE, KEVENT, MDL, NTSTATUS, PVOID, Parameters, SL_INVOKE_ON_SUCCESS,
     STATUS_INVALID_DEVICE_REQUEST, STATUS_MORE_PROCESSING_REQUIRED, STATUS_PENDING, STATUS_SUCCESS,
 };
 use crate::selftest::{check, kernel_test};
@@ -381,7 +381,7 @@ pub unsafe fn information_for_file(
         let packet = irp::allocate((*device).StackSize)?;
         let irp = &mut *packet.as_ptr();
         irp.AllocationFlags |= MANAGERS;
-        let asks = major == IRP_MJ_QUERY_INFORMATION;
+        let asks = matches!(major, IRP_MJ_QUERY_INFORMATION | IRP_MJ_QUERY_VOLUME_INFORMATION);
         let from = if asks { core::ptr::null() } else { to.cast::<u8>().cast_const() };
         if buffer(irp, length as usize, from, length as usize, 0).is_none() {
             discard(packet);

@@ -56,4 +56,15 @@ export! {
             REGISTERED.lock().push(Registered { driver: driver.addr(), routine, context });
         }
     }
+
+    /// *IoRegisterBootDriverReinitialization function (ntddk.h)*: every other driver of the boot is there already, so the routine is called when
+    /// DriverEntry has returned success.
+    pub unsafe extern "win64" fn IoRegisterBootDriverReinitialization(
+        driver: *mut DRIVER_OBJECT,
+        routine: Option<DriverReinitialize>,
+        context: PVOID,
+    ) {
+        // SAFETY: the contract is the same.
+        unsafe { IoRegisterDriverReinitialization(driver, routine, context) };
+    }
 }

@@ -16,12 +16,12 @@ use crate::ke::wait::KeWaitForSingleObject;
 use crate::ldr::export::export;
 use crate::nt::{
     BOOLEAN, DEVICE_OBJECT, FILE_OBJECT, FO_ALERTABLE_IO, FO_NO_INTERMEDIATE_BUFFERING, FO_SEQUENTIAL_ONLY,
-    FO_SYNCHRONOUS_IO, FO_WRITE_THROUGH, HANDLE, IO_STATUS_BLOCK, IRP, IRP_MJ_FLUSH_BUFFERS,
-    IRP_MJ_QUERY_INFORMATION, IRP_MJ_READ, IRP_MJ_SET_INFORMATION, IRP_MJ_WRITE, IRP_SYNCHRONOUS_API,
-    KERNEL_MODE, KEVENT, NTSTATUS, OBJECT_ATTRIBUTES, PVOID, SL_WRITE_THROUGH, STATUS_INFO_LENGTH_MISMATCH,
-    STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_INFO_CLASS, STATUS_INVALID_PARAMETER,
-    STATUS_OBJECT_NAME_INVALID, STATUS_OBJECT_PATH_SYNTAX_BAD, STATUS_PENDING, STATUS_SUCCESS, TRUE,
-    object_type,
+    FO_SYNCHRONOUS_IO, FO_WRITE_THROUGH, HANDLE, IO_STATUS_BLOCK, IRP, IRP_MJ_FILE_SYSTEM_CONTROL,
+    IRP_MJ_FLUSH_BUFFERS, IRP_MJ_QUERY_INFORMATION, IRP_MJ_QUERY_VOLUME_INFORMATION, IRP_MJ_READ,
+    IRP_MJ_SET_INFORMATION, IRP_MJ_WRITE, IRP_SYNCHRONOUS_API, KERNEL_MODE, KEVENT, NTSTATUS,
+    OBJECT_ATTRIBUTES, PVOID, SL_WRITE_THROUGH, STATUS_INFO_LENGTH_MISMATCH, STATUS_INSUFFICIENT_RESOURCES,
+    STATUS_INVALID_INFO_CLASS, STATUS_INVALID_PARAMETER, STATUS_OBJECT_NAME_INVALID,
+    STATUS_OBJECT_PATH_SYNTAX_BAD, STATUS_PENDING, STATUS_SUCCESS, TRUE, object_type,
 };
 use crate::ob;
 use crate::ob::handle;
@@ -122,6 +122,8 @@ mod class {
     pub const POSITION: u32 = 14;
     pub const MODE: u32 = 16;
     pub const ALIGNMENT: u32 = 17;
+    /// With its size.
+    pub const NETWORK_OPEN: (u32, u32) = (34, 56);
 
     /// Basic, standard, internal, EA, access, name, position, mode, alignment, all, alternate name, stream, pipe and mailslot ones,
     /// compression, object id, reparse point, network open, attribute tag.
@@ -486,6 +488,68 @@ export! {
         }
     }
 
+    /// *IoCreateFileEx function (ntddk.h)*: as IoCreateFile; extra create parameters and hints of a device are for file systems' filters, of
+    /// which there are none.
+    pub unsafe extern "win64" fn IoCreateFileEx(
+        handle: *mut HANDLE,
+        access: u32,
+        attributes: *const OBJECT_ATTRIBUTES,
+        status: *mut IO_STATUS_BLOCK,
+        allocation: *const i64,
+        file_attributes: u32,
+        share: u32,
+        disposition: u32,
+        create_options: u32,
+        extended: PVOID,
+        extended_length: u32,
+        kind: u32,
+        parameters: PVOID,
+        options: u32,
+        _context: PVOID,
+    ) -> NTSTATUS {
+        // SAFETY: the contract is the same.
+        unsafe {
+            IoCreateFile(
+                handle, access, attributes, status, allocation, file_attributes, share, disposition, create_options,
+                extended, extended_length, kind, parameters, options,
+            )
+        }
+    }
+
+    /// *IoCreateFileSpecifyDeviceObjectHint function (ntddk.h)*: as IoCreateFile; STATUS_INVALID_PARAMETER for a device that has not the file's
+    /// one in its stack.
+    pub unsafe extern "win64" fn IoCreateFileSpecifyDeviceObjectHint(
+        handle: *mut HANDLE,
+        access: u32,
+        attributes: *const OBJECT_ATTRIBUTES,
+        status: *mut IO_STATUS_BLOCK,
+        allocation: *const i64,
+        file_attributes: u32,
+        share: u32,
+        disposition: u32,
+        create_options: u32,
+        extended: PVOID,
+        extended_length: u32,
+        kind: u32,
+        parameters: PVOID,
+        options: u32,
+        device: *mut DEVICE_OBJECT,
+    ) -> NTSTATUS {
+        // SAFETY: the contract is the same; a device that is a hint is the caller's.
+        unsafe {
+            let opened = IoCreateFile(
+                handle, access, attributes, status, allocation, file_attributes, share, disposition, create_options,
+                extended, extended_length, kind, parameters, options,
+            );
+            let is_in_stack = |file: &Referenced| device::top(device) == file.device();
+            if opened.is_success() && !device.is_null() && !Referenced::of(*handle).is_ok_and(|file| is_in_stack(&file)) {
+                let _ = handle::close(*handle);
+                return STATUS_INVALID_PARAMETER;
+            }
+            opened
+        }
+    }
+
     /// *ZwOpenFile function (wdm.h)*: what is there.
     pub unsafe extern "win64" fn ZwOpenFile(
         handle: *mut HANDLE,
@@ -564,6 +628,109 @@ export! {
             request(handle, event, apc, status, |file, event, block| {
                 Ok(build::control_for_file(code, file.device(), input, output, event, block))
             })
+        }
+    }
+
+    /// *ZwFsControlFile function (ntifs.h)*: as ZwDeviceIoControlFile, for file systems: IRP_MJ_FILE_SYSTEM_CONTROL.
+    pub unsafe extern "win64" fn ZwFsControlFile(
+        handle: HANDLE,
+        event: HANDLE,
+        apc: PVOID,
+        _context: PVOID,
+        status: *mut IO_STATUS_BLOCK,
+        code: u32,
+        input: PVOID,
+        input_length: u32,
+        output: PVOID,
+        output_length: u32,
+    ) -> NTSTATUS {
+        // SAFETY: the caller's; the packet is new.
+        unsafe {
+            request(handle, event, apc, status, |file, event, block| {
+                let (input, output) = ((input, input_length), (output, output_length));
+                let packet = build::control_for_file(code, file.device(), input, output, event, block);
+                if let Some(packet) = packet {
+                    irp::next_location(packet).MajorFunction = IRP_MJ_FILE_SYSTEM_CONTROL;
+                }
+                Ok(packet)
+            })
+        }
+    }
+
+    /// *ZwQueryVolumeInformationFile function (ntifs.h)*: what kind of device it is the I/O manager tells itself; all else is the driver's.
+    pub unsafe extern "win64" fn ZwQueryVolumeInformationFile(
+        handle: HANDLE,
+        status: *mut IO_STATUS_BLOCK,
+        information: PVOID,
+        length: u32,
+        class: u32,
+    ) -> NTSTATUS {
+        /// `FileFsDeviceInformation`, and the bytes that it takes.
+        const DEVICE: u32 = 4;
+        const DEVICE_SIZE: u32 = 8;
+        let file = match Referenced::of(handle) {
+            Ok(file) => file,
+            Err(status) => return status,
+        };
+        let _turn = Turn::take(&file);
+        // SAFETY: the caller's; there is room for the class.
+        unsafe {
+            if class != DEVICE {
+                return inform(&file, IRP_MJ_QUERY_VOLUME_INFORMATION, (information, length), class, status);
+            }
+            if length < DEVICE_SIZE {
+                return STATUS_INFO_LENGTH_MISMATCH;
+            }
+            let device = &*(*file.0).DeviceObject;
+            information.cast::<[u32; 2]>().write_unaligned([device.DeviceType, device.Characteristics]);
+            status.write(IO_STATUS_BLOCK::new(STATUS_SUCCESS, DEVICE_SIZE as usize));
+            STATUS_SUCCESS
+        }
+    }
+
+    /// *ZwQueryFullAttributesFile function (wdm.h)*: FILE_NETWORK_OPEN_INFORMATION of a file by its name.
+    pub unsafe extern "win64" fn ZwQueryFullAttributesFile(
+        attributes: *const OBJECT_ATTRIBUTES,
+        information: PVOID,
+    ) -> NTSTATUS {
+        /// `FILE_READ_ATTRIBUTES`.
+        const READ_ATTRIBUTES: u32 = 0x80;
+        let opening = Opening::existing(READ_ATTRIBUTES, 7, NOT_ALERTED);
+        let mut handle = core::ptr::null_mut();
+        let mut status = IO_STATUS_BLOCK::new(STATUS_SUCCESS, 0);
+        // SAFETY: the caller's attributes and storage; the rest are locals.
+        unsafe {
+            let opened = open(&raw mut handle, attributes, &raw mut status, &opening);
+            if !opened.is_success() {
+                return opened;
+            }
+            let (class, size) = class::NETWORK_OPEN;
+            let told = ZwQueryInformationFile(handle, &raw mut status, information, size, class);
+            let _ = handle::close(handle);
+            told
+        }
+    }
+
+    /// *IoQueryFileInformation function (ntifs.h)*: as ZwQueryInformationFile, of a file object.
+    pub unsafe extern "win64" fn IoQueryFileInformation(
+        file: *mut FILE_OBJECT,
+        class: u32,
+        length: u32,
+        information: PVOID,
+        returned: *mut u32,
+    ) -> NTSTATUS {
+        if let Err(status) = class::has_room(class::QUERIED, class, length) {
+            return status;
+        }
+        let mut status = IO_STATUS_BLOCK::new(STATUS_SUCCESS, 0);
+        ob::reference(file.addr());
+        let file = Referenced(file);
+        let _turn = Turn::take(&file);
+        // SAFETY: the caller refers to the file, and gives a buffer of that length and storage for the length.
+        unsafe {
+            let told = inform(&file, IRP_MJ_QUERY_INFORMATION, (information, length), class, &raw mut status);
+            returned.write(status.Information as u32);
+            told
         }
     }
 

@@ -109,6 +109,9 @@ const SURE: &[&str] = &[
     "KeDelayExecutionThread",
     "KeWaitForMultipleObjects",
     "KeWaitForSingleObject",
+    "NtWaitForSingleObject",
+    "ZwWaitForMultipleObjects",
+    "ZwWaitForSingleObject",
     "ZwYieldExecution",
     // What is, and not a request.
     "KdChangeOption",
@@ -133,6 +136,8 @@ const SURE: &[&str] = &[
     "PoUnregisterPowerSettingCallback",
     "PsTerminateSystemThread",
     "SeDeassignSecurity",
+    "NtClose",
+    "ObCloseHandle",
     "ZwClose",
 ];
 

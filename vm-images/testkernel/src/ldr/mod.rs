@@ -5,4 +5,5 @@ pub mod export;
 pub mod fallible;
 pub mod image;
 pub mod inject;
+pub mod nt_names;
 pub mod raising;

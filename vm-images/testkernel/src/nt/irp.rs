@@ -18,6 +18,10 @@ pub const IRP_MJ_WRITE: u8 = 0x04;
 pub const IRP_MJ_QUERY_INFORMATION: u8 = 0x05;
 /// Changes it.
 pub const IRP_MJ_SET_INFORMATION: u8 = 0x06;
+/// Asks for information about a volume.
+pub const IRP_MJ_QUERY_VOLUME_INFORMATION: u8 = 0x0A;
+/// A control request of a file system's own.
+pub const IRP_MJ_FILE_SYSTEM_CONTROL: u8 = 0x0D;
 /// The system is about to go down.
 pub const IRP_MJ_SHUTDOWN: u8 = 0x10;
 /// Flush.

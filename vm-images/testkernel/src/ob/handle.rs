@@ -3,17 +3,18 @@
 //! There is one table, the system's. A handle is never used again, so that one that was closed stays invalid.
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use super::types::Kind;
 use crate::cm::key;
 use crate::io::file;
 use crate::ke::lock::SpinLock;
 use crate::ke::thread;
-use crate::ke::wait::KeWaitForSingleObject;
+use crate::ke::wait::{KeWaitForMultipleObjects, KeWaitForSingleObject, WaitBlock};
 use crate::ldr::export::export;
 use crate::nt::{
     BOOLEAN, FILE_OBJECT, HANDLE, KERNEL_MODE, NTSTATUS, PVOID, STATUS_INSUFFICIENT_RESOURCES,
-    STATUS_INVALID_HANDLE, STATUS_SUCCESS,
+    STATUS_INVALID_HANDLE, STATUS_INVALID_PARAMETER_1, STATUS_INVALID_PARAMETER_3, STATUS_SUCCESS,
 };
 use crate::ps;
 
@@ -117,6 +118,8 @@ fn waited_for(address: usize) -> PVOID {
     if is_file { object.wrapping_byte_add(core::mem::offset_of!(FILE_OBJECT, Event)) } else { object }
 }
 
+/// `MAXIMUM_WAIT_OBJECTS`.
+const MAX_WAITED: usize = 64;
 /// `Executive`.
 const EXECUTIVE: u32 = 0;
 
@@ -124,6 +127,54 @@ export! {
     /// *ZwClose function (wdm.h)*.
     pub unsafe extern "win64" fn ZwClose(handle: HANDLE) -> NTSTATUS {
         close(handle)
+    }
+
+    /// *ZwWaitForMultipleObjects function*: for all or any of up to 64, each of which lives as long as the wait does.
+    pub unsafe extern "win64" fn ZwWaitForMultipleObjects(
+        count: u32,
+        handles: *const HANDLE,
+        wait_type: u32,
+        alertable: BOOLEAN,
+        timeout: *const i64,
+    ) -> NTSTATUS {
+        if count == 0 || count as usize > MAX_WAITED {
+            return STATUS_INVALID_PARAMETER_1;
+        }
+        if wait_type > 1 {
+            return STATUS_INVALID_PARAMETER_3;
+        }
+        let mut objects: Vec<usize> = Vec::new();
+        let mut status = STATUS_SUCCESS;
+        for index in 0..count as usize {
+            // SAFETY: the caller gives so many handles.
+            match object(unsafe { handles.add(index).read() }) {
+                Ok((address, _)) if super::reference(address) => objects.push(address),
+                Ok(_) => status = STATUS_INVALID_HANDLE,
+                Err(error) => status = error,
+            }
+        }
+        if objects.len() == count as usize {
+            let waited: Vec<PVOID> = objects.iter().map(|&address| waited_for(address)).collect();
+            let mut blocks: Vec<core::mem::MaybeUninit<WaitBlock>> = Vec::new();
+            blocks.resize_with(waited.len(), core::mem::MaybeUninit::uninit);
+            // SAFETY: the references just taken keep the objects; blocks and timeout live as long as the wait.
+            status = unsafe {
+                KeWaitForMultipleObjects(
+                    count,
+                    waited.as_ptr(),
+                    wait_type,
+                    EXECUTIVE,
+                    KERNEL_MODE,
+                    alertable,
+                    timeout,
+                    blocks.as_mut_ptr().cast(),
+                )
+            };
+        }
+        objects.into_iter().for_each(|address| {
+            super::dereference(address);
+        });
+        status
     }
 
     /// *ZwWaitForSingleObject function (ntifs.h)*: for what the handle stands for, which lives as long as the wait does.

@@ -5,10 +5,12 @@
 //! Deletion may have to wait or to call drivers, so it happens at PASSIVE_LEVEL: where the last reference goes at a
 //! higher level, a thread of its own ([`init`]) does it a moment later.
 
+pub mod by_name;
 pub mod directory;
 pub mod handle;
 pub mod named;
 pub mod names;
+pub mod query;
 pub mod symbolic_link;
 pub mod tagged;
 pub mod types;

@@ -214,6 +214,16 @@ export! {
         }
     }
 
+    /// *IoGetInitialStack function (ntddk.h)*: where the current thread's stack begins, which is its highest address.
+    pub unsafe extern "win64" fn IoGetInitialStack() -> PVOID {
+        core::ptr::with_exposed_provenance_mut(thread::stack_limits().1 as usize)
+    }
+
+    /// *IoIsSystemThread function (ntifs.h)*: every thread is the system's.
+    pub unsafe extern "win64" fn IoIsSystemThread(_thread: PVOID) -> BOOLEAN {
+        crate::nt::TRUE
+    }
+
     /// *IoGetRemainingStackSize function (ntddk.h)*, in its exported form: bytes below the caller's frame.
     pub unsafe extern "win64" fn IoGetRemainingStackSize() -> usize {
         let here = 0u8;
