@@ -1,3 +1,4 @@
+// build: -Wl,--forceinteg
 /* Drivers that filter: what is done to the registry's keys, and to handles for processes and threads. */
 #include <check.h>
 
@@ -203,9 +204,121 @@ static void registry(PDRIVER_OBJECT driver, PUNICODE_STRING path)
     ZwClose(key);
 }
 
+static struct {
+    unsigned before, after;
+    PVOID object;
+    POBJECT_TYPE type;
+    OB_OPERATION operation;
+    ACCESS_MASK original, granted;
+    PVOID context, call_context;
+    NTSTATUS status;
+    ULONG kernel;
+} handle_seen;
+
+#ifndef THREAD_QUERY_INFORMATION
+#define THREAD_QUERY_INFORMATION 0x0040
+#endif
+
+static OB_PREOP_CALLBACK_STATUS NTAPI before_handle(PVOID context, POB_PRE_OPERATION_INFORMATION information)
+{
+    if (PsGetCurrentThreadId() != only_thread)
+        return OB_PREOP_SUCCESS;
+    handle_seen.before++;
+    handle_seen.object = information->Object;
+    handle_seen.type = information->ObjectType;
+    handle_seen.operation = information->Operation;
+    handle_seen.context = context;
+    handle_seen.kernel = information->KernelHandle;
+    handle_seen.original = information->Parameters->CreateHandleInformation.OriginalDesiredAccess;
+    information->CallContext = &handle_seen;
+    information->Parameters->CreateHandleInformation.DesiredAccess &= ~THREAD_TERMINATE;
+    return OB_PREOP_SUCCESS;
+}
+
+static VOID NTAPI after_handle(PVOID context, POB_POST_OPERATION_INFORMATION information)
+{
+    if (PsGetCurrentThreadId() != only_thread)
+        return;
+    (void)context;
+    handle_seen.after++;
+    handle_seen.call_context = information->CallContext;
+    handle_seen.status = information->ReturnStatus;
+    handle_seen.granted = information->Parameters->CreateHandleInformation.GrantedAccess;
+}
+
+static void handles(void)
+{
+    OB_OPERATION_REGISTRATION operation = { PsThreadType, OB_OPERATION_HANDLE_CREATE | OB_OPERATION_HANDLE_DUPLICATE, before_handle,
+                                            after_handle };
+    OB_CALLBACK_REGISTRATION registration = { OB_FLT_REGISTRATION_VERSION, 1, RTL_CONSTANT_STRING(L"361000"), &registration, &operation };
+    PVOID handle = NULL, second;
+    HANDLE thread, copy;
+
+    RULE("ObGetFilterVersion function", "OB_FLT_REGISTRATION_VERSION") {
+        EXPECT_EQ(ObGetFilterVersion(), OB_FLT_REGISTRATION_VERSION);
+    }
+    RULE("ObRegisterCallbacks function", "STATUS_INVALID_PARAMETER for another version, for no operation, and for other types of objects") {
+        OB_OPERATION_REGISTRATION nothing = { PsThreadType, 0, before_handle, NULL };
+        registration.Version = 0x200;
+        EXPECT_STATUS(ObRegisterCallbacks(&registration, &handle), STATUS_INVALID_PARAMETER);
+        registration.Version = OB_FLT_REGISTRATION_VERSION;
+        registration.OperationRegistration = &nothing;
+        EXPECT_STATUS(ObRegisterCallbacks(&registration, &handle), STATUS_INVALID_PARAMETER);
+        nothing.Operations = OB_OPERATION_HANDLE_CREATE;
+        nothing.ObjectType = IoFileObjectType;
+        EXPECT_STATUS(ObRegisterCallbacks(&registration, &handle), STATUS_INVALID_PARAMETER);
+        registration.OperationRegistration = &operation;
+    }
+    RULE("ObRegisterCallbacks function", "STATUS_SUCCESS; STATUS_FLT_INSTANCE_ALTITUDE_COLLISION for the same altitude again") {
+        EXPECT_STATUS(ObRegisterCallbacks(&registration, &handle), STATUS_SUCCESS);
+        EXPECT_STATUS(ObRegisterCallbacks(&registration, &second), 0xC01C0011);
+    }
+    if (!handle)
+        return;
+    RULE("OB_PRE_OPERATION_INFORMATION structure", "object, type, rights; a kernel handle; the registration's context") {
+        EXPECT_STATUS(ObOpenObjectByPointer(PsGetCurrentThread(), OBJ_KERNEL_HANDLE, NULL, THREAD_TERMINATE | THREAD_QUERY_INFORMATION,
+                                            *PsThreadType, KernelMode, &thread), STATUS_SUCCESS);
+        EXPECT(handle_seen.before == 1 && handle_seen.object == PsGetCurrentThread() && handle_seen.type == *PsThreadType);
+        EXPECT(handle_seen.operation == OB_OPERATION_HANDLE_CREATE && handle_seen.kernel == 1);
+        EXPECT_EQ(handle_seen.original, THREAD_TERMINATE | THREAD_QUERY_INFORMATION);
+        EXPECT_EQ(handle_seen.context, &registration);
+    }
+    RULE("OB_POST_OPERATION_INFORMATION structure", "the call's context, its status, and the rights that were left") {
+        OBJECT_HANDLE_INFORMATION information;
+        PVOID object = NULL;
+        EXPECT(handle_seen.after == 1 && handle_seen.call_context == &handle_seen);
+        EXPECT_STATUS(handle_seen.status, STATUS_SUCCESS);
+        EXPECT_EQ(handle_seen.granted, THREAD_QUERY_INFORMATION);
+        EXPECT_STATUS(ObReferenceObjectByHandle(thread, 0, *PsThreadType, KernelMode, &object, &information), STATUS_SUCCESS);
+        EXPECT_EQ(information.GrantedAccess, THREAD_QUERY_INFORMATION);
+        ObDereferenceObject(object);
+    }
+    RULE("OB_PRE_OPERATION_INFORMATION structure", "OB_OPERATION_HANDLE_DUPLICATE where a handle is duplicated") {
+        EXPECT_STATUS(ZwDuplicateObject(ZwCurrentProcess(), thread, ZwCurrentProcess(), &copy, 0, 0, DUPLICATE_SAME_ACCESS), STATUS_SUCCESS);
+        EXPECT(handle_seen.before == 2 && handle_seen.operation == OB_OPERATION_HANDLE_DUPLICATE);
+        ZwClose(copy);
+    }
+    RULE("OB_OPERATION_REGISTRATION structure", "only of the types that were registered") {
+        EXPECT_STATUS(ObOpenObjectByPointer(PsGetCurrentProcess(), OBJ_KERNEL_HANDLE, NULL, 0, *PsProcessType, KernelMode, &copy),
+                      STATUS_SUCCESS);
+        ZwClose(copy);
+        EXPECT_EQ(handle_seen.before, 2);
+    }
+    RULE("ObUnRegisterCallbacks function", "nobody is told any more, and the altitude is free") {
+        ObUnRegisterCallbacks(handle);
+        EXPECT_STATUS(ZwDuplicateObject(ZwCurrentProcess(), thread, ZwCurrentProcess(), &copy, 0, 0, DUPLICATE_SAME_ACCESS), STATUS_SUCCESS);
+        EXPECT_EQ(handle_seen.before, 2);
+        ZwClose(copy);
+        EXPECT_STATUS(ObRegisterCallbacks(&registration, &handle), STATUS_SUCCESS);
+        ObUnRegisterCallbacks(handle);
+    }
+    ZwClose(thread);
+}
+
 static void checks(PDRIVER_OBJECT driver, PUNICODE_STRING path)
 {
     registry(driver, path);
+    handles();
 }
 
 SUITE("Filters")

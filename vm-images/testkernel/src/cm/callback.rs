@@ -161,10 +161,22 @@ pub unsafe fn around<const N: usize>(
 }
 
 /// An altitude as its page has it: a decimal number, of which the part before the point counts first.
-fn order(left: &[u16], right: &[u16]) -> core::cmp::Ordering {
+pub fn by_altitude(left: &[u16], right: &[u16]) -> core::cmp::Ordering {
     let point = u16::from(b'.');
     let whole = |text: &[u16]| text.iter().take_while(|unit| **unit != point).count();
     whole(left).cmp(&whole(right)).then_with(|| left.cmp(right))
+}
+
+/// The altitude that a driver gives; none where that is no number.
+///
+/// # Safety
+/// `altitude` must be null or valid.
+pub unsafe fn altitude_of(altitude: *const UNICODE_STRING) -> Option<Vec<u16>> {
+    // SAFETY: the caller's contract.
+    let units = unsafe { altitude.as_ref()?.units() };
+    let is_digit = |unit: &u16| (u16::from(b'0')..=u16::from(b'9')).contains(unit);
+    let is_number = units.iter().all(|unit| is_digit(unit) || *unit == u16::from(b'.'));
+    (!units.is_empty() && is_number).then(|| units.to_vec())
 }
 
 /// Routines in `range` that are registered.
@@ -188,10 +200,10 @@ fn register(routine: Option<Routine>, altitude: &[u16], context: PVOID, cookie: 
     if routines.len() == MOST {
         return STATUS_INSUFFICIENT_RESOURCES;
     }
-    if !altitude.is_empty() && routines.iter().any(|other| order(&other.altitude, altitude).is_eq()) {
+    if !altitude.is_empty() && routines.iter().any(|other| by_altitude(&other.altitude, altitude).is_eq()) {
         return STATUS_FLT_INSTANCE_ALTITUDE_COLLISION;
     }
-    let place = routines.iter().position(|other| order(&other.altitude, altitude).is_lt());
+    let place = routines.iter().position(|other| by_altitude(&other.altitude, altitude).is_lt());
     let place = place.unwrap_or(routines.len());
     routines.insert(place, Arc::new(entry));
     COUNT.store(routines.len(), Ordering::SeqCst);
@@ -221,9 +233,8 @@ export! {
         _reserved: PVOID,
     ) -> NTSTATUS {
         // SAFETY: the caller gives a valid string.
-        let altitude = unsafe { altitude.as_ref().map(|altitude| altitude.units()) };
-        match altitude {
-            Some(altitude) if !altitude.is_empty() && !driver.is_null() => register(routine, altitude, context, cookie),
+        match unsafe { altitude_of(altitude) } {
+            Some(altitude) if !driver.is_null() => register(routine, &altitude, context, cookie),
             _ => STATUS_INVALID_PARAMETER,
         }
     }

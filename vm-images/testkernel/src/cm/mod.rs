@@ -13,8 +13,8 @@ use alloc::vec::Vec;
 use squall_testkernel_pure::registry::{KeyId, Registry, RegistryError};
 use squall_testkernel_pure::utf16;
 
-use crate::ke::clock;
 use crate::ke::lock::SpinLock;
+use crate::ke::shared_data;
 use crate::nt::{
     NTSTATUS, STATUS_CANNOT_DELETE, STATUS_INSUFFICIENT_RESOURCES, STATUS_KEY_DELETED,
     STATUS_OBJECT_NAME_INVALID, STATUS_OBJECT_NAME_NOT_FOUND,
@@ -30,7 +30,7 @@ static REGISTRY: SpinLock<Option<Registry>> = SpinLock::new(None);
 pub fn with<R>(action: impl FnOnce(&mut Registry) -> R) -> R {
     let mut registry = REGISTRY.lock();
     let registry = registry.get_or_insert_with(initial);
-    registry.set_time(clock::system_time().cast_signed());
+    registry.set_time(shared_data::system_time().cast_signed());
     action(registry)
 }
 
@@ -47,7 +47,7 @@ const STANDARD: [&str; 7] = [
 
 fn initial() -> Registry {
     let mut registry = Registry::new();
-    registry.set_time(clock::system_time().cast_signed());
+    registry.set_time(shared_data::system_time().cast_signed());
     for path in STANDARD {
         // A new registry has room for them.
         let _ = registry.create(None, &utf16::encode(path));

@@ -89,8 +89,14 @@ export! {
         let mut status = STATUS_SUCCESS;
         if !target.is_null() && super::reference(object) {
             let access = if options & SAME_ACCESS != 0 { granted } else { access };
-            // SAFETY: the caller gives storage for the handle.
-            status = unsafe { named::give(target, Ok((object, STATUS_SUCCESS)), access) };
+            match handle::duplicate(object, access) {
+                // SAFETY: the caller gives storage for the handle.
+                Ok(made) => unsafe { target.write(made) },
+                Err(error) => {
+                    super::dereference(object);
+                    status = error;
+                }
+            }
         }
         if options & CLOSE_SOURCE != 0 {
             let _ = handle::close(source);

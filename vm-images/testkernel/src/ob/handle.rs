@@ -5,6 +5,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use super::filter::{self, Operation};
 use super::types::Kind;
 use crate::cm::key;
 use crate::io::file;
@@ -48,6 +49,15 @@ pub fn create(object: usize) -> Result<HANDLE, NTSTATUS> {
 
 /// The same with the rights in `granted`.
 pub fn create_with(object: usize, granted: u32) -> Result<HANDLE, NTSTATUS> {
+    filter::around(Operation::Create, object, granted, |granted| enter(object, granted))
+}
+
+/// A new handle for `object` that is made from another.
+pub fn duplicate(object: usize, granted: u32) -> Result<HANDLE, NTSTATUS> {
+    filter::around(Operation::Duplicate, object, granted, |granted| enter(object, granted))
+}
+
+fn enter(object: usize, granted: u32) -> Result<HANDLE, NTSTATUS> {
     let mut table = TABLE.lock();
     if table.entries.len() == MAX_HANDLES {
         return Err(STATUS_INSUFFICIENT_RESOURCES);

@@ -7,6 +7,7 @@
 
 pub mod by_name;
 pub mod directory;
+pub mod filter;
 pub mod handle;
 pub mod named;
 pub mod names;

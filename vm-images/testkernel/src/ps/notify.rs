@@ -170,7 +170,7 @@ fn of_processes(routines: &Routines, routine: usize, remove: BOOLEAN) -> NTSTATU
 }
 
 /// Whether the image that holds `routine` was linked with /INTEGRITYCHECK.
-fn is_of_an_image_with_integrity(routine: usize) -> bool {
+pub fn is_of_an_image_with_integrity(routine: usize) -> bool {
     /// `IMAGE_DLLCHARACTERISTICS_FORCE_INTEGRITY`.
     const FORCE_INTEGRITY: u16 = 0x80;
     /// From an image's first byte to where its PE header's offset is, and from that header to the characteristics.

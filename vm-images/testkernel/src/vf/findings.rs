@@ -11,6 +11,7 @@
 //! | `bugcheck-callback-left`, `nmi-callback-left` | a routine that a bug check or an NMI would call in an image that is gone |
 //! | `debug-print-callback-left`, `notify-routine-left` | a routine that the next message, thread or image would call |
 //! | `registry-callback-left` | a routine that the next operation on the registry would call |
+//! | `object-callback-left` | routines that the next handle for a process or thread would call |
 //! | `system-thread-left` | a thread that has not ended |
 //! | `lookaside-list-left`, `eresource-left` | a list or resource that was not deleted |
 //! | `mapping-left` | device memory that is still mapped |
@@ -71,7 +72,7 @@ use crate::io::{device, dma, file, interface, resource, unload, wmi};
 use crate::ke::{bugcheck_callback, dpc, interrupt, nmi, processor_change, timer};
 use crate::mm::{contiguous, mdl, reserved, section_object};
 use crate::nt::{DEVICE_OBJECT, DRIVER_OBJECT, FILE_OBJECT};
-use crate::ob::names;
+use crate::ob::{filter, names};
 use crate::po;
 use crate::ps;
 use crate::se::subject;
@@ -112,6 +113,7 @@ pub fn left_behind(driver: &Loaded) -> Vec<Finding> {
     found("notify-routine-left", notify_routines(driver));
     found("registry-callback-left", registry_callbacks(driver));
     found("callback-registration-left", registrations(driver));
+    found("object-callback-left", object_callbacks(driver));
     found("system-thread-left", threads(driver));
     found("device-object-left", devices(driver));
     found("symbolic-link-left", links(driver));
@@ -260,6 +262,14 @@ fn registrations(driver: &Loaded) -> Vec<(String, String)> {
         (format!("registration 0x{handle:x}"), detail)
     };
     ex::callback::leading_into(&driver.range).into_iter().map(describe).collect()
+}
+
+fn object_callbacks(driver: &Loaded) -> Vec<(String, String)> {
+    let describe = |(_, routine): (usize, u64)| {
+        let object = format!("routine {}+0x{:x}", driver.name, routine - driver.range.start);
+        (object, "it is about to go, and ObUnRegisterCallbacks was not called".into())
+    };
+    filter::leading_into(&driver.range).into_iter().map(describe).collect()
 }
 
 fn nmi_callbacks(driver: &Loaded) -> Vec<(String, String)> {
