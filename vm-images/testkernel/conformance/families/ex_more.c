@@ -16,6 +16,7 @@ NTKERNELAPI BOOLEAN NTAPI PsIsSystemProcess(PEPROCESS process);
 NTKERNELAPI PEPROCESS NTAPI PsGetCurrentThreadProcess(VOID);
 NTKERNELAPI NTSTATUS NTAPI KeExpandKernelStackAndCalloutEx(PVOID callout, PVOID parameter, SIZE_T size, BOOLEAN wait, PVOID context);
 NTHALAPI BOOLEAN NTAPI HalMakeBeep(ULONG frequency);
+NTSYSAPI NTSTATUS NTAPI ZwQueryInformationThread(HANDLE, THREADINFOCLASS, PVOID, ULONG, PULONG);
 NTSYSAPI NTSTATUS NTAPI ZwOpenProcess(PHANDLE, ACCESS_MASK, POBJECT_ATTRIBUTES, CLIENT_ID *);
 
 /* What is newer than the import library is found by its name, as drivers that run on older systems too do it. */
@@ -371,7 +372,17 @@ static volatile LONG yielded, stack_ok;
 static VOID NTAPI yields(PVOID unused)
 {
     (void)unused;
+    KeSetSystemAffinityThreadEx(1);
+    KeSetPriorityThread(KeGetCurrentThread(), LOW_REALTIME_PRIORITY);
     InterlockedIncrement(&yielded);
+    KeWaitForSingleObject(&let_go, Executive, KernelMode, FALSE, NULL);
+    InterlockedIncrement(&yielded);
+}
+
+static VOID NTAPI ends_with_a_status(PVOID unused)
+{
+    (void)unused;
+    PsTerminateSystemThread(STATUS_DISK_FULL);
 }
 
 static VOID NTAPI on_more_stack(PVOID size)
@@ -435,6 +446,46 @@ static void check_threads(void)
         EXPECT_EQ(KeGetCurrentProcessorNumber(), 0);
         KeRevertToUserAffinityThreadEx(0);
     }
+    RULE("ZwQueryInformationThread", "ThreadBasicInformation: who it is, how it ended or that it has not") {
+        struct { NTSTATUS status; PVOID teb; CLIENT_ID client; ULONG_PTR affinity; LONG priority, base; } basic;
+        ULONG length = 0;
+        EXPECT_STATUS(ZwQueryInformationThread((HANDLE)-2, ThreadBasicInformation, &basic, sizeof(basic), &length), STATUS_SUCCESS);
+        EXPECT_EQ(length, sizeof(basic));
+        EXPECT_STATUS(basic.status, STATUS_PENDING);
+        EXPECT_EQ(basic.client.UniqueThread, PsGetCurrentThreadId());
+        EXPECT_EQ(basic.priority, KeQueryPriorityThread(KeGetCurrentThread()));
+        EXPECT_STATUS(ZwQueryInformationThread((HANDLE)-2, ThreadBasicInformation, &basic, 8, NULL), STATUS_INFO_LENGTH_MISMATCH);
+        PsCreateSystemThread(&handle, THREAD_ALL_ACCESS, NULL, NULL, NULL, ends_with_a_status, NULL);
+        EXPECT_STATUS(ZwWaitForSingleObject(handle, FALSE, NULL), STATUS_SUCCESS);
+        ZwQueryInformationThread(handle, ThreadBasicInformation, &basic, sizeof(basic), NULL);
+        EXPECT_STATUS(basic.status, STATUS_DISK_FULL);
+        ZwClose(handle);
+    }
+    RULE("ZwQueryInformationProcess", "ProcessBasicInformation of the system's process; STATUS_INVALID_INFO_CLASS for no class") {
+        PROCESS_BASIC_INFORMATION basic;
+        EXPECT_STATUS(ZwQueryInformationProcess((HANDLE)-1, ProcessBasicInformation, &basic, sizeof(basic), NULL), STATUS_SUCCESS);
+        EXPECT_EQ(basic.UniqueProcessId, PsGetCurrentProcessId());
+        EXPECT_EQ(basic.AffinityMask, KeQueryActiveProcessors());
+        EXPECT_STATUS(ZwQueryInformationProcess((HANDLE)-1, (PROCESSINFOCLASS)9999, &basic, sizeof(basic), NULL), STATUS_INVALID_INFO_CLASS);
+    }
+    RULE("ZwWaitForMultipleObjects", "any or all of what handles stand for; refuses no handles, and one twice among all") {
+        HANDLE handles[2];
+        LARGE_INTEGER none = { .QuadPart = 0 };
+        ZwCreateEvent(&handles[0], EVENT_ALL_ACCESS, NULL, NotificationEvent, FALSE);
+        ZwCreateEvent(&handles[1], EVENT_ALL_ACCESS, NULL, NotificationEvent, TRUE);
+        EXPECT_STATUS(ZwWaitForMultipleObjects(2, handles, WaitAny, FALSE, NULL), STATUS_WAIT_1);
+        EXPECT_STATUS(ZwWaitForMultipleObjects(2, handles, WaitAll, FALSE, &none), STATUS_TIMEOUT);
+        EXPECT_STATUS(ZwWaitForMultipleObjects(0, handles, WaitAny, FALSE, &none), STATUS_INVALID_PARAMETER_1);
+        ZwSetEvent(handles[0], NULL);
+        EXPECT_STATUS(ZwWaitForMultipleObjects(2, handles, WaitAll, FALSE, NULL), STATUS_SUCCESS);
+        EXPECT_STATUS(ZwPulseEvent(handles[0], NULL), STATUS_SUCCESS);
+        EXPECT_STATUS(ZwWaitForSingleObject(handles[0], FALSE, &none), STATUS_TIMEOUT);
+        ZwClose(handles[0]);
+        handles[0] = handles[1];
+        EXPECT_STATUS(ZwWaitForMultipleObjects(2, handles, WaitAll, FALSE, &none), STATUS_INVALID_PARAMETER_MIX);
+        ZwClose(handles[1]);
+        EXPECT_STATUS(ZwWaitForMultipleObjects(1, handles, WaitAny, FALSE, &none), STATUS_INVALID_HANDLE);
+    }
     RULE("KeSetIdealProcessorThread function", "returns the ideal processor before") {
         processor = KeSetIdealProcessorThread(KeGetCurrentThread(), 0);
         EXPECT_EQ(KeSetIdealProcessorThread(KeGetCurrentThread(), (UCHAR)processor), 0);
@@ -443,15 +494,22 @@ static void check_threads(void)
     RULE("ZwYieldExecution function", "another thread of the same priority on this processor runs meanwhile") {
         LONG before = KeQueryPriorityThread(KeGetCurrentThread());
         PKTHREAD other;
-        KeSetSystemAffinityThreadEx(1);
-        /* The other one begins where it may not stay, or not at all before this one yields. */
-        KeSetPriorityThread(KeGetCurrentThread(), 15);
+        KIRQL old;
         yielded = 0;
+        KeInitializeEvent(&let_go, SynchronizationEvent, FALSE);
         other = start_thread(yields, NULL);
-        KeSetPriorityThread(other, 15);
-        for (int i = 0; i < 1000 && !yielded; i++)
-            ZwYieldExecution();
+        EXPECT(becomes(&yielded, 1));
+        sleep_us(20000);
+        KeSetSystemAffinityThreadEx(1);
+        KeSetPriorityThread(KeGetCurrentThread(), LOW_REALTIME_PRIORITY);
+        KeRaiseIrql(DISPATCH_LEVEL, &old);
+        KeSetEvent(&let_go, 0, FALSE);
+        /* It is ready, and this processor is not its own yet. */
         EXPECT_EQ(yielded, 1);
+        KeLowerIrql(old);
+        /* The end of a time slice may have come first. */
+        ZwYieldExecution();
+        EXPECT_EQ(yielded, 2);
         KeSetPriorityThread(KeGetCurrentThread(), before);
         KeRevertToUserAffinityThreadEx(0);
         join_thread(other);

@@ -89,6 +89,19 @@ static VOID NTAPI pulse_back(PVOID unused)
     }
 }
 
+static volatile LONG raised_to, worn_down_to;
+
+static VOID NTAPI runs_on(PVOID unused)
+{
+    ULONGLONG end;
+    (void)unused;
+    KeWaitForSingleObject(&gate, Executive, KernelMode, FALSE, NULL);
+    raised_to = KeQueryPriorityThread(KeGetCurrentThread());
+    for (end = now_100ns() + 100000000; now_100ns() < end && KeQueryPriorityThread(KeGetCurrentThread()) > 8;)
+        YieldProcessor();
+    worn_down_to = KeQueryPriorityThread(KeGetCurrentThread());
+}
+
 static void check_signals(void)
 {
     struct waiter waiter;
@@ -104,6 +117,20 @@ static void check_signals(void)
         EXPECT(KeSetEvent(&gate, 0, TRUE) != 0);
         KeClearEvent(&gate);
         EXPECT_STATUS(KeWaitForSingleObject(&gate, Executive, KernelMode, FALSE, &now), STATUS_TIMEOUT);
+        EXPECT_PASSIVE();
+    }
+    RULE("KeSetEvent function", "Wait TRUE: the wait that follows may be for several objects, or a delay") {
+        PVOID objects[2] = { &gate, &answer };
+        LARGE_INTEGER soon = after_us(1000), none = { .QuadPart = 0 };
+        KeInitializeEvent(&answer, NotificationEvent, TRUE);
+        KeSetEvent(&gate, 0, TRUE);
+        EXPECT_STATUS(KeWaitForMultipleObjects(2, objects, WaitAll, Executive, KernelMode, FALSE, &soon, NULL), STATUS_SUCCESS);
+        EXPECT_PASSIVE();
+        KeSetEvent(&gate, 0, TRUE);
+        EXPECT_STATUS(KeDelayExecutionThread(KernelMode, FALSE, &soon), STATUS_SUCCESS);
+        EXPECT_PASSIVE();
+        KeSetEvent(&gate, 0, TRUE);
+        EXPECT_STATUS(KeDelayExecutionThread(KernelMode, FALSE, &none), STATUS_SUCCESS);
         EXPECT_PASSIVE();
     }
     RULE("KeSetEvent function", "Wait TRUE: the event is set and the wait begins in one operation") {
@@ -149,6 +176,15 @@ static void check_signals(void)
         KeSetEvent(&gate, IO_NO_INCREMENT, FALSE);
         join_thread(thread);
         EXPECT_EQ(waiter.priority, 8);
+    }
+    RULE("Scheduling Priorities", "a priority that was raised wears off while the thread runs, down to its own") {
+        KeInitializeEvent(&gate, SynchronizationEvent, FALSE);
+        thread = start_thread(runs_on, NULL);
+        sleep_us(20000);
+        KeSetEvent(&gate, 5, FALSE);
+        join_thread(thread);
+        EXPECT_EQ(raised_to, 8 + 5);
+        EXPECT_EQ(worn_down_to, 8);
     }
     RULE("KeReleaseSemaphore function", "Increment raises within the variable priorities, not into those of real time") {
         KeInitializeSemaphore(&semaphore, 0, 1);
@@ -356,6 +392,55 @@ static void check_queues(void)
     }
 }
 
+static PDEVICE_OBJECT device;
+static PIRP volatile pending;
+static volatile LONG priority_after;
+
+static NTSTATUS NTAPI pend(PDEVICE_OBJECT object, PIRP irp)
+{
+    (void)object;
+    IoMarkIrpPending(irp);
+    pending = irp;
+    return STATUS_PENDING;
+}
+
+static VOID NTAPI ask(PVOID unused)
+{
+    IO_STATUS_BLOCK status;
+    KEVENT done;
+    PIRP irp;
+    (void)unused;
+    KeInitializeEvent(&done, NotificationEvent, FALSE);
+    irp = IoBuildDeviceIoControlRequest(CTL_CODE(FILE_DEVICE_UNKNOWN, 0x800, METHOD_BUFFERED, FILE_ANY_ACCESS), device, NULL, 0, NULL, 0,
+                                        FALSE, &done, &status);
+    if (irp && IoCallDriver(device, irp) == STATUS_PENDING)
+        KeWaitForSingleObject(&done, Executive, KernelMode, FALSE, NULL);
+    priority_after = KeQueryPriorityThread(KeGetCurrentThread());
+}
+
+static void check_completion(PDRIVER_OBJECT driver)
+{
+    PKTHREAD thread;
+
+    driver->MajorFunction[IRP_MJ_DEVICE_CONTROL] = pend;
+    if (!NT_SUCCESS(IoCreateDevice(driver, 0, NULL, FILE_DEVICE_UNKNOWN, 0, FALSE, &device)))
+        return;
+    device->Flags &= ~DO_DEVICE_INITIALIZING;
+    RULE("IoCompleteRequest macro", "PriorityBoost raises the priority of the thread that asked and waits") {
+        thread = start_thread(ask, NULL);
+        for (int i = 0; i < 5000 && !pending; i++)
+            sleep_us(1000);
+        sleep_us(20000);
+        EXPECT(pending != NULL);
+        pending->IoStatus.Status = STATUS_SUCCESS;
+        pending->IoStatus.Information = 0;
+        IoCompleteRequest(pending, IO_SERIAL_INCREMENT);
+        join_thread(thread);
+        EXPECT_EQ(priority_after, 8 + IO_SERIAL_INCREMENT);
+    }
+    IoDeleteDevice(device);
+}
+
 static volatile ULONG seen_in_dpc, seen_after;
 
 static void check_affinity(void)
@@ -454,8 +539,8 @@ static void check_places(void)
 
 static void checks(PDRIVER_OBJECT driver, PUNICODE_STRING path)
 {
-    (void)driver;
     (void)path;
+    check_completion(driver);
     check_signals();
     check_mutants();
     check_queues();

@@ -130,6 +130,12 @@ export! {
         with_event(handle, |event| unsafe { tell(before, event::set(event)) })
     }
 
+    /// *ZwPulseEvent*.
+    pub unsafe extern "win64" fn ZwPulseEvent(handle: HANDLE, before: *mut i32) -> NTSTATUS {
+        // SAFETY: as above.
+        with_event(handle, |event| unsafe { tell(before, event::KePulseEvent(event, 0, FALSE)) })
+    }
+
     /// *ZwResetEvent*.
     pub unsafe extern "win64" fn ZwResetEvent(handle: HANDLE, before: *mut i32) -> NTSTATUS {
         // SAFETY: as above.

@@ -112,7 +112,7 @@ pub unsafe fn refuse(device: *mut DEVICE_OBJECT, irp: *mut IRP, status: NTSTATUS
     unsafe {
         descend(device, irp);
         (*irp).IoStatus = IO_STATUS_BLOCK::new(status, 0);
-        complete(irp);
+        complete(irp, 0);
     }
 }
 
@@ -142,7 +142,7 @@ pub unsafe extern "win64" fn invalid_request(_device: *mut DEVICE_OBJECT, irp: *
     unsafe {
         (*irp).IoStatus.Status = STATUS_INVALID_DEVICE_REQUEST;
         (*irp).IoStatus.Information = 0;
-        complete(irp);
+        complete(irp, 0);
     }
     STATUS_INVALID_DEVICE_REQUEST
 }
@@ -163,11 +163,11 @@ unsafe fn forget(location: *mut IO_STACK_LOCATION) {
     }
 }
 
-/// Walks a packet back up to its issuer.
+/// Walks a packet back up to its issuer, whose priority is raised by `boost` if it waits.
 ///
 /// # Safety
 /// `irp` must be a packet that the caller owns.
-unsafe fn complete(irp: *mut IRP) {
+unsafe fn complete(irp: *mut IRP, boost: i8) {
     // SAFETY: the caller's contract; each location walked over is one of the packet's.
     unsafe {
         if (*irp).Type != io_type::IRP || (*irp).CurrentLocation > (*irp).StackCount + 1 {
@@ -205,9 +205,9 @@ unsafe fn complete(irp: *mut IRP) {
             left = left.add(1);
         }
         match super::associated::came_back(irp) {
-            Ok(Some(master)) => complete(master.as_ptr()),
+            Ok(Some(master)) => complete(master.as_ptr(), boost),
             Ok(None) => {}
-            Err(irp) => super::request::completed(irp),
+            Err(irp) => super::request::completed(irp, boost.into()),
         }
     }
 }
@@ -234,10 +234,11 @@ export! {
         unsafe { call_driver(device, irp) }
     }
 
-    /// *IoCompleteRequest macro (wdm.h)*, which is this: at DISPATCH_LEVEL or below. The boost is ignored.
-    pub unsafe extern "win64" fn IofCompleteRequest(irp: *mut IRP, _boost: i8) {
+    /// *IoCompleteRequest macro (wdm.h)*, which is this: at DISPATCH_LEVEL or below. The priority of whoever waits for the packet is raised by the
+    /// boost.
+    pub unsafe extern "win64" fn IofCompleteRequest(irp: *mut IRP, boost: i8) {
         // SAFETY: the contract is the same.
-        unsafe { complete(irp) };
+        unsafe { complete(irp, boost) };
     }
 
     /// *IoAllocateIrp function (wdm.h)*: no quota is charged.

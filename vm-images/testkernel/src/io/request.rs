@@ -92,11 +92,11 @@ enum Progress {
 /// Requests under way, by their packets' addresses.
 static UNDER_WAY: SpinLock<BTreeMap<usize, Progress>> = SpinLock::new(BTreeMap::new());
 
-/// A packet has come back up to its issuer. At DISPATCH_LEVEL or below.
+/// A packet has come back up to its issuer, whose priority is raised by `boost` if it waits. At DISPATCH_LEVEL or below.
 ///
 /// # Safety
 /// `irp` must be a packet whose completion has reached the top.
-pub unsafe fn completed(irp: *mut IRP) {
+pub unsafe fn completed(irp: *mut IRP, boost: i32) {
     // SAFETY: the caller's contract.
     let outcome = unsafe { (*irp).IoStatus };
     let mut under_way = UNDER_WAY.lock();
@@ -126,10 +126,10 @@ pub unsafe fn completed(irp: *mut IRP) {
                 }
                 // *Using events with files*: without an event of the issuer's it is the file that is signaled.
                 if !file.is_null() && ((*irp).UserEvent.is_null() || (*file).Flags & FO_SYNCHRONOUS_IO != 0) {
-                    event::set(&raw mut (*file).Event);
+                    event::set_with(&raw mut (*file).Event, boost, 0);
                 }
                 if !(*irp).UserEvent.is_null() {
-                    event::set((*irp).UserEvent);
+                    event::set_with((*irp).UserEvent, boost, 0);
                 }
                 if is_the_managers {
                     irp::free(NonNull::new_unchecked(irp));

@@ -7,11 +7,13 @@
 //! Everything happens under the dispatcher's lock; the fields are the driver's KQUEUE.
 
 use core::mem::offset_of;
+use core::ops::Range;
 use core::ptr;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use super::dispatcher::{self, Guard};
 use super::irql::Irql;
-use super::thread::{Scheduling, Thread};
+use super::thread::{self, Scheduling, Thread};
 use super::wait::{self, Deadline, Wakeup};
 use super::{list, processor};
 use crate::ldr::export::export;
@@ -133,10 +135,30 @@ pub unsafe fn leave(guard: &mut Guard, thread: *mut Thread) {
     unsafe {
         let queue = core::mem::replace(&mut part(thread).queue, ptr::null_mut());
         if !queue.is_null() {
+            WORKING.fetch_sub(1, Ordering::Relaxed);
             list::remove(&raw mut part(thread).queue_link);
             one_less(guard, queue);
         }
     }
+}
+
+/// Threads that work for a queue.
+static WORKING: AtomicUsize = AtomicUsize::new(0);
+
+/// The memory in `range` goes, and with it what queues there are in it that were not run down: who worked for one does not any more.
+pub fn memory_goes(range: &Range<usize>) {
+    if WORKING.load(Ordering::Relaxed) == 0 {
+        return;
+    }
+    thread::each(|thread| {
+        let _guard = dispatcher::lock();
+        // SAFETY: under the lock; the thread is alive.
+        let part = unsafe { part(thread) };
+        if range.contains(&part.queue.addr()) {
+            part.queue = ptr::null_mut();
+            WORKING.fetch_sub(1, Ordering::Relaxed);
+        }
+    });
 }
 
 /// The calling thread works for `queue` from now on.
@@ -149,6 +171,7 @@ unsafe fn join(guard: &mut Guard, thread: *mut Thread, queue: *mut KQUEUE) {
         if part(thread).queue != queue {
             leave(guard, thread);
             part(thread).queue = queue;
+            WORKING.fetch_add(1, Ordering::Relaxed);
             list::insert_before(&raw mut (*queue).ThreadListHead, &raw mut part(thread).queue_link);
             (*queue).CurrentCount += 1;
         }
@@ -185,6 +208,7 @@ unsafe fn remove(
 ) -> Result<usize, NTSTATUS> {
     let mut guard = dispatcher::lock();
     let thread = processor::current().thread();
+    let level = wait::ends_follow_up(&mut guard, thread);
     // SAFETY: the caller's, under the lock.
     unsafe {
         join(&mut guard, thread, queue);
@@ -198,7 +222,7 @@ unsafe fn remove(
             (*queue).CurrentCount += 1;
             return Err(STATUS_TIMEOUT);
         }
-        if guard.level() >= Irql::DISPATCH {
+        if level >= Irql::DISPATCH {
             wait::stop_at_dispatch(thread);
         }
         part(thread).entry = ptr::null_mut();
@@ -303,6 +327,7 @@ export! {
             while let Some(link) = list::first(threads) {
                 list::remove(link);
                 part(thread_of_link(link)).queue = ptr::null_mut();
+                WORKING.fetch_sub(1, Ordering::Relaxed);
             }
             let waiting = &raw mut (*queue).Header.WaitListHead;
             while let Some(block) = list::first(waiting) {
@@ -323,9 +348,8 @@ kernel_test! {
     /// *KeInsertQueue function (ntifs.h)* and *KeRemoveQueue function (ntifs.h)*: no more threads at work than the queue lets, unless one of them waits.
     fn a_queue_keeps_as_many_threads_at_work_as_it_lets() {
         use super::event::Event;
-        use super::thread;
         use alloc::sync::Arc;
-        use core::sync::atomic::{AtomicU32, Ordering};
+        use core::sync::atomic::AtomicU32;
 
         let mut storage = core::mem::MaybeUninit::<KQUEUE>::uninit();
         let queue = storage.as_mut_ptr();
@@ -383,6 +407,12 @@ kernel_test! {
             check!(KeInsertHeadQueue(queue, &raw mut entries[1]) == 1);
             check!(KeRemoveQueue(queue, 0, ptr::null()) == &raw mut entries[1]);
             check!(KeRundownQueue(queue) == &raw mut entries[0] && KeReadStateQueue(queue) == 0);
+            // One that goes without being run down leaves nobody behind.
+            KeRemoveQueue(queue, 0, &raw const none);
+            let me = super::thread::current().as_ptr();
+            let works = part(me).queue == queue;
+            memory_goes(&(address..address + size_of::<KQUEUE>()));
+            check!(works && part(me).queue.is_null());
         }
     }
 }

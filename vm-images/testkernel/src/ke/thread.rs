@@ -159,6 +159,12 @@ pub fn find(is_it: impl Fn(&Thread) -> bool) -> Option<ThreadRef> {
     })
 }
 
+/// Does something with every live thread. It must not start, end or look for one.
+pub fn each(mut action: impl FnMut(*mut Thread)) {
+    let live = LIVE.lock();
+    live.iter().for_each(|&address| action(ptr::with_exposed_provenance_mut(address)));
+}
+
 /// Does something with the thread at `address` before it ends; false where there is none.
 pub fn with_live(address: usize, action: impl FnOnce(ThreadRef)) -> bool {
     let live = LIVE.lock();
@@ -579,6 +585,23 @@ pub fn priority(thread: &Thread) -> u8 {
     let _dispatcher = dispatcher::lock();
     // SAFETY: under the dispatcher's lock.
     unsafe { (*thread.scheduling.get()).priority }
+}
+
+/// The status that a thread ended with; none while it has not.
+pub fn outcome(thread: &Thread) -> Option<u32> {
+    let _dispatcher = dispatcher::lock();
+    // SAFETY: under the dispatcher's lock.
+    unsafe {
+        let ended = (*thread.header.get()).SignalState != 0;
+        ended.then(|| (*thread.scheduling.get()).exit_status)
+    }
+}
+
+/// The processors that a thread may run on.
+pub fn affinity(thread: &Thread) -> u64 {
+    let _dispatcher = dispatcher::lock();
+    // SAFETY: under the dispatcher's lock.
+    unsafe { (*thread.scheduling.get()).affinity }
 }
 
 /// The priority that a thread was given, whether it is raised just now or not.

@@ -233,7 +233,7 @@ pub fn is_to_follow() -> bool {
 }
 
 /// The calling thread, `thread`, waits: the level that it does so at, which is the one before [`follows`] where that was called.
-fn ends_follow_up(guard: &mut Guard, thread: *mut Thread) -> Irql {
+pub fn ends_follow_up(guard: &mut Guard, thread: *mut Thread) -> Irql {
     // SAFETY: the thread that runs is alive.
     let before = unsafe { (*thread).wait_follows.swap(NO_WAIT_FOLLOWS, Ordering::Relaxed) };
     if before != NO_WAIT_FOLLOWS {
@@ -367,7 +367,9 @@ pub fn delay(deadline: Deadline) {
     if deadline.is_over() {
         // Whoever goes on may read the time from the shared page, and must not find it before the deadline.
         super::shared_data::update();
-        super::thread::yield_now();
+        let mut guard = dispatcher::lock();
+        ends_follow_up(&mut guard, processor::current().thread());
+        let _ = guard.rotate();
         return;
     }
     // SAFETY: there are no objects.

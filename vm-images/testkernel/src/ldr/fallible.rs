@@ -117,6 +117,7 @@ const SURE: &[&str] = &[
     "KdChangeOption",
     "MmIsVerifierEnabled",
     "PsGetProcessExitStatus",
+    "PsGetThreadExitStatus",
     // Something is given back, or ends.
     "CmUnRegisterCallback",
     "ExDeleteResourceLite",

@@ -128,6 +128,11 @@ unsafe extern "win64" fn map_ex(
     protect: u32,
     caller: usize,
 ) -> PVOID {
+    // PAGE_READONLY, PAGE_READWRITE, PAGE_EXECUTE, PAGE_EXECUTE_READ, PAGE_EXECUTE_READWRITE
+    let is_protection = matches!(protect & 0xFF, 0x02 | 0x04 | 0x10 | 0x20 | 0x40);
+    if !is_protection || protect & UNCACHED_PROTECTION == UNCACHED_PROTECTION {
+        return core::ptr::null_mut();
+    }
     let cached = protect & UNCACHED_PROTECTION == 0;
     noted(&MAPPED, io::map(physical.cast_unsigned(), bytes, cached).cast(), caller)
 }
@@ -243,7 +248,8 @@ export! {
         naked_asm!("mov r9, [rsp]", "jmp {}", sym map)
     }
 
-    /// *MmMapIoSpaceEx function (wdm.h)*: with a page protection instead of a cache type.
+    /// *MmMapIoSpaceEx function (wdm.h)*: with a page protection instead of a cache type; null for what is none, or for PAGE_NOCACHE together with
+    /// PAGE_WRITECOMBINE. (Device memory can be written, whatever the protection.)
     #[unsafe(naked)]
     pub unsafe extern "win64" fn MmMapIoSpaceEx(
         physical: PHYSICAL_ADDRESS,

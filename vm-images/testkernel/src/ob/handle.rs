@@ -15,7 +15,8 @@ use crate::ke::wait::{KeWaitForMultipleObjects, KeWaitForSingleObject, WaitBlock
 use crate::ldr::export::export;
 use crate::nt::{
     BOOLEAN, FILE_OBJECT, HANDLE, KERNEL_MODE, NTSTATUS, PVOID, STATUS_INSUFFICIENT_RESOURCES,
-    STATUS_INVALID_HANDLE, STATUS_INVALID_PARAMETER_1, STATUS_INVALID_PARAMETER_3, STATUS_SUCCESS,
+    STATUS_INVALID_HANDLE, STATUS_INVALID_PARAMETER_1, STATUS_INVALID_PARAMETER_3,
+    STATUS_INVALID_PARAMETER_MIX, STATUS_SUCCESS,
 };
 use crate::ps;
 
@@ -139,7 +140,8 @@ export! {
         close(handle)
     }
 
-    /// *ZwWaitForMultipleObjects function*: for all or any of up to 64, each of which lives as long as the wait does.
+    /// *ZwWaitForMultipleObjects function*: for all or any of up to 64, each of which lives as long as the wait does. One
+    /// that is to be waited for twice among all: STATUS_INVALID_PARAMETER_MIX.
     pub unsafe extern "win64" fn ZwWaitForMultipleObjects(
         count: u32,
         handles: *const HANDLE,
@@ -163,7 +165,10 @@ export! {
                 Err(error) => status = error,
             }
         }
-        if objects.len() == count as usize {
+        let twice = || objects.iter().enumerate().any(|(index, object)| objects[..index].contains(object));
+        if objects.len() == count as usize && wait_type == 0 && twice() {
+            status = STATUS_INVALID_PARAMETER_MIX;
+        } else if objects.len() == count as usize {
             let waited: Vec<PVOID> = objects.iter().map(|&address| waited_for(address)).collect();
             let mut blocks: Vec<core::mem::MaybeUninit<WaitBlock>> = Vec::new();
             blocks.resize_with(waited.len(), core::mem::MaybeUninit::uninit);

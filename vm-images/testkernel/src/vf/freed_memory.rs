@@ -23,7 +23,7 @@ use crate::ex::lookaside::{self, Lookaside};
 use crate::ex::pool::{self, Known};
 use crate::ex::resource::{self, Resource};
 use crate::ex::work;
-use crate::ke::{dpc, timer};
+use crate::ke::{dpc, queue, timer};
 use crate::nt::{NTSTATUS, PVOID};
 
 /// A timer in pool that is freed.
@@ -78,6 +78,7 @@ pub fn judge_image(range: &Range<u64>) {
 /// Memory is gone: what was in it is no object any more, whether or not anybody said so.
 pub fn forget(range: &Range<usize>) {
     remove_locks::forget(range);
+    queue::memory_goes(range);
     lookaside::LISTS.forget(range);
     resource::RESOURCES.forget(range);
 }

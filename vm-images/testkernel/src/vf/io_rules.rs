@@ -63,9 +63,11 @@ unsafe fn is_queued_beneath(irp: *mut IRP, caller: usize) -> bool {
     // SAFETY: the caller's contract; the locations above the current one are those of devices that have the packet.
     unsafe {
         let above = (*irp).StackCount - (*irp).CurrentLocation;
+        // A driver may have made number and pointer disagree: no location lies behind the packet's last.
+        let end = irp.add(1).cast::<IO_STACK_LOCATION>().wrapping_add((*irp).StackCount.max(0) as usize);
         let own = (1..=above.max(0)).any(|step| {
-            let location = (*irp).Tail.CurrentStackLocation.add(step as usize);
-            lies_in_driver_of((*location).DeviceObject, caller) == Some(true)
+            let location = (*irp).Tail.CurrentStackLocation.wrapping_add(step as usize);
+            location < end && lies_in_driver_of((*location).DeviceObject, caller) == Some(true)
         });
         own && is_in_use_elsewhere(irp, caller)
     }
