@@ -1,5 +1,6 @@
 /* Device interfaces of a device that the driver detected itself, and notifications of them. */
 #include <check.h>
+#include <devpropdef.h>
 
 static const GUID wanted = { 0xC0F0AACE, 0x1111, 0x4222, { 0x80, 1, 2, 3, 4, 5, 6, 7 } };
 static const GUID another = { 0xC0F0AACE, 0x1111, 0x4223, { 0x80, 1, 2, 3, 4, 5, 6, 7 } };
@@ -62,6 +63,42 @@ static PDEVICE_OBJECT detect(PDRIVER_OBJECT driver)
     list.List[0].PartialResourceList.PartialDescriptors[0].u.Port.Length = 8;
     IoReportDetectedDevice(driver, Isa, 0, (ULONG)-1, &list, NULL, TRUE, &device);
     return device;
+}
+
+static void kept(PDEVICE_OBJECT pdo, PDEVICE_OBJECT own)
+{
+    static const DEVPROPKEY property = { { 0xC0F0AACE, 0x1111, 0x4224, { 0x80, 1, 2, 3, 4, 5, 6, 7 } }, 2 };
+    UNICODE_STRING name = RTL_CONSTANT_STRING(L"Calibration");
+    KEY_VALUE_PARTIAL_INFORMATION partial;
+    ULONG number = 0x1234, read = 0, needed = 0;
+    DEVPROPTYPE type = 0;
+    HANDLE key;
+
+    RULE("IoOpenDeviceRegistryKey function", "a key of the device's own, in which values stay") {
+        EXPECT_STATUS(IoOpenDeviceRegistryKey(pdo, PLUGPLAY_REGKEY_DEVICE, KEY_ALL_ACCESS, &key), STATUS_SUCCESS);
+        EXPECT_STATUS(ZwSetValueKey(key, &name, 0, REG_DWORD, &number, sizeof(number)), STATUS_SUCCESS);
+        ZwClose(key);
+        EXPECT_STATUS(IoOpenDeviceRegistryKey(pdo, PLUGPLAY_REGKEY_DEVICE, KEY_ALL_ACCESS, &key), STATUS_SUCCESS);
+        EXPECT_STATUS(ZwQueryValueKey(key, &name, KeyValuePartialInformation, &partial, sizeof(partial), &needed), STATUS_SUCCESS);
+        EXPECT_STATUS(ZwDeleteValueKey(key, &name), STATUS_SUCCESS);
+        ZwClose(key);
+    }
+    RULE("IoOpenDeviceRegistryKey function", "STATUS_INVALID_DEVICE_REQUEST for what is no PDO, STATUS_INVALID_PARAMETER for no kind of key") {
+        EXPECT_STATUS(IoOpenDeviceRegistryKey(own, PLUGPLAY_REGKEY_DEVICE, KEY_READ, &key), STATUS_INVALID_DEVICE_REQUEST);
+        EXPECT_STATUS(IoOpenDeviceRegistryKey(pdo, 0, KEY_READ, &key), STATUS_INVALID_PARAMETER);
+    }
+    RULE("IoSetDevicePropertyData function", "a property of the driver's own; IoGetDevicePropertyData gives it with its type") {
+        EXPECT_STATUS(IoSetDevicePropertyData(pdo, &property, 0, 0, DEVPROP_TYPE_UINT32, sizeof(number), &number), STATUS_SUCCESS);
+        EXPECT_STATUS(IoGetDevicePropertyData(pdo, &property, 0, 0, sizeof(read), &read, &needed, &type), STATUS_SUCCESS);
+        EXPECT(read == number && needed == 4 && type == DEVPROP_TYPE_UINT32);
+    }
+    RULE("IoGetDevicePropertyData function", "STATUS_BUFFER_TOO_SMALL with the size that it takes; STATUS_OBJECT_NAME_NOT_FOUND") {
+        needed = 0;
+        EXPECT_STATUS(IoGetDevicePropertyData(pdo, &property, 0, 0, 2, &read, &needed, &type), STATUS_BUFFER_TOO_SMALL);
+        EXPECT_EQ(needed, 4);
+        EXPECT_STATUS(IoSetDevicePropertyData(pdo, &property, 0, 0, DEVPROP_TYPE_EMPTY, 0, NULL), STATUS_SUCCESS);
+        EXPECT_STATUS(IoGetDevicePropertyData(pdo, &property, 0, 0, sizeof(read), &read, &needed, &type), STATUS_OBJECT_NAME_NOT_FOUND);
+    }
 }
 
 static void checks(PDRIVER_OBJECT driver, PUNICODE_STRING path)
@@ -166,6 +203,7 @@ static void checks(PDRIVER_OBJECT driver, PUNICODE_STRING path)
                       STATUS_SUCCESS);
         EXPECT_STATUS(IoUnregisterPlugPlayNotificationEx(entry), STATUS_SUCCESS);
     }
+    kept(pdo, own);
     RtlFreeUnicodeString(&name);
     IoDeleteDevice(own);
 }

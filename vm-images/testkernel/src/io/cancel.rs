@@ -5,9 +5,13 @@
 
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use crate::ke::bugcheck::bugcheck;
 use crate::ke::irql::{self, Irql};
 use crate::ldr::export::export;
 use crate::nt::{BOOLEAN, DriverCancel, FALSE, IRP, KIRQL, TRUE};
+
+/// A packet that is complete still had a cancel routine, which was to be called.
+const CANCEL_STATE_IN_COMPLETED_IRP: u32 = 0x48;
 
 static LOCK: AtomicBool = AtomicBool::new(false);
 
@@ -42,6 +46,11 @@ pub unsafe fn cancel(irp: *mut IRP) -> bool {
         release(old);
         return false;
     };
+    // SAFETY: the caller's contract.
+    let is_complete = unsafe { (*irp).CurrentLocation > (*irp).StackCount + 1 };
+    if is_complete {
+        bugcheck(CANCEL_STATE_IN_COMPLETED_IRP, [irp.addr() as u64, routine as *const () as u64, 0, 0]);
+    }
     // SAFETY: the routine is the driver's, called as documented: lock held, the IRQL to return to in the packet.
     unsafe {
         (*irp).CancelIrql = old.0;
@@ -52,7 +61,8 @@ pub unsafe fn cancel(irp: *mut IRP) -> bool {
 }
 
 export! {
-    /// *IoCancelIrp function (wdm.h)*.
+    /// *IoCancelIrp function (wdm.h)*: a packet that is complete and has a cancel routine all the same is
+    /// *Bug Check 0x48: CANCEL_STATE_IN_COMPLETED_IRP*.
     pub unsafe extern "win64" fn IoCancelIrp(irp: *mut IRP) -> BOOLEAN {
         // SAFETY: the contract is the same.
         if unsafe { cancel(irp) } { TRUE } else { FALSE }

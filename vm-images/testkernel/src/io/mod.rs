@@ -9,6 +9,7 @@ pub mod config;
 pub mod controller;
 pub mod csq;
 pub mod device;
+pub mod device_property;
 pub mod dma;
 pub mod dos_name;
 pub mod driver;
