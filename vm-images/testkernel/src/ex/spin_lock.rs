@@ -90,6 +90,19 @@ export! {
         unsafe { word(lock) }.fetch_and(!WRITER, Ordering::Release);
     }
 
+    /// *ExTryAcquireSpinLockSharedAtDpcLevel function (wdm.h)*: 1 where no writer has it or waits for it.
+    pub unsafe extern "win64" fn ExTryAcquireSpinLockSharedAtDpcLevel(lock: *mut u32) -> u32 {
+        let free = |value: u32| (value & WRITER == 0).then_some(value + 1);
+        // SAFETY: the caller's lock.
+        unsafe { word(lock) }.fetch_update(Ordering::Acquire, Ordering::Relaxed, free).is_ok().into()
+    }
+
+    /// *ExTryAcquireSpinLockExclusiveAtDpcLevel function (wdm.h)*: 1 where nobody has it.
+    pub unsafe extern "win64" fn ExTryAcquireSpinLockExclusiveAtDpcLevel(lock: *mut u32) -> u32 {
+        // SAFETY: the caller's lock.
+        unsafe { word(lock) }.compare_exchange(0, WRITER, Ordering::Acquire, Ordering::Relaxed).is_ok().into()
+    }
+
     /// *ExTryConvertSharedSpinLockExclusive function (wdm.h)*: 1 where the caller was the only reader.
     pub unsafe extern "win64" fn ExTryConvertSharedSpinLockExclusive(lock: *mut u32) -> i32 {
         // SAFETY: the caller's lock.
@@ -113,6 +126,15 @@ kernel_test! {
             let one = ExTryConvertSharedSpinLockExclusive(lock);
             ExReleaseSpinLockExclusive(lock, old);
             check!(level == Irql::DISPATCH && two == 0 && one == 1 && *lock == 0);
+            let old = irql::raise(Irql::DISPATCH);
+            let shared = [(); 2].map(|()| ExTryAcquireSpinLockSharedAtDpcLevel(lock));
+            let refused = ExTryAcquireSpinLockExclusiveAtDpcLevel(lock);
+            shared.iter().for_each(|_| ExReleaseSpinLockSharedFromDpcLevel(lock));
+            let exclusive = ExTryAcquireSpinLockExclusiveAtDpcLevel(lock);
+            let locked_out = ExTryAcquireSpinLockSharedAtDpcLevel(lock);
+            ExReleaseSpinLockExclusiveFromDpcLevel(lock);
+            irql::lower(old);
+            check!(shared == [1, 1] && refused == 0 && exclusive == 1 && locked_out == 0 && *lock == 0);
         }
     }
 

@@ -53,6 +53,11 @@ export! {
         (version::SUITES.checked_shr(suite).unwrap_or(0) & 1 != 0).into()
     }
 
+    /// *ExGetFirmwareType function (wdm.h)*: `FirmwareTypeBios`.
+    pub unsafe extern "win64" fn ExGetFirmwareType() -> u32 {
+        1
+    }
+
     /// *ExGetPreviousMode function (wdm.h)*: KernelMode; there is no other.
     pub unsafe extern "win64" fn ExGetPreviousMode() -> KPROCESSOR_MODE {
         KERNEL_MODE

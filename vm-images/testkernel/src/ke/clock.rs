@@ -135,6 +135,12 @@ export! {
         interrupt_time()
     }
 
+    /// *KeQueryUnbiasedInterruptTimePrecise function (wdm.h)*: the same as KeQueryInterruptTimePrecise, as the guest never sleeps.
+    pub unsafe extern "win64" fn KeQueryUnbiasedInterruptTimePrecise(counter: *mut u64) -> u64 {
+        // SAFETY: the contract is the same.
+        unsafe { KeQueryInterruptTimePrecise(counter) }
+    }
+
     /// *KeQueryUnbiasedInterruptTime*: 100 ns units since the start; the guest never sleeps.
     pub unsafe extern "win64" fn KeQueryUnbiasedInterruptTime() -> u64 {
         interrupt_time()

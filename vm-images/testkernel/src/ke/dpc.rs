@@ -583,6 +583,11 @@ export! {
         STATUS_SUCCESS
     }
 
+    /// *KeShouldYieldProcessor function (ntddk.h)*: not 0 where other DPCs wait for this processor. At DISPATCH_LEVEL or below.
+    pub unsafe extern "win64" fn KeShouldYieldProcessor() -> u32 {
+        (!processor::current().dpcs.lock().is_empty()).into()
+    }
+
     /// *KeIsExecutingDpc*: whether this processor runs a DPC.
     pub unsafe extern "win64" fn KeIsExecutingDpc() -> BOOLEAN {
         BOOLEAN::from(processor::current().dpc_active.load(Ordering::Relaxed) != 0)

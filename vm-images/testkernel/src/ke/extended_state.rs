@@ -46,6 +46,11 @@ export! {
         STATUS_SUCCESS
     }
 
+    /// *RtlGetEnabledExtendedFeatures function (wdm.h)*: those in the mask that the system saves.
+    pub unsafe extern "win64" fn RtlGetEnabledExtendedFeatures(mask: u64) -> u64 {
+        mask & LEGACY
+    }
+
     /// *KeSaveExtendedProcessorState function (wdm.h)*: of the features in the mask, those that the system has;
     /// STATUS_INSUFFICIENT_RESOURCES where there is no memory for them. At DISPATCH_LEVEL or below.
     pub unsafe extern "win64" fn KeSaveExtendedProcessorState(mask: u64, save: *mut XSTATE_SAVE) -> NTSTATUS {

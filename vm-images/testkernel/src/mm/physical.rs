@@ -10,8 +10,13 @@ use super::region::Window;
 use crate::arch::boot::DIRECT_MAP_BASE;
 use crate::ex::pool;
 use crate::ldr::export::export;
-use crate::nt::{BOOLEAN, FALSE, PHYSICAL_ADDRESS, PVOID};
+use crate::nt::{
+    BOOLEAN, FALSE, NTSTATUS, PHYSICAL_ADDRESS, PVOID, STATUS_INVALID_PARAMETER_4, STATUS_SUCCESS,
+};
 use crate::selftest::{check, kernel_test};
+
+/// `STATUS_INVALID_ADDRESS`.
+const INVALID_ADDRESS: NTSTATUS = NTSTATUS::from_bits(0xC000_0141);
 
 /// `PHYSICAL_MEMORY_RANGE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +55,56 @@ fn appears_at(physical: u64) -> Option<u64> {
     Some(found + physical - page)
 }
 
+/// Copies from memory that may not be there, page by page; how much it was.
+///
+/// # Safety
+/// `target` has room for `bytes`; `place` gives where a page can be read, or none.
+unsafe fn copy(target: *mut u8, source: u64, bytes: usize, place: impl Fn(u64) -> Option<u64>) -> usize {
+    let mut copied = 0;
+    while copied < bytes {
+        let Some(from) = source.checked_add(copied as u64) else { break };
+        let Some(readable) = place(from) else { break };
+        let count = (PAGE_SIZE - from as usize % PAGE_SIZE).min(bytes - copied);
+        let readable = core::ptr::with_exposed_provenance::<u8>(readable as usize);
+        // SAFETY: the caller's; the page is memory, and mapped.
+        unsafe { target.add(copied).copy_from(readable, count) };
+        copied += count;
+    }
+    copied
+}
+
+/// Where the kernel's map of all memory shows an address of memory.
+fn in_map(physical: u64) -> Option<u64> {
+    let is_memory =
+        |(start, bytes): (u64, u64)| physical.checked_sub(start).is_some_and(|offset| offset < bytes);
+    frame::ranges().any(is_memory).then_some(DIRECT_MAP_BASE + physical)
+}
+
 export! {
+    /// *MmCopyMemory function (ntddk.h)*: from virtual or physical addresses, as far as there is memory: STATUS_INVALID_ADDRESS where that ends before
+    /// the last byte, and how much was copied in any case. STATUS_INVALID_PARAMETER_4 for flags that say neither or both.
+    pub unsafe extern "win64" fn MmCopyMemory(
+        target: *mut u8,
+        source: u64,
+        bytes: usize,
+        flags: u32,
+        transferred: *mut usize,
+    ) -> NTSTATUS {
+        const PHYSICAL: u32 = 1;
+        const VIRTUAL: u32 = 2;
+        // SAFETY: the caller's room, and storage for the count.
+        unsafe {
+            transferred.write(0);
+            let copied = match flags {
+                PHYSICAL => copy(target, source, bytes, in_map),
+                VIRTUAL => copy(target, source, bytes, |address| paging::is_present(address).then_some(address)),
+                _ => return STATUS_INVALID_PARAMETER_4,
+            };
+            transferred.write(copied);
+            if copied == bytes { STATUS_SUCCESS } else { INVALID_ADDRESS }
+        }
+    }
+
     /// *MmGetPhysicalMemoryRanges function (ntddk.h)*: the ranges of memory, ended by one of zeros, in pool that the caller frees.
     #[unsafe(naked)]
     pub unsafe extern "win64" fn MmGetPhysicalMemoryRanges() -> *mut PHYSICAL_MEMORY_RANGE {

@@ -65,6 +65,8 @@ struct Routines {
 }
 
 static THREADS: Routines = Routines::new();
+/// Those that are to be told of threads that are no system threads.
+static USER_THREADS: Routines = Routines::new();
 static IMAGES: Routines = Routines::new();
 static PROCESSES: Routines = Routines::new();
 static PROCESSES_EX: Routines = Routines::new();
@@ -147,6 +149,7 @@ pub fn image_is_loaded(path: &str, range: &Range<u64>) {
 pub fn leading_into(range: &Range<u64>) -> Vec<(u64, &'static str)> {
     let kinds = [
         (&THREADS, "PsRemoveCreateThreadNotifyRoutine"),
+        (&USER_THREADS, "PsRemoveCreateThreadNotifyRoutine"),
         (&IMAGES, "PsRemoveLoadImageNotifyRoutine"),
         (&PROCESSES, "PsSetCreateProcessNotifyRoutine"),
         (&PROCESSES_EX, "PsSetCreateProcessNotifyRoutineEx"),
@@ -194,10 +197,29 @@ export! {
         THREADS.add(routine as *const () as usize)
     }
 
+    /// *PsSetCreateThreadNotifyRoutineEx function (ntddk.h)*: of threads of every kind, or of those that are no system threads, of which there are none;
+    /// STATUS_INVALID_PARAMETER for another kind.
+    pub unsafe extern "win64" fn PsSetCreateThreadNotifyRoutineEx(kind: u32, routine: Option<NotifyRoutine>) -> NTSTATUS {
+        /// `PsCreateThreadNotifyNonSystem`.
+        const NON_SYSTEM: u32 = 0;
+        /// `PsCreateThreadNotifySubsystems`.
+        const SUBSYSTEMS: u32 = 1;
+        let Some(routine) = routine else { return STATUS_INVALID_PARAMETER };
+        match kind {
+            NON_SYSTEM => USER_THREADS.add(routine as *const () as usize),
+            SUBSYSTEMS => THREADS.add(routine as *const () as usize),
+            _ => STATUS_INVALID_PARAMETER,
+        }
+    }
+
     /// *PsRemoveCreateThreadNotifyRoutine function (ntddk.h)*: STATUS_PROCEDURE_NOT_FOUND where it is not registered.
     pub unsafe extern "win64" fn PsRemoveCreateThreadNotifyRoutine(routine: Option<NotifyRoutine>) -> NTSTATUS {
         let Some(routine) = routine else { return STATUS_PROCEDURE_NOT_FOUND };
-        THREADS.remove(routine as *const () as usize)
+        let routine = routine as *const () as usize;
+        match THREADS.remove(routine) {
+            STATUS_PROCEDURE_NOT_FOUND => USER_THREADS.remove(routine),
+            status => status,
+        }
     }
 
     /// *PsSetLoadImageNotifyRoutine function (ntddk.h)*: STATUS_INSUFFICIENT_RESOURCES where there are 64.
@@ -242,6 +264,20 @@ export! {
             return STATUS_ACCESS_DENIED;
         }
         of_processes(&PROCESSES_EX, routine, remove)
+    }
+
+    /// *PsSetCreateProcessNotifyRoutineEx2 function (ntddk.h)*: as PsSetCreateProcessNotifyRoutineEx; STATUS_INVALID_PARAMETER for another type than
+    /// PsCreateProcessNotifySubsystems.
+    pub unsafe extern "win64" fn PsSetCreateProcessNotifyRoutineEx2(
+        kind: u32,
+        information: Option<NotifyRoutineEx>,
+        remove: BOOLEAN,
+    ) -> NTSTATUS {
+        if kind != 0 {
+            return STATUS_INVALID_PARAMETER;
+        }
+        // SAFETY: the caller's routine.
+        unsafe { PsSetCreateProcessNotifyRoutineEx(information, remove) }
     }
 }
 
