@@ -81,9 +81,10 @@ pub fn object(handle: HANDLE) -> Result<(usize, u32), NTSTATUS> {
     table.entries.get(&handle.addr()).map(|entry| (entry.object, entry.granted)).ok_or(STATUS_INVALID_HANDLE)
 }
 
-/// Whether `handle` stands for anything.
-pub fn is_open(handle: HANDLE) -> bool {
-    object(handle).is_ok()
+/// Whether `handle` stood for something and was closed.
+pub fn was_closed(handle: HANDLE) -> bool {
+    let table = TABLE.lock();
+    (FIRST..table.next).contains(&handle.addr()) && !table.entries.contains_key(&handle.addr())
 }
 
 /// Closes `handle`.

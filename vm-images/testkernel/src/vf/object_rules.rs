@@ -63,12 +63,6 @@ fn exists(object: PVOID, change: i64) {
     ob::dereference(object.addr());
 }
 
-/// Whether this is a number that the kernel's own handles have.
-fn is_kernel_handle(handle: HANDLE) -> bool {
-    const KERNEL_HANDLES: usize = 0xFFFF_FFFF_8000_0000;
-    handle.addr() >= KERNEL_HANDLES
-}
-
 /// 0xF0: *memcpy* is for buffers that do not overlap.
 fn judge_copy(to: PVOID, from: PVOID, bytes: usize) {
     if to != from && to.addr().abs_diff(from.addr()) < bytes {
@@ -179,7 +173,7 @@ intercept! {
 
     /// *Bug Check 0x93*: a handle of the kernel's is closed once.
     before fn ZwClose(site; handle: HANDLE) -> NTSTATUS {
-        if is_kernel_handle(handle) && !handle::is_open(handle) {
+        if handle::was_closed(handle) {
             stops::stop(INVALID_KERNEL_HANDLE, [handle.addr() as u64, 1, 0, 0]);
         }
         None
@@ -259,11 +253,20 @@ kernel_test! {
         }) == Some((0xC4, [0x3F, 0x1000, u64::MAX, 0])));
         let closed = stop_of(super::classes::Class::Miscellaneous as u32, |driver| {
             let close = import!(driver, ZwClose: fn(HANDLE) -> NTSTATUS);
+            // One that never was is told by its status.
             let unused = core::ptr::without_provenance_mut(0xFFFF_FFFF_BFFF_FFF0_usize);
+            let _ = ob::reference(crate::ps::process::system().addr());
+            let Ok(handle) = handle::create(crate::ps::process::system().addr()) else { return };
             // SAFETY: any number may be closed.
-            let _ = unsafe { close(unused) };
+            unsafe {
+                let _ = close(unused);
+                let _ = close(handle);
+                let _ = close(handle);
+            }
         });
-        check!(closed == Some((INVALID_KERNEL_HANDLE, [0xFFFF_FFFF_BFFF_FFF0, 1, 0, 0])));
+        check!(closed.is_some_and(|(code, [handle, why, ..])| {
+            (code, why) == (INVALID_KERNEL_HANDLE, 1) && handle >= 0xFFFF_FFFF_8000_0000 && handle < 0xFFFF_FFFF_BFFF_FFF0
+        }));
     }
 
     fn copies_that_overlap_are_stopped() {
