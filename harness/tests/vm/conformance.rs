@@ -58,7 +58,7 @@ const LEAST_VERIFIED: usize = 700;
 
 /// Families with a rule about what the Verifier stops a driver for: a handle that is none, a mutex that is made twice.
 const NOT_FOR_THE_VERIFIER: &[&str] =
-    &["rtl_misc", "ke_more", "ex", "hal", "mm_more", "objects", "exceptions", "files", "system", "tracing"];
+    &["rtl_misc", "ke_more", "ex", "mm_more", "objects", "exceptions", "files", "system", "tracing"];
 
 /// Everything, or, where no driver may be stopped though all that the Verifier has is on, what is right.
 #[derive(Clone, Copy, PartialEq, Eq)]

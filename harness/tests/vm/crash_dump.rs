@@ -11,10 +11,11 @@ use kdmp_parser::{
 use squall_harness::{
     evidence::{Event, Evidence},
     run_dir::{MEMORY, RunDir},
+    scenario::{Parameter, Scenario},
     verdict::{Outcome, Verdict},
 };
 
-use crate::bench::Bench;
+use crate::{bench::Bench, guest::c_driver};
 
 /// `UNLOADED_DRIVERS`: the name, the first address, one past the last, the time.
 const UNLOADED_BYTES: u64 = 0x28;
@@ -22,7 +23,11 @@ const UNLOADED_BYTES: u64 = 0x28;
 async fn crashed(bench: &Bench, processors: u8) -> (Verdict, KernelDumpParser) {
     let mut scenario = bench.scenario(processors, Some("interrupts-left-enabled-and-connected"));
     scenario.dump = true;
-    let verdict = bench.run_with(&scenario, &bench.parts()).await.unwrap();
+    dumped(bench, &scenario).await
+}
+
+async fn dumped(bench: &Bench, scenario: &Scenario) -> (Verdict, KernelDumpParser) {
+    let verdict = bench.run_with(scenario, &bench.parts()).await.unwrap();
     assert_eq!(verdict.outcome, Outcome::Bugcheck, "{verdict:#?}");
     let run = RunDir::open(&verdict.run_dir);
     let dumped = Evidence::load(&run).unwrap().events().any(|event| match event {
@@ -99,4 +104,49 @@ async fn a_dump_tells_the_crash_on_one_processor() {
 #[tokio::test]
 async fn a_dump_tells_the_crash_on_four_processors() {
     tells_the_crash(4).await;
+}
+
+/// A crash of the hostile driver's: the dump and the verdict say the same, and that its own code stopped the system.
+async fn ends_oddly(deed: &str, processors: u8, code: u32) -> Verdict {
+    let bench = Bench::new();
+    let mut scenario = Scenario { processors, dump: true, ..Scenario::default() };
+    scenario.driver.image = c_driver(&bench, "hostile");
+    scenario.driver.service = "hostile".to_owned();
+    scenario.driver.parameters.insert("Deed".to_owned(), Parameter::Text(deed.to_owned()));
+    let (verdict, dump) = dumped(&bench, &scenario).await;
+    let bugcheck = verdict.bugcheck.as_ref().unwrap();
+    assert_eq!(bugcheck.code, code, "{deed}: {verdict:#?}");
+    let header = dump.headers();
+    assert_eq!((header.bug_check_code, header.number_processors), (code, processors.into()), "{deed}");
+    assert_eq!(header.bug_check_code_parameters, bugcheck.parameters.map(|parameter| parameter.0), "{deed}");
+    let rip = dump.context_record().rip;
+    let mut images = dump.kernel_modules().filter(|(_, name)| *name == "hostile.sys");
+    assert!(images.any(|(range, _)| range.contains(&rip.into())), "{deed}: {rip:#x}");
+    assert_eq!(bugcheck.module.as_deref(), Some("hostile.sys"), "{deed}");
+    verdict
+}
+
+#[tokio::test]
+async fn a_dump_tells_a_crash_at_high_level() {
+    const HIGH_LEVEL: u8 = 15;
+    let stopped = ends_oddly("bugcheck-at-high-level", 2, 0xE2).await.bugcheck.unwrap();
+    assert_eq!(stopped.irql, HIGH_LEVEL);
+    let faulted = ends_oddly("fault-at-high-level", 2, 0xD1).await.bugcheck.unwrap();
+    let [address, irql, operation, _] = faulted.parameters.map(|parameter| parameter.0);
+    assert_eq!((address, irql, operation), (8, HIGH_LEVEL.into(), 1));
+}
+
+#[tokio::test]
+async fn a_dump_tells_a_crash_on_any_processor_or_on_all_at_once() {
+    let last = ends_oddly("bugcheck-on-last-processor", 4, 0xE2).await.bugcheck.unwrap();
+    assert_eq!((last.processor, last.parameters[0].0), (3, 3));
+    for processors in [2, 4, 8] {
+        let first = ends_oddly("bugcheck-on-every-processor", processors, 0xE2).await.bugcheck.unwrap();
+        assert_eq!(u64::from(first.processor), first.parameters[0].0, "on {processors}");
+    }
+}
+
+#[tokio::test]
+async fn a_dump_tells_an_overflowed_stack() {
+    ends_oddly("overflow-stack", 4, 0x7F).await;
 }

@@ -21,6 +21,8 @@ const NONE: u32 = 0;
 const ANY: u32 = 0x1;
 const TRACKING: u32 = 0x8;
 const IO: u32 = 0x10;
+const DMA: u32 = 0x80;
+const SECURITY: u32 = 0x100;
 const MISCELLANEOUS: u32 = 0x800;
 const DDI: u32 = 0x2_0000;
 
@@ -68,6 +70,14 @@ const VIOLATIONS: &[Violation] = &[
     ("acquire-spin-lock-twice", DDI, 0xC4, [Is(0x4_0009), System, Is(0), Is(0)]),
     ("acquire-queued-lock-twice", DDI, 0xC4, [Is(0x4_0006), System, Is(0), Is(0)]),
     ("release-queued-lock-twice", DDI, 0xC4, [Is(0x4_0007), System, Is(0), Is(0)]),
+    ("dma-not-flushed", DMA, 0xE6, [Is(0x10), Is(1), Any, Any]),
+    ("dma-mapped-twice", DMA, 0xE6, [Is(0x1D), Driver, Driver, Driver]),
+    ("dma-flushed-only", DMA, 0xE6, [Is(0x20), Any, Driver, System]),
+    ("dma-of-unlocked", DMA, 0xE6, [Is(0xE), System, Any, Any]),
+    ("dma-outside", DMA, 0xE6, [Is(0x1B), Driver, System, Any]),
+    ("dma-adapter-left", DMA, 0xE6, [Is(0x11), Is(1), System, Any]),
+    ("zw-at-apc-level", SECURITY, 0xC4, [Is(0xE6), Driver, Is(1), Is(0)]),
+    ("user-address-in-packet", SECURITY, 0xC4, [Is(0xE2), System, Is(0x7FF6_1234_5000), Is(0)]),
     ("leave-pool", TRACKING, 0xC4, [Is(0x62), System, Any, Is(1)]),
     ("free-pool-twice", NONE, 0xC2, [Is(7), Any, Any, System]),
     ("free-pool-twice", TRACKING, 0xC4, [Is(0x13), Any, System, Any]),

@@ -130,6 +130,11 @@ static NTSTATUS connect(PKSERVICE_ROUTINE isr)
     return status;
 }
 
+static ULONG_PTR NTAPI stop_here(ULONG_PTR context)
+{
+    KeBugCheckEx(MANUALLY_INITIATED_CRASH, KeGetCurrentProcessorNumber(), context, 3, 4);
+}
+
 static VOID NTAPI unload(PDRIVER_OBJECT driver)
 {
     if (is(L"unload-never-returns"))
@@ -206,6 +211,19 @@ NTSTATUS NTAPI DriverEntry(PDRIVER_OBJECT driver, PUNICODE_STRING path)
         KIRQL before;
         KeRaiseIrql(DISPATCH_LEVEL, &before);
         spin();
+    } else if (is(L"bugcheck-at-high-level")) {
+        KIRQL before;
+        KeRaiseIrql(HIGH_LEVEL, &before);
+        stop_here(2);
+    } else if (is(L"fault-at-high-level")) {
+        KIRQL before;
+        KeRaiseIrql(HIGH_LEVEL, &before);
+        *(volatile ULONG *)(ULONG_PTR)8 = 1;
+    } else if (is(L"bugcheck-on-last-processor")) {
+        KeSetSystemAffinityThread((KAFFINITY)1 << (KeNumberProcessors - 1));
+        stop_here(2);
+    } else if (is(L"bugcheck-on-every-processor")) {
+        KeIpiGenericCall(stop_here, 2);
     } else if (is(L"driver-entry-returns-raised")) {
         KIRQL before;
         KeRaiseIrql(DISPATCH_LEVEL, &before);

@@ -278,7 +278,109 @@ static void free_a_user_address(void)
     ExFreePool((PVOID)(ULONG_PTR)0x10000);
 }
 
+static PDMA_ADAPTER adapter;
+
+static void with_adapter(void)
+{
+    DEVICE_DESCRIPTION description;
+    ULONG registers;
+    RtlZeroMemory(&description, sizeof(description));
+    description.Version = DEVICE_DESCRIPTION_VERSION2;
+    description.Master = description.ScatterGather = description.Dma32BitAddresses = TRUE;
+    description.InterfaceType = PCIBus;
+    description.MaximumLength = 0x10000;
+    adapter = IoGetDmaAdapter(NULL, &description, &registers);
+}
+
+static PVOID map_base;
+
+static IO_ALLOCATION_ACTION NTAPI keeps_it(PDEVICE_OBJECT device, PIRP irp, PVOID base, PVOID context)
+{
+    map_base = base;
+    return KeepObject;
+}
+
+static PMDL channel_and_list(void)
+{
+    static DEVICE_OBJECT device;
+    PMDL list = list_of(room, 512);
+    with_adapter();
+    MmBuildMdlForNonPagedPool(list);
+    KeRaiseIrql(DISPATCH_LEVEL, &before);
+    adapter->DmaOperations->AllocateAdapterChannel(adapter, &device, 2, keeps_it, NULL);
+    return list;
+}
+
+static void map_for_dma(PMDL list)
+{
+    ULONG length = 256;
+    adapter->DmaOperations->MapTransfer(adapter, list, map_base, room, &length, TRUE);
+}
+
+static void dma_not_flushed(void)
+{
+    map_for_dma(channel_and_list());
+    adapter->DmaOperations->FreeAdapterChannel(adapter);
+}
+
+static void dma_mapped_twice(void)
+{
+    PMDL list = channel_and_list();
+    map_for_dma(list);
+    map_for_dma(list);
+}
+
+static void dma_flushed_only(void)
+{
+    PMDL list = channel_and_list();
+    adapter->DmaOperations->FlushAdapterBuffers(adapter, list, map_base, room, 256, TRUE);
+}
+
+static void dma_of_unlocked(void)
+{
+    PMDL other = list_of(room, 512);
+    channel_and_list();
+    map_for_dma(other);
+}
+
+static void dma_outside(void)
+{
+    ULONG length = 256;
+    PMDL list = channel_and_list();
+    adapter->DmaOperations->MapTransfer(adapter, list, map_base, room + 512, &length, TRUE);
+}
+
+static void zw_at_apc_level(void)
+{
+    KeRaiseIrql(APC_LEVEL, &before);
+    ZwDeleteFile(NULL);
+}
+
+static NTSTATUS NTAPI never_called(PDEVICE_OBJECT device, PIRP irp)
+{
+    return STATUS_NOT_SUPPORTED;
+}
+
+static void user_address_in_packet(void)
+{
+    PDEVICE_OBJECT device;
+    PIRP irp = IoAllocateIrp(2, FALSE);
+    me->MajorFunction[IRP_MJ_INTERNAL_DEVICE_CONTROL] = never_called;
+    IoCreateDevice(me, 0, NULL, FILE_DEVICE_UNKNOWN, 0, FALSE, &device);
+    IoGetNextIrpStackLocation(irp)->MajorFunction = IRP_MJ_INTERNAL_DEVICE_CONTROL;
+    irp->UserBuffer = (PVOID)(ULONG_PTR)0x7ff612345000;
+    IoCallDriver(device, irp);
+}
+
 static const DEED deeds[] = {
+    { L"dma-not-flushed", dma_not_flushed },
+    { L"dma-mapped-twice", dma_mapped_twice },
+    { L"dma-flushed-only", dma_flushed_only },
+    { L"dma-of-unlocked", dma_of_unlocked },
+    { L"dma-outside", dma_outside },
+    { L"dma-adapter-left", with_adapter },
+    { L"zw-at-apc-level", zw_at_apc_level },
+    { L"user-address-in-packet", user_address_in_packet },
     { L"unlock-never-locked", unlock_never_locked },
     { L"unlock-nonpaged", unlock_nonpaged },
     { L"lock-nonpaged", lock_nonpaged },

@@ -14,6 +14,7 @@ use core::ptr;
 
 use squall_testkernel_pure::bugcheck::DRIVER_VERIFIER_DMA_VIOLATION;
 
+use super::dma_transfers::{Mapped, judge_bounds, judge_locked};
 use super::stops::stop;
 use super::thunk::intercept;
 use crate::io::dma;
@@ -45,6 +46,7 @@ struct Book {
     lists_made: u32,
     lists_put: u32,
     control: Option<Control>,
+    mapped: Mapped,
 }
 
 impl Book {
@@ -56,9 +58,13 @@ impl Book {
     }
 }
 
+/// `DEVICE_DESCRIPTION_VERSION3`.
+const HIGHEST_VERSION: u32 = 3;
+
 static BOOKS: SpinLock<BTreeMap<usize, Book>> = SpinLock::new(BTreeMap::new());
 
-fn violation(what: u64, parameters: [u64; 3]) -> ! {
+/// Stops the system for an error of that number.
+pub fn violation(what: u64, parameters: [u64; 3]) -> ! {
     let [second, third, fourth] = parameters;
     stop(DRIVER_VERIFIER_DMA_VIOLATION, [what, second, third, fourth])
 }
@@ -101,6 +107,7 @@ static OPERATIONS: DMA_OPERATIONS = DMA_OPERATIONS {
     MapTransfer: map,
     GetScatterGatherList: get_list,
     PutScatterGatherList: put_list,
+    BuildScatterGatherList: build_list,
     ..dma::OPERATIONS_OF_ALL
 };
 
@@ -208,8 +215,17 @@ unsafe extern "win64" fn control(
     action
 }
 
+/// 0x10: map registers are given back when what is mapped with them is flushed.
+fn judge_flushed(adapter: *mut DMA_ADAPTER) {
+    let mapped = with_book(adapter, |book| book.mapped.count());
+    if mapped > 0 {
+        violation(0x10, [mapped as u64, 0, 0]);
+    }
+}
+
 unsafe extern "win64" fn free_channel(adapter: *mut DMA_ADAPTER) {
     exactly(Irql::DISPATCH);
+    judge_flushed(adapter);
     let held = with_book(adapter, |book| {
         let held = book.channels > 0;
         if held {
@@ -236,6 +252,7 @@ unsafe extern "win64" fn free_registers(adapter: *mut DMA_ADAPTER, base: PVOID, 
     if extra > 0 {
         violation(5, [extra.into(), 0, 0]);
     }
+    judge_flushed(adapter);
     // SAFETY: the driver's arguments.
     unsafe { (REAL.FreeMapRegisters)(adapter, base, count) };
 }
@@ -256,7 +273,18 @@ unsafe extern "win64" fn map(
             violation(0x21, [0; 3]);
         }
         judge_bounds(mdl, current);
-        (REAL.MapTransfer)(adapter, mdl, base, current, length, to_device)
+        judge_locked(mdl);
+        if let Some(length) = length.as_ref() {
+            let (start, length) = (current.addr(), *length as usize);
+            let overlap = with_book(adapter, |book| book.mapped.overlap(start, length));
+            if let Some(mapped) = overlap {
+                violation(0x1D, [start as u64, (start + length) as u64, mapped.max(start) as u64]);
+            }
+        }
+        let address = (REAL.MapTransfer)(adapter, mdl, base, current, length, to_device);
+        let mapped = length.as_ref().map_or(0, |length| *length as usize);
+        with_book(adapter, |book| book.mapped.add(current.addr(), mapped));
+        address
     }
 }
 
@@ -269,24 +297,13 @@ unsafe extern "win64" fn flush(
     to_device: BOOLEAN,
 ) -> BOOLEAN {
     at_most(Irql::DISPATCH);
-    with_book(adapter, |_| ());
     // SAFETY: the driver's arguments.
     unsafe {
         judge_bounds(mdl, current);
+        if !with_book(adapter, |book| book.mapped.flush()) {
+            violation(0x20, [base.addr() as u64, current.addr() as u64, mdl.addr() as u64]);
+        }
         (REAL.FlushAdapterBuffers)(adapter, mdl, base, current, length, to_device)
-    }
-}
-
-/// 0x1B: the address lies in what the list describes.
-///
-/// # Safety
-/// `mdl` must be null or a list.
-unsafe fn judge_bounds(mdl: *mut MDL, current: PVOID) {
-    // SAFETY: the caller's contract.
-    let Some(list) = (unsafe { mdl.as_ref() }) else { return };
-    let start = list.StartVa.addr() + list.ByteOffset as usize;
-    if !(start..start + list.ByteCount as usize).contains(&current.addr()) {
-        violation(0x1B, [current.addr() as u64, mdl.addr() as u64, 0]);
     }
 }
 
@@ -302,10 +319,46 @@ unsafe extern "win64" fn get_list(
     to_device: BOOLEAN,
 ) -> NTSTATUS {
     exactly(Irql::DISPATCH);
+    // SAFETY: the driver's list.
+    unsafe {
+        judge_bounds(mdl, current);
+        judge_locked(mdl);
+    }
     with_book(adapter, |book| book.lists_made += 1);
     // SAFETY: the driver's arguments.
     let status = unsafe {
         (REAL.GetScatterGatherList)(adapter, device, mdl, current, length, routine, context, to_device)
+    };
+    if !status.is_success() {
+        with_book(adapter, |book| book.lists_made -= 1);
+    }
+    status
+}
+
+#[allow(clippy::too_many_arguments, reason = "the routine that it stands for has as many")]
+unsafe extern "win64" fn build_list(
+    adapter: *mut DMA_ADAPTER,
+    device: *mut DEVICE_OBJECT,
+    mdl: *mut MDL,
+    current: PVOID,
+    length: u32,
+    routine: Option<DriverListControl>,
+    context: PVOID,
+    to_device: BOOLEAN,
+    buffer: PVOID,
+    room: u32,
+) -> NTSTATUS {
+    at_most(Irql::DISPATCH);
+    // SAFETY: the driver's list.
+    unsafe {
+        judge_bounds(mdl, current);
+        judge_locked(mdl);
+    }
+    with_book(adapter, |book| book.lists_made += 1);
+    // SAFETY: the driver's arguments.
+    let status = unsafe {
+        let build = REAL.BuildScatterGatherList;
+        build(adapter, device, mdl, current, length, routine, context, to_device, buffer, room)
     };
     if !status.is_success() {
         with_book(adapter, |book| book.lists_made -= 1);
@@ -357,6 +410,11 @@ intercept! {
         registers: *mut u32,
     ) -> *mut DMA_ADAPTER {
         at_most(Irql::PASSIVE);
+        // SAFETY: the driver's description.
+        let version = unsafe { (*description).Version };
+        if version > HIGHEST_VERSION {
+            violation(0x25, [version.into(), 0, 0]);
+        }
         // SAFETY: the driver's arguments.
         let adapter = unsafe { dma::create_for(description, registers, site.caller) };
         // SAFETY: the adapter is new, and nobody else has it.
@@ -373,6 +431,7 @@ intercept! {
                 lists_made: 0,
                 lists_put: 0,
                 control: None,
+                mapped: Mapped::new(),
             };
             BOOKS.lock().insert(adapter.addr(), book);
         }

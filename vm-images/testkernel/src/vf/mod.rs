@@ -16,7 +16,7 @@
 //! - [`deadlock`]: the order in which locks are taken;
 //! - [`dispatch`] and [`io_rules`]: I/O verification, from both sides;
 //! - [`remove_locks`]: under which tags they are held; [`tracing`]: providers that are left;
-//! - [`dma`]: adapters, and what is taken of them;
+//! - [`dma`] and [`dma_transfers`]: adapters, what is taken of them, and what is mapped;
 //! - [`irql_checks`]: IRQLs of locks, waits and memory, for every verified driver;
 //! - [`irql_rules`] and [`ddi_locks`]: at which IRQLs routines may be called, and in which order;
 //! - [`mdl_rules`]: memory descriptor lists, by their flags; [`pageable`]: what may be paged out;
@@ -38,6 +38,7 @@ pub mod deadlock;
 pub mod deleted_devices;
 pub mod dispatch;
 pub mod dma;
+mod dma_transfers;
 pub mod entries;
 pub mod findings;
 mod findings_selftest;

@@ -265,7 +265,7 @@ kernel_test! {
             }
         });
         check!(closed.is_some_and(|(code, [handle, why, ..])| {
-            (code, why) == (INVALID_KERNEL_HANDLE, 1) && handle >= 0xFFFF_FFFF_8000_0000 && handle < 0xFFFF_FFFF_BFFF_FFF0
+            (code, why) == (INVALID_KERNEL_HANDLE, 1) && handle >> 31 == 0x1_FFFF_FFFF
         }));
     }
 
