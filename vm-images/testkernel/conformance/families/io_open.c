@@ -42,6 +42,8 @@ static ULONG_PTR answer_information;
 static BOOLEAN answer_later;
 static PIRP later;
 static LONG inside, most_inside;
+static BOOLEAN cancelable;
+static unsigned cancellations;
 static unsigned fast_calls;
 static NTSTATUS create_status;
 
@@ -96,6 +98,15 @@ static NTSTATUS NTAPI plain(PDEVICE_OBJECT object, PIRP irp)
     return done(irp, STATUS_SUCCESS, 0);
 }
 
+static VOID NTAPI cancelled(PDEVICE_OBJECT object, PIRP irp)
+{
+    (void)object;
+    IoReleaseCancelSpinLock(irp->CancelIrql);
+    InterlockedDecrement(&inside);
+    cancellations++;
+    done(irp, STATUS_CANCELLED, 0);
+}
+
 static NTSTATUS NTAPI transfer(PDEVICE_OBJECT object, PIRP irp)
 {
     PIO_STACK_LOCATION at = IoGetCurrentIrpStackLocation(irp);
@@ -109,6 +120,8 @@ static NTSTATUS NTAPI transfer(PDEVICE_OBJECT object, PIRP irp)
     seen.offset = at->Parameters.Read.ByteOffset.QuadPart;
     if (answer_later) {
         IoMarkIrpPending(irp);
+        if (cancelable)
+            IoSetCancelRoutine(irp, cancelled);
         later = irp;
         return STATUS_PENDING;
     }
@@ -407,6 +420,21 @@ static void transfers(void)
         InterlockedDecrement(&inside);
         done(later, STATUS_SUCCESS, 8);
         EXPECT_STATUS(ZwWaitForSingleObject(file, FALSE, &now), STATUS_SUCCESS);
+    }
+    RULE("ZwCancelIoFile function", "cancels what this thread has asked of the file, and returns when that is complete") {
+        IO_STATUS_BLOCK second, third;
+        forget();
+        cancelable = TRUE;
+        EXPECT_STATUS(ZwReadFile(file, event, NULL, NULL, &io, buffer, 8, &offset, NULL), STATUS_PENDING);
+        EXPECT_STATUS(ZwReadFile(file, NULL, NULL, NULL, &second, buffer, 8, &offset, NULL), STATUS_PENDING);
+        EXPECT_STATUS(ZwCancelIoFile(file, &third), STATUS_SUCCESS);
+        EXPECT_EQ(cancellations, 2);
+        EXPECT(KeReadStateEvent(signal));
+        EXPECT_STATUS(io.Status, STATUS_CANCELLED);
+        EXPECT_STATUS(second.Status, STATUS_CANCELLED);
+        EXPECT_STATUS(ZwCancelIoFile(file, &third), STATUS_SUCCESS);
+        EXPECT_EQ(cancellations, 2);
+        cancelable = FALSE;
     }
     RULE("IRP_MJ_CLOSE", "is not sent before the file's last request is complete") {
         forget();

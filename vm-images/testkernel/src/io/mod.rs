@@ -35,6 +35,7 @@ pub mod share_access;
 pub mod shutdown;
 pub mod start_io;
 pub mod timer;
+pub mod under_way;
 pub mod unload;
 pub mod wmi;
 pub mod work_item;

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use core::ptr::NonNull;
 
 use super::mdl::Access;
-use super::{build, cancel, device, irp, mdl};
+use super::{build, cancel, device, irp, mdl, under_way};
 use crate::ex::pool;
 use crate::ke::event::{self, Event};
 use crate::ke::lock::SpinLock;
@@ -131,7 +131,7 @@ pub unsafe fn completed(irp: *mut IRP, boost: i32) {
                 if !(*irp).UserEvent.is_null() {
                     event::set_with((*irp).UserEvent, boost, 0);
                 }
-                if is_the_managers {
+                if is_the_managers && (file.is_null() || under_way::end(irp)) {
                     irp::free(NonNull::new_unchecked(irp));
                 }
                 if !file.is_null() {

@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use alloc::vec::Vec;
 
 use super::file::{File, Opening, specific};
-use super::{build, device, irp};
+use super::{build, device, irp, under_way};
 use crate::ke::event;
 use crate::ke::wait::KeWaitForSingleObject;
 use crate::ldr::export::export;
@@ -294,6 +294,7 @@ unsafe fn hand_over(file: &Referenced, packet: NonNull<IRP>, waits: bool) {
     unsafe {
         event::KeClearEvent(&raw mut (*file.0).Event);
         ob::reference(file.0.addr());
+        under_way::begin(packet.as_ptr(), file.0.addr());
         irp::next_location(packet).FileObject = file.0;
         let packet = &mut *packet.as_ptr();
         packet.Tail.OriginalFileObject = file.0;
@@ -731,6 +732,19 @@ export! {
             let told = inform(&file, IRP_MJ_QUERY_INFORMATION, (information, length), class, &raw mut status);
             returned.write(status.Information as u32);
             told
+        }
+    }
+
+    /// *NtCancelIoFile function*: cancels what the calling thread has asked of the file, and waits for its end.
+    pub unsafe extern "win64" fn ZwCancelIoFile(handle: HANDLE, status: *mut IO_STATUS_BLOCK) -> NTSTATUS {
+        match Referenced::of(handle) {
+            Ok(file) => {
+                under_way::cancel_all(file.0.addr());
+                // SAFETY: the caller gives storage for the status.
+                unsafe { status.write(IO_STATUS_BLOCK::new(STATUS_SUCCESS, 0)) };
+                STATUS_SUCCESS
+            }
+            Err(status) => status,
         }
     }
 
