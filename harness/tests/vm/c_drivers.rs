@@ -75,10 +75,30 @@ fn increasing(samples: &[u32]) -> bool {
     samples.windows(2).all(|pair| pair[0] < pair[1])
 }
 
-async fn each(processors: u8) {
+/// Whether the Verifier looks on, with every class that it has: nothing that these drivers do may be taken for a mistake.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verifier {
+    Off,
+    On,
+}
+
+/// A guest with these drivers.
+async fn guest_with(bench: &Bench, processors: u8, verifier: Verifier, names: &[&str]) -> Guest {
+    let mut guest = Guest::with_drivers(bench, processors, names).await;
+    if verifier == Verifier::On {
+        let agent = &mut guest.session.agent;
+        let flags = u32::try_from(agent.verifier_query().await.unwrap().supported_flags()).unwrap();
+        for name in names {
+            agent.verify(&format!("{name}.sys"), flags).await.unwrap();
+        }
+    }
+    guest
+}
+
+async fn each(processors: u8, verifier: Verifier) {
     let bench = Bench::new();
-    let mut guest =
-        Guest::with_drivers(&bench, processors, &SUBJECTS.each_ref().map(|subject| subject.name)).await;
+    let names = SUBJECTS.each_ref().map(|subject| subject.name);
+    let mut guest = guest_with(&bench, processors, verifier, &names).await;
     let watch = guest.watch();
     watch.over(exercise(&mut guest, &bench)).await;
     assert!(guest.crash().is_none());
@@ -109,23 +129,23 @@ async fn exercise(guest: &mut Guest, bench: &Bench) {
 
 #[tokio::test]
 async fn work_on_one_processor() {
-    each(1).await;
+    each(1, Verifier::Off).await;
 }
 
 #[tokio::test]
 async fn work_on_two_processors() {
-    each(2).await;
+    each(2, Verifier::Off).await;
 }
 
 #[tokio::test]
 async fn work_on_four_processors() {
-    each(4).await;
+    each(4, Verifier::Off).await;
 }
 
 /// The upper driver turns every sample round; the lower one cannot go while the other is attached.
-async fn pair(processors: u8) {
+async fn pair(processors: u8, verifier: Verifier) {
     let bench = Bench::new();
-    let mut guest = Guest::with_drivers(&bench, processors, &["start_io", "layer"]).await;
+    let mut guest = guest_with(&bench, processors, verifier, &["start_io", "layer"]).await;
     let watch = guest.watch();
     watch.over(exercise_pair(&mut guest, &bench)).await;
     assert!(guest.crash().is_none());
@@ -153,15 +173,29 @@ async fn exercise_pair(guest: &mut Guest, bench: &Bench) {
 
 #[tokio::test]
 async fn a_layered_pair_works_on_one_processor() {
-    pair(1).await;
+    pair(1, Verifier::Off).await;
 }
 
 #[tokio::test]
 async fn a_layered_pair_works_on_two_processors() {
-    pair(2).await;
+    pair(2, Verifier::Off).await;
 }
 
 #[tokio::test]
 async fn a_layered_pair_works_on_four_processors() {
-    pair(4).await;
+    pair(4, Verifier::Off).await;
+}
+
+#[tokio::test]
+async fn work_under_the_verifier() {
+    for processors in [1, 2, 8] {
+        each(processors, Verifier::On).await;
+    }
+}
+
+#[tokio::test]
+async fn a_layered_pair_works_under_the_verifier() {
+    for processors in [1, 2, 8] {
+        pair(processors, Verifier::On).await;
+    }
 }

@@ -51,6 +51,8 @@ const VIOLATIONS: &[Violation] = &[
     ("free-contiguous-of-nothing", NONE, 0xC2, [Is(0x60), Driver, Is(0), Is(0)]),
     ("event-in-paged-pool", ANY, 0xC4, [Is(0xE1), System, Is(0), Is(0)]),
     ("work-item-in-paged-pool", ANY, 0xC4, [Is(0x131), System, Is(0), Is(0)]),
+    ("work-for-no-queue", NONE, 0xE4, [Is(6), Driver, Is(20), Is(0)]),
+    ("work-of-no-routine", NONE, 0xE4, [Is(7), Driver, Is(1), Is(0)]),
     ("reference-by-bad-handle", ANY, 0xC4, [Is(0x3C), Is(0x1234), Is(0), Is(0)]),
     ("reference-by-null-handle", ANY, 0xC4, [Is(0xF5), Is(0), Is(0), Is(0)]),
     ("dereference-nothing", NONE, 0x18, [Any, Driver, Any, Any]),

@@ -130,6 +130,20 @@ static void work_item_in_paged_pool(void)
     ExQueueWorkItem(item, DelayedWorkQueue);
 }
 
+static void work_for_no_queue(void)
+{
+    static WORK_QUEUE_ITEM item;
+    ExInitializeWorkItem(&item, work, NULL);
+    ExQueueWorkItem(&item, (WORK_QUEUE_TYPE)20);
+}
+
+static void work_of_no_routine(void)
+{
+    static WORK_QUEUE_ITEM item;
+    ExInitializeWorkItem(&item, NULL, NULL);
+    ExQueueWorkItem(&item, DelayedWorkQueue);
+}
+
 static void reference_by_bad_handle(void)
 {
     PVOID object;
@@ -397,6 +411,8 @@ static const DEED deeds[] = {
     { L"free-contiguous-of-nothing", free_contiguous_of_nothing },
     { L"event-in-paged-pool", event_in_paged_pool },
     { L"work-item-in-paged-pool", work_item_in_paged_pool },
+    { L"work-for-no-queue", work_for_no_queue },
+    { L"work-of-no-routine", work_of_no_routine },
     { L"reference-by-bad-handle", reference_by_bad_handle },
     { L"reference-by-null-handle", reference_by_null_handle },
     { L"dereference-nothing", dereference_nothing },

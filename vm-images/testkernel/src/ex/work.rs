@@ -8,6 +8,7 @@ use core::ptr;
 
 use squall_testkernel_pure::bugcheck::WORKER_INVALID;
 
+use super::pool;
 use crate::ke::bugcheck::bugcheck;
 use crate::ke::call;
 use crate::ke::event::Event;
@@ -60,6 +61,23 @@ unsafe impl Send for Queue {}
 static QUEUES: [SpinLock<Queue>; 3] =
     [const { SpinLock::new(Queue { items: list::UNLINKED, more: None, workers: 0, idle: 0, waiting: 0 }) };
         3];
+
+/// `MaximumWorkQueue`; from [`CUSTOM_PRIORITY`] on a number is a priority.
+const MAXIMUM_WORK_QUEUE: u32 = 7;
+/// `CustomPriorityWorkQueue`, and one more than it and the highest priority.
+const CUSTOM_PRIORITY: u32 = 32;
+const END_OF_PRIORITIES: u32 = CUSTOM_PRIORITY + 32;
+
+/// *Bug Check 0xE4: WORKER_INVALID*, values 6 and 7: an item for a queue that there is not, or a routine that is none of the system's.
+fn judge(item: usize, routine: usize, kind: u32) {
+    let is_a_queue = kind < MAXIMUM_WORK_QUEUE || (CUSTOM_PRIORITY..END_OF_PRIORITIES).contains(&kind);
+    if !is_a_queue {
+        bugcheck(WORKER_INVALID, [6, item as u64, kind.into(), 0]);
+    }
+    if routine < pool::SYSTEM_START {
+        bugcheck(WORKER_INVALID, [7, item as u64, kind.into(), 0]);
+    }
+}
 
 fn index_of(kind: u32) -> usize {
     match kind {
@@ -193,7 +211,10 @@ export! {
     /// DISPATCH_LEVEL or below.
     pub unsafe extern "win64" fn ExQueueWorkItem(item: *mut WorkItem, kind: u32) {
         // SAFETY: the caller's item.
-        unsafe { queue(item, kind) };
+        unsafe {
+            judge(item.addr(), (*item).routine.map_or(0, |routine| routine as usize), kind);
+            queue(item, kind);
+        }
     }
 }
 
