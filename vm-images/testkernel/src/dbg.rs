@@ -6,6 +6,7 @@
 //! Output is a line at most 512 bytes long, as on Windows, and no more than a driver that prints in every interrupt
 //! may say without drowning the run: above the limit lines are counted instead of shown.
 
+pub mod assertion;
 pub mod callback;
 mod filter;
 

@@ -182,6 +182,12 @@ static void checks(PDRIVER_OBJECT driver, PUNICODE_STRING path)
         EXPECT_EQ(messages, 1);
         EXPECT(is_heard("heard\n"));
     }
+    RULE("ASSERT macro", "of a checked build: the expression, the file and the line; without a debugger the driver goes on") {
+        messages = 0;
+        RtlAssert("1 == 2", "card.c", 77, NULL);
+        EXPECT_EQ(messages, 1);
+        EXPECT(is_heard("\n*** Assertion failed: 1 == 2\n***   Source File: card.c, line 77\n\n"));
+    }
     messages_that_pass();
     RULE("DbgSetDebugPrintCallback", "one that is taken back hears nothing any more") {
         messages = 0;
