@@ -47,11 +47,12 @@ const FAMILIES: &[&str] = &[
     "tracing",
     "processors",
     "rundown",
+    "unusual",
     "rust",
 ];
 
 /// Fewer than this were not all of them.
-const LEAST_RULES: usize = 1126;
+const LEAST_RULES: usize = 1137;
 
 /// The same for drivers that are verified.
 const LEAST_VERIFIED: usize = 700;
