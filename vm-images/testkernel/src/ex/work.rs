@@ -44,7 +44,7 @@ const HYPER_CRITICAL: u32 = 2;
 const PRIORITIES: [u8; 3] = [12, 13, 15];
 
 /// Of each queue: more than ever wait for each other.
-const MAX_WORKERS: usize = 32;
+pub const MAX_WORKERS: usize = 32;
 
 struct Queue {
     items: LIST_ENTRY,

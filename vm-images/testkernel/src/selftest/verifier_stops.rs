@@ -3,7 +3,7 @@
 
 use super::victim::Victim;
 use crate::console::println;
-use crate::ex::work::{self, WorkItem, WorkerRoutine};
+use crate::ex::work::{self, MAX_WORKERS, WorkItem, WorkerRoutine};
 use crate::ke::irql::{self, Irql};
 use crate::ke::lock::SpinLock;
 use crate::ke::thread;
@@ -273,8 +273,8 @@ fn occupy_workers() {
     unsafe extern "win64" fn sleep(_: PVOID) {
         thread::sleep_ns(60_000_000_000);
     }
-    static ITEMS: SpinLock<[usize; 4 * 16]> = SpinLock::new([0; 64]);
-    for index in 0..16 {
+    static ITEMS: SpinLock<[usize; 4 * MAX_WORKERS]> = SpinLock::new([0; 4 * MAX_WORKERS]);
+    for index in 0..MAX_WORKERS {
         let item = ITEMS.lock().as_mut_ptr().addr() + index * size_of::<WorkItem>();
         write_work_item(item, sleep as *const () as usize);
         // SAFETY: the item is static, and was just initialized.
