@@ -11,6 +11,7 @@
 //! dump of Windows.
 
 use alloc::vec::Vec;
+use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use squall_testkernel_pure::bugcheck::{
@@ -119,8 +120,13 @@ pub unsafe fn call(dispatch: DriverDispatch, device: *mut DEVICE_OBJECT, irp: *m
         COUNT.fetch_sub(1, Ordering::AcqRel);
         let index = calls.iter().position(|call| call.number == number);
         let call = index.map(|index| calls.swap_remove(index));
-        // SAFETY: completion has not come past the location, and cannot while the calls are locked: it is there.
-        let control = || unsafe { (*location).Control };
+        // Completion leaves a location before it clears it: of a packet that is elsewhere the location says nothing any more.
+        // SAFETY: the packet's memory was there for the call, and stays mapped.
+        let control = || unsafe {
+            let is_here = || ptr::eq((&raw const (*irp).Tail.CurrentStackLocation).read_volatile(), location);
+            let control = (&raw const (*location).Control).read_volatile();
+            is_here().then_some(control)
+        };
         call.and_then(|call| verdict(status, call.done, call.passed, control))
     };
     if let Some((what, last)) = broken {
@@ -135,7 +141,7 @@ fn verdict(
     status: NTSTATUS,
     done: Option<Done>,
     passed: bool,
-    control: impl Fn() -> u8,
+    control: impl Fn() -> Option<u8>,
 ) -> Option<(u64, Option<NTSTATUS>)> {
     let is_pending = status == STATUS_PENDING;
     let is_marked = |control: u8| control & SL_PENDING_RETURNED != 0;
@@ -146,7 +152,9 @@ fn verdict(
         Some(done) if is_pending && !is_marked(done.control) => Some((0x23D, None)),
         // What whoever it was passed to made of it is not this driver's fault.
         None if !is_pending && !passed => Some((0x226, None)),
-        None if is_pending && !passed && !is_marked(control()) => Some((0x23D, None)),
+        None if is_pending && !passed && control().is_some_and(|control| !is_marked(control)) => {
+            Some((0x23D, None))
+        }
         _ => None,
     }
 }

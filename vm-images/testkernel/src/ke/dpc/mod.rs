@@ -11,6 +11,10 @@
 //!
 //! The queue runs through the drivers' own KDPCs: see [`super::timer`] for what that means.
 
+mod queue;
+mod routines;
+mod selftest;
+
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ffi::c_void;
@@ -20,16 +24,14 @@ use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering, fence};
 
 use squall_testkernel_pure::bugcheck::TIMER_OR_DPC_INVALID;
 
+pub use self::queue::DpcQueue;
 use super::bugcheck::bugcheck;
 use super::event::Event;
-use super::irql::{self, Irql};
+use super::irql;
 use super::lock::InterruptLock;
-use super::processor::{self, PROCESSOR_NUMBER, Processor};
+use super::processor::{self, Processor};
 use super::{apc, clock, dispatcher, thread, timer};
-use crate::ldr::export::export;
-use crate::nt::{BOOLEAN, DeferredRoutine, KDPC, NTSTATUS, PVOID, SINGLE_LIST_ENTRY, object_type};
-use crate::nt::{STATUS_INVALID_PARAMETER, STATUS_SUCCESS};
-use crate::selftest::{check, kernel_test};
+use crate::nt::{DeferredRoutine, KDPC, SINGLE_LIST_ENTRY, object_type};
 
 /// `KDPC_IMPORTANCE`: high ones go to the front, low and medium ones to the end. Low ones wait there until something else
 /// has the queue run: another DPC, the clock, or a processor with nothing to do.
@@ -61,114 +63,6 @@ pub const UNUSED: KDPC = KDPC {
     SystemArgument2: ptr::null_mut(),
     DpcData: ptr::null_mut(),
 };
-
-/// One processor's DPCs.
-#[derive(Debug)]
-pub struct DpcQueue {
-    first: *mut SINGLE_LIST_ENTRY,
-    last: *mut SINGLE_LIST_ENTRY,
-}
-
-// SAFETY: the entries belong to no processor; whoever holds the queue's lock may use them.
-unsafe impl Send for DpcQueue {}
-
-fn dpc_of_link(link: *mut SINGLE_LIST_ENTRY) -> *mut KDPC {
-    link.wrapping_byte_sub(core::mem::offset_of!(KDPC, DpcListEntry)).cast()
-}
-
-fn link_of(dpc: *mut KDPC) -> *mut SINGLE_LIST_ENTRY {
-    dpc.wrapping_byte_add(core::mem::offset_of!(KDPC, DpcListEntry)).cast()
-}
-
-impl DpcQueue {
-    /// An empty queue.
-    pub const fn new() -> Self {
-        Self { first: ptr::null_mut(), last: ptr::null_mut() }
-    }
-
-    /// # Safety
-    /// `dpc` and whatever is queued are alive, and `dpc` is in no queue. Below likewise.
-    unsafe fn push(&mut self, dpc: *mut KDPC) {
-        let link = link_of(dpc);
-        // SAFETY: the caller's.
-        unsafe {
-            if self.first.is_null() {
-                (*link).Next = ptr::null_mut();
-                (self.first, self.last) = (link, link);
-            } else if (*dpc).Importance == importance::HIGH {
-                (*link).Next = self.first;
-                self.first = link;
-            } else {
-                (*link).Next = ptr::null_mut();
-                (*self.last).Next = link;
-                self.last = link;
-            }
-        }
-    }
-
-    /// # Safety
-    /// As above.
-    unsafe fn pop(&mut self) -> Option<*mut KDPC> {
-        if self.first.is_null() {
-            return None;
-        }
-        let link = self.first;
-        // SAFETY: the caller's.
-        self.first = unsafe { (*link).Next };
-        if self.first.is_null() {
-            self.last = ptr::null_mut();
-        }
-        Some(dpc_of_link(link))
-    }
-
-    /// # Safety
-    /// As above.
-    unsafe fn remove(&mut self, dpc: *mut KDPC) -> bool {
-        let wanted = link_of(dpc);
-        let mut previous: *mut SINGLE_LIST_ENTRY = ptr::null_mut();
-        let mut link = self.first;
-        while !link.is_null() {
-            // SAFETY: the caller's.
-            unsafe {
-                let next = (*link).Next;
-                if link == wanted {
-                    if previous.is_null() {
-                        self.first = next;
-                    } else {
-                        (*previous).Next = next;
-                    }
-                    if next.is_null() {
-                        self.last = previous;
-                    }
-                    return true;
-                }
-                (previous, link) = (link, next);
-            }
-        }
-        false
-    }
-
-    fn is_empty(&self) -> bool {
-        self.first.is_null()
-    }
-
-    /// The DPCs, in order.
-    ///
-    /// # Safety
-    /// As above, as long as the iterator is used.
-    unsafe fn iter(&self) -> impl Iterator<Item = *mut KDPC> {
-        let mut link = self.first;
-        core::iter::from_fn(move || {
-            let this = link;
-            if this.is_null() {
-                return None;
-            }
-            // SAFETY: the caller's.
-            link = unsafe { (*this).Next };
-            Some(dpc_of_link(this))
-        })
-    }
-}
 
 /// Where a processor's DPCs can be.
 fn queues(processor: &Processor) -> [&InterruptLock<DpcQueue>; 2] {
@@ -350,7 +244,7 @@ fn drain(processor: &Processor) {
             if queue.is_empty() {
                 break;
             }
-            if !wake.is_null() && is_threaded(dpc_of_link(queue.first)) {
+            if !wake.is_null() && is_threaded(queue.first()) {
                 // It stays queued, in the thread's queue. SAFETY: as above; it is in no queue in between.
                 if let Some(dpc) = unsafe { queue.pop() } {
                     // SAFETY: as above.
@@ -491,244 +385,4 @@ pub fn flush_all() {
         }
     }
     flush.done.wait(None);
-}
-
-export! {
-    /// *KeInitializeDpc function (wdm.h)*.
-    pub unsafe extern "win64" fn KeInitializeDpc(
-        dpc: *mut KDPC,
-        routine: Option<DeferredRoutine>,
-        context: PVOID,
-    ) {
-        // SAFETY: the caller's storage.
-        unsafe { initialize(dpc, routine, context) };
-    }
-
-    /// *KeInitializeThreadedDpc function (wdm.h)*: a thread of the processor's runs it at PASSIVE_LEVEL, before every
-    /// other thread. Where the first of all is initialized above PASSIVE_LEVEL there are no such threads yet, and it runs
-    /// as an ordinary DPC, which a driver has to expect of any.
-    pub unsafe extern "win64" fn KeInitializeThreadedDpc(
-        dpc: *mut KDPC,
-        routine: Option<DeferredRoutine>,
-        context: PVOID,
-    ) {
-        if irql::current() == Irql::PASSIVE {
-            start_threads();
-        }
-        // SAFETY: the caller's storage.
-        unsafe {
-            initialize(dpc, routine, context);
-            (*dpc).Type = object_type::THREADED_DPC;
-        }
-    }
-
-    /// *KeInsertQueueDpc function (wdm.h)*: FALSE where it is queued already. At any IRQL.
-    pub unsafe extern "win64" fn KeInsertQueueDpc(
-        dpc: *mut KDPC,
-        argument1: PVOID,
-        argument2: PVOID,
-    ) -> BOOLEAN {
-        // SAFETY: the caller's DPC.
-        BOOLEAN::from(unsafe { insert(dpc, argument1, argument2) })
-    }
-
-    /// *KeRemoveQueueDpc function (wdm.h)*: FALSE where it is not queued; it may be running then.
-    pub unsafe extern "win64" fn KeRemoveQueueDpc(dpc: *mut KDPC) -> BOOLEAN {
-        // SAFETY: the caller's DPC.
-        BOOLEAN::from(unsafe { remove(dpc) })
-    }
-
-    /// *KeRemoveQueueDpcEx function (wdm.h)*: as KeRemoveQueueDpc; on request it waits, at PASSIVE_LEVEL, until a DPC that
-    /// was not queued any more has run.
-    pub unsafe extern "win64" fn KeRemoveQueueDpcEx(dpc: *mut KDPC, wait: BOOLEAN) -> BOOLEAN {
-        // SAFETY: the caller's DPC.
-        let removed = unsafe { remove(dpc) };
-        if !removed && wait != 0 {
-            flush_all();
-        }
-        BOOLEAN::from(removed)
-    }
-
-    /// *KeFlushQueuedDpcs function (wdm.h)*: returns when what was queued before the call has run. At
-    /// PASSIVE_LEVEL.
-    pub unsafe extern "win64" fn KeFlushQueuedDpcs() {
-        flush_all();
-    }
-
-    /// *KeSetImportanceDpc function (wdm.h)*.
-    pub unsafe extern "win64" fn KeSetImportanceDpc(dpc: *mut KDPC, importance: u32) {
-        // SAFETY: the caller's DPC.
-        unsafe { (*dpc).Importance = importance as u8 };
-    }
-
-    /// *KeSetTargetProcessorDpc function (wdm.h)*.
-    pub unsafe extern "win64" fn KeSetTargetProcessorDpc(dpc: *mut KDPC, number: i8) {
-        // SAFETY: the caller's DPC.
-        unsafe { set_target(dpc, u16::from(number.unsigned_abs())) };
-    }
-
-    /// *KeSetTargetProcessorDpcEx function (wdm.h)*: STATUS_INVALID_PARAMETER where there is no such
-    /// processor.
-    pub unsafe extern "win64" fn KeSetTargetProcessorDpcEx(
-        dpc: *mut KDPC,
-        number: *const PROCESSOR_NUMBER,
-    ) -> NTSTATUS {
-        // SAFETY: the caller's.
-        let PROCESSOR_NUMBER { group, number, .. } = unsafe { number.read() };
-        if group != 0 || usize::from(number) >= processor::count() {
-            return STATUS_INVALID_PARAMETER;
-        }
-        // SAFETY: the caller's DPC.
-        unsafe { set_target(dpc, number.into()) };
-        STATUS_SUCCESS
-    }
-
-    /// *KeShouldYieldProcessor function (ntddk.h)*: not 0 where other DPCs wait for this processor. At DISPATCH_LEVEL or below.
-    pub unsafe extern "win64" fn KeShouldYieldProcessor() -> u32 {
-        (!processor::current().dpcs.lock().is_empty()).into()
-    }
-
-    /// *KeIsExecutingDpc*: whether this processor runs a DPC.
-    pub unsafe extern "win64" fn KeIsExecutingDpc() -> BOOLEAN {
-        BOOLEAN::from(processor::current().dpc_active.load(Ordering::Relaxed) != 0)
-    }
-}
-
-mod recorder {
-    //! DPC routines that say when and where they ran.
-    use super::{KDPC, c_void};
-    use crate::ke::{irql, processor};
-    use core::sync::atomic::{AtomicU32, Ordering};
-
-    pub static RUNS: AtomicU32 = AtomicU32::new(0);
-    pub static IRQL: AtomicU32 = AtomicU32::new(0);
-    pub static PROCESSOR: AtomicU32 = AtomicU32::new(0);
-    /// The contexts of the DPCs that ran, a decimal digit each.
-    pub static ORDER: AtomicU32 = AtomicU32::new(0);
-
-    pub unsafe extern "win64" fn record(_: *mut KDPC, context: *mut c_void, _: *mut c_void, _: *mut c_void) {
-        RUNS.fetch_add(1, Ordering::Relaxed);
-        IRQL.store(irql::current().0.into(), Ordering::Relaxed);
-        PROCESSOR.store(processor::current().number() as u32, Ordering::Relaxed);
-        let before = ORDER.load(Ordering::Relaxed);
-        ORDER.store(before.wrapping_mul(10).wrapping_add(context.addr() as u32), Ordering::Relaxed);
-    }
-}
-
-/// A DPC that records, with a number.
-fn recording(number: usize) -> KDPC {
-    let mut dpc = UNUSED;
-    // SAFETY: in no queue.
-    unsafe { initialize(&raw mut dpc, Some(recorder::record), number as *mut c_void) };
-    dpc
-}
-
-kernel_test! {
-    fn a_dpc_runs_before_the_irql_is_low_again() {
-        let mut dpc = recording(1);
-        recorder::RUNS.store(0, Ordering::Relaxed);
-        let old = irql::raise(Irql::DISPATCH);
-        // SAFETY: it runs before this returns.
-        unsafe {
-            check!(insert(&raw mut dpc, ptr::null_mut(), ptr::null_mut()));
-            check!(!insert(&raw mut dpc, ptr::null_mut(), ptr::null_mut()));
-        }
-        check!(recorder::RUNS.load(Ordering::Relaxed) == 0);
-        irql::lower(old);
-        check!(recorder::RUNS.load(Ordering::Relaxed) == 1);
-        check!(recorder::IRQL.load(Ordering::Relaxed) == u32::from(Irql::DISPATCH.0));
-        check!(irql::current() == Irql::PASSIVE);
-    }
-
-    /// *KeInitializeThreadedDpc function (wdm.h)*: at PASSIVE_LEVEL, on its processor, and done when it is flushed.
-    fn a_threaded_dpc_runs_at_passive_level_on_its_processor() {
-        for number in 0..processor::count() {
-            let mut dpc = UNUSED;
-            recorder::RUNS.store(0, Ordering::Relaxed);
-            // SAFETY: it has run, or was removed, before this returns.
-            unsafe {
-                KeInitializeThreadedDpc(&raw mut dpc, Some(recorder::record), 1 as PVOID);
-                set_target(&raw mut dpc, number as u16);
-                let old = irql::raise(Irql::of_vector(0x51));
-                check!(insert(&raw mut dpc, ptr::null_mut(), ptr::null_mut()));
-                irql::lower(old);
-                flush_all();
-                check!(recorder::RUNS.load(Ordering::Relaxed) == 1);
-                check!(recorder::IRQL.load(Ordering::Relaxed) == u32::from(Irql::PASSIVE.0));
-                check!(recorder::PROCESSOR.load(Ordering::Relaxed) as usize == number);
-                check!(KeRemoveQueueDpcEx(&raw mut dpc, 1) == 0);
-                // At DISPATCH_LEVEL its thread cannot run here: it is still queued, and can be removed.
-                set_target(&raw mut dpc, processor::current().number() as u16);
-                let old = irql::raise(Irql::DISPATCH);
-                set_target(&raw mut dpc, processor::current().number() as u16);
-                check!(insert(&raw mut dpc, ptr::null_mut(), ptr::null_mut()));
-                let removed = KeRemoveQueueDpcEx(&raw mut dpc, 0);
-                irql::lower(old);
-                check!(removed == 1);
-                flush_all();
-                check!(recorder::RUNS.load(Ordering::Relaxed) == 1);
-            }
-        }
-    }
-
-    fn important_dpcs_go_first_and_removed_ones_not_at_all() {
-        let mut dpcs = [recording(1), recording(2), recording(3), recording(4)];
-        recorder::ORDER.store(0, Ordering::Relaxed);
-        dpcs[2].Importance = importance::HIGH;
-        let old = irql::raise(Irql::DISPATCH);
-        // SAFETY: they run before this returns.
-        unsafe {
-            check!(dpcs.each_mut().map(|dpc| insert(dpc, ptr::null_mut(), ptr::null_mut())) == [true; 4]);
-            check!(remove(&raw mut dpcs[3]));
-            check!(!remove(&raw mut dpcs[3]));
-        }
-        irql::lower(old);
-        check!(recorder::ORDER.load(Ordering::Relaxed) == 312);
-    }
-
-    fn a_targeted_dpc_runs_on_its_processor_and_is_flushed() {
-        for number in 0..processor::count() {
-            let mut dpc = recording(1);
-            recorder::RUNS.store(0, Ordering::Relaxed);
-            // SAFETY: it has run when it is flushed.
-            unsafe {
-                set_target(&raw mut dpc, number as u16);
-                insert(&raw mut dpc, ptr::null_mut(), ptr::null_mut());
-            }
-            flush_all();
-            check!(recorder::RUNS.load(Ordering::Relaxed) == 1);
-            check!(recorder::PROCESSOR.load(Ordering::Relaxed) == number as u32);
-        }
-    }
-}
-
-kernel_test! {
-    /// *KeSetImportanceDpc function*: one of low importance is not run at once, but by the time that the queue is flushed; where
-    /// as many wait as the queue is to hold, all are run.
-    fn a_dpc_of_low_importance_waits_until_the_queue_is_run() {
-        static RAN: AtomicUsize = AtomicUsize::new(0);
-        unsafe extern "win64" fn count(_: *mut KDPC, _: *mut c_void, _: *mut c_void, _: *mut c_void) {
-            RAN.fetch_add(1, Ordering::Relaxed);
-        }
-
-        let mut dpcs = [UNUSED; MAXIMUM_DEPTH];
-        let mut seen_waiting = false;
-        for round in 1..=100 {
-            RAN.store(0, Ordering::Relaxed);
-            for dpc in &mut dpcs[..1 + round % 2 * (MAXIMUM_DEPTH - 1)] {
-                // SAFETY: the DPCs are this test's, which waits for them.
-                unsafe {
-                    initialize(dpc, Some(count), ptr::null_mut());
-                    KeSetImportanceDpc(dpc, importance::LOW.into());
-                    insert(dpc, ptr::null_mut(), ptr::null_mut());
-                }
-            }
-            let ran = RAN.load(Ordering::Relaxed);
-            // The clock may come in between at any time, though not each time.
-            seen_waiting |= round % 2 == 0 && ran == 0;
-            flush_all();
-            check!(RAN.load(Ordering::Relaxed) == if round % 2 == 0 { 1 } else { MAXIMUM_DEPTH });
-        }
-        check!(seen_waiting);
-    }
 }

@@ -13,6 +13,9 @@
 //! without disconnecting leaves its object behind, connected: its ISR's address is called whatever is there
 //! now.
 
+mod selftest;
+mod vectors;
+
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
@@ -28,14 +31,13 @@ use squall_testkernel_pure::vectors::{
 };
 use x86_64::instructions::interrupts;
 
+use self::vectors::VECTORS;
 use super::bugcheck::bugcheck;
 use super::irql::{self, Irql};
-use super::lock::InterruptLock;
 use super::{claims, clock, dpc, processor, rendezvous, spinlock, thread};
 use crate::hal::{self, apic, ioapic, message};
 use crate::mm::region::Window;
 use crate::nt::{BOOLEAN, KINTERRUPT, KSPIN_LOCK, MessageServiceRoutine, ServiceRoutine};
-use crate::selftest::{check, kernel_test};
 use crate::vf::{irql_checks, noted};
 
 /// Objects that may share one vector.
@@ -142,52 +144,6 @@ pub struct Interrupt {
     asleep: AtomicBool,
 }
 
-/// Who is connected to each vector.
-struct Vectors {
-    chains: [[*mut Interrupt; MAX_SHARED]; 256],
-    /// The vectors to which anybody is: a bit for each.
-    used: [u64; 4],
-}
-
-// SAFETY: interrupt objects belong to no processor.
-unsafe impl Send for Vectors {}
-
-static VECTORS: InterruptLock<Vectors> =
-    InterruptLock::new(Vectors { chains: [[ptr::null_mut(); MAX_SHARED]; 256], used: [0; 4] });
-
-impl Vectors {
-    fn chain(&mut self, vector: u8) -> &mut [*mut Interrupt; MAX_SHARED] {
-        &mut self.chains[usize::from(vector)]
-    }
-
-    /// Notes whether anybody is connected to the vector, after a change.
-    fn note(&mut self, vector: u8) {
-        let bit = 1 << (vector % 64);
-        let is_used = self.chain(vector).iter().any(|object| !object.is_null());
-        let word = &mut self.used[usize::from(vector / 64)];
-        *word = if is_used { *word | bit } else { *word & !bit };
-    }
-
-    /// The vectors to which anybody is connected.
-    fn used(&self) -> impl Iterator<Item = u8> + use<> {
-        self.used.into_iter().zip(0_u8..).flat_map(|(mut word, number)| {
-            core::iter::from_fn(move || {
-                let bit = (word != 0).then(|| word.trailing_zeros() as u8)?;
-                word &= word - 1;
-                Some(number * 64 + bit)
-            })
-        })
-    }
-
-    /// Every interrupt object that is connected, with its vector.
-    fn connected(&self) -> impl Iterator<Item = (u8, *mut Interrupt)> {
-        self.used().flat_map(|vector| {
-            let chain = &self.chains[usize::from(vector)];
-            chain.iter().filter(|object| !object.is_null()).map(move |&object| (vector, object))
-        })
-    }
-}
-
 impl Interrupt {
     fn lock(&self) -> *mut KSPIN_LOCK {
         if self.connection.lock.is_null() {
@@ -255,7 +211,7 @@ pub fn expect(object: *mut KINTERRUPT, expects: bool) -> bool {
     let Some((vector, _)) = vectors.connected().find(|&(_, other)| ptr::eq(other, object)) else {
         return false;
     };
-    let chain = &vectors.chains[usize::from(vector)];
+    let chain = vectors.objects(vector);
     let was_idle = is_idle(chain);
     // SAFETY: what is in a chain is alive, under the lock.
     let interrupt = unsafe { &*object };
@@ -450,7 +406,7 @@ fn deliver(vector: u8) {
     let mut chain = [ptr::null_mut::<Interrupt>(); MAX_SHARED];
     {
         let vectors = VECTORS.lock();
-        for (kept, &object) in chain.iter_mut().zip(&vectors.chains[usize::from(vector)]) {
+        for (kept, &object) in chain.iter_mut().zip(vectors.objects(vector)) {
             // SAFETY: alive under the lock, and from here on until `active` falls again.
             if !object.is_null() && unsafe { !(*object).asleep.load(Ordering::Relaxed) } {
                 *kept = object;
@@ -542,188 +498,4 @@ pub fn take(vector: u8) {
     }
     // What was held back comes in after the return, before the interrupted code's next instruction.
     irql::set(old);
-}
-
-mod probe {
-    //! An ISR that records, and a DPC that it queues.
-    use super::{Irql, KINTERRUPT, c_void, irql};
-    use crate::ke::dpc;
-    use crate::nt::{BOOLEAN, KDPC};
-    use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
-
-    pub static TAKEN: AtomicU32 = AtomicU32::new(0);
-    pub static LEVEL: AtomicU32 = AtomicU32::new(0);
-    pub static DEFERRED: AtomicU32 = AtomicU32::new(0);
-    pub static DPC: AtomicPtr<KDPC> = AtomicPtr::new(core::ptr::null_mut());
-
-    pub unsafe extern "win64" fn service(_: *mut KINTERRUPT, _: *mut c_void) -> BOOLEAN {
-        TAKEN.fetch_add(1, Ordering::Relaxed);
-        LEVEL.store(irql::current().0.into(), Ordering::Relaxed);
-        // SAFETY: the kernel itself uses no XMM register.
-        unsafe { core::arch::asm!("pcmpeqd xmm0, xmm0", "pcmpeqd xmm5, xmm5") };
-        let dpc = DPC.load(Ordering::Relaxed);
-        if !dpc.is_null() {
-            // SAFETY: the test's DPC outlives its interrupts.
-            unsafe { dpc::insert(dpc, core::ptr::null_mut(), core::ptr::null_mut()) };
-        }
-        1
-    }
-
-    pub unsafe extern "win64" fn deferred(_: *mut KDPC, _: *mut c_void, _: *mut c_void, _: *mut c_void) {
-        if irql::current() == Irql::DISPATCH {
-            DEFERRED.fetch_add(1, Ordering::Relaxed);
-        }
-        // SAFETY: as above.
-        unsafe { core::arch::asm!("pcmpeqd xmm1, xmm1") };
-    }
-}
-
-mod chain {
-    //! ISRs that share a line: which of them was asked, and who claims.
-    use super::{KINTERRUPT, c_void};
-    use crate::nt::BOOLEAN;
-    use core::sync::atomic::{AtomicU32, Ordering};
-
-    pub static CALLS: [AtomicU32; 3] = [const { AtomicU32::new(0) }; 3];
-
-    pub unsafe extern "win64" fn service(_: *mut KINTERRUPT, index: *mut c_void) -> BOOLEAN {
-        CALLS[index.addr() % 3].fetch_add(1, Ordering::Relaxed);
-        BOOLEAN::from(index.addr() != 0)
-    }
-}
-
-fn probe_on(line: u32) -> Connection {
-    let vector = crate::hal::interrupt::vector_of_isa_line(line).unwrap_or(0);
-    Connection {
-        routine: Service::Routine(probe::service),
-        context: ptr::null_mut(),
-        lock: ptr::null_mut(),
-        vector,
-        synchronize_irql: Irql::of_vector(vector),
-        trigger: Trigger::Edge,
-        shared: false,
-        affinity: u64::MAX,
-    }
-}
-
-kernel_test! {
-    fn an_isr_runs_at_its_dirql_and_its_dpc_before_the_thread_goes_on() {
-        use crate::ke::thread;
-        let old = thread::set_affinity(1);
-        let connection = probe_on(11);
-        let mut dpc = dpc::UNUSED;
-        // SAFETY: the DPC is in no queue, and stays here until the test's end.
-        unsafe { dpc::initialize(&raw mut dpc, Some(probe::deferred), ptr::null_mut()) };
-        probe::DPC.store(&raw mut dpc, Ordering::Relaxed);
-        let object = connect(connection);
-        check!(object.is_ok());
-        check!(connect(connection) == Err(Refused::InUse));
-        check!(!connected_in(0..u64::MAX).is_empty());
-        let before = probe::TAKEN.load(Ordering::Relaxed);
-        let (mut kept_0, mut kept_5): (u64, u64);
-        // SAFETY: the kernel itself uses no XMM register. The interrupt is requested between the two halves.
-        unsafe { core::arch::asm!("movq xmm0, {0}", "movq xmm5, {0}", in(reg) 0x0123_4567_89AB_CDEF_u64) };
-        apic::interrupt_self(connection.vector);
-        // By now everything has happened: taking it is the next instruction's business.
-        let (taken, deferred) = (probe::TAKEN.load(Ordering::SeqCst), probe::DEFERRED.load(Ordering::SeqCst));
-        // SAFETY: as above.
-        unsafe { core::arch::asm!("movq {}, xmm0", "movq {}, xmm5", out(reg) kept_0, out(reg) kept_5) };
-        check!(taken == before + 1);
-        check!(deferred > 0);
-        check!(probe::LEVEL.load(Ordering::Relaxed) == u32::from(connection.vector >> 4));
-        check!(kept_0 == 0x0123_4567_89AB_CDEF && kept_5 == 0x0123_4567_89AB_CDEF);
-        probe::DPC.store(ptr::null_mut(), Ordering::Relaxed);
-        check!(object.is_ok_and(disconnect));
-        check!(object.is_ok_and(|object| !disconnect(object)));
-        thread::set_affinity(old);
-    }
-
-    fn an_interrupt_waits_for_the_irql_to_fall() {
-        let old_affinity = super::thread::set_affinity(1);
-        let connection = probe_on(11);
-        let object = connect(connection);
-        check!(object.is_ok());
-        let before = probe::TAKEN.load(Ordering::Relaxed);
-        let old = irql::raise(connection.synchronize_irql);
-        apic::interrupt_self(connection.vector);
-        let held = probe::TAKEN.load(Ordering::SeqCst);
-        irql::lower(old);
-        let taken = probe::TAKEN.load(Ordering::SeqCst);
-        check!(object.is_ok_and(disconnect));
-        super::thread::set_affinity(old_affinity);
-        check!(held == before && taken == before + 1);
-    }
-
-    fn synchronized_code_keeps_the_isr_out() {
-        let old_affinity = super::thread::set_affinity(1);
-        let connection = probe_on(11);
-        let object = connect(connection);
-        check!(object.is_ok());
-        let object = object.unwrap_or(ptr::null_mut());
-        let before = probe::TAKEN.load(Ordering::Relaxed);
-        // SAFETY: connected.
-        let inside = unsafe {
-            synchronize(object, || {
-                apic::interrupt_self(connection.vector);
-                (probe::TAKEN.load(Ordering::SeqCst), irql::current())
-            })
-        };
-        let after = probe::TAKEN.load(Ordering::SeqCst);
-        check!(disconnect(object));
-        super::thread::set_affinity(old_affinity);
-        check!(inside == (before, connection.synchronize_irql) && after == before + 1);
-    }
-
-    /// *Using Message-Signaled Interrupts*: an ISR connected to a message is called for it.
-    fn a_message_has_a_vector_of_its_own() {
-        let old_affinity = super::thread::set_affinity(1);
-        let Some(vector) = message::lend() else { check!(false); return Ok(()) };
-        let irql = Irql::of_vector(vector);
-        let connection = Connection { vector, synchronize_irql: irql, ..probe_on(11) };
-        let object = connect(connection);
-        check!(object.is_ok());
-        let before = probe::TAKEN.load(Ordering::Relaxed);
-        apic::interrupt_self(vector);
-        let taken = probe::TAKEN.load(Ordering::SeqCst);
-        check!(probe::LEVEL.load(Ordering::Relaxed) == u32::from(irql.0));
-        check!(object.is_ok_and(disconnect) && message::take_back(vector));
-        check!(connect(connection) == Err(Refused::NoSuchVector));
-        super::thread::set_affinity(old_affinity);
-        check!(taken == before + 1);
-    }
-
-    /// *InterruptService routine*: on a shared line each ISR is asked in turn until one claims the interrupt.
-    fn a_shared_level_is_claimed_by_the_first_that_it_belongs_to() {
-        let old_affinity = super::thread::set_affinity(1);
-        chain::CALLS.iter().for_each(|calls| calls.store(0, Ordering::Relaxed));
-        let shared = |index: usize| Connection {
-            routine: Service::Routine(chain::service),
-            context: index as *mut c_void,
-            trigger: Trigger::Level,
-            shared: true,
-            ..probe_on(10)
-        };
-        // The first never claims, the second always does, so the third is never asked.
-        let objects = [0, 1, 2].map(|index| connect(shared(index)));
-        check!(objects.iter().all(Result::is_ok));
-        check!(connect(Connection { shared: false, ..shared(1) }) == Err(Refused::InUse));
-        check!(connect(Connection { trigger: Trigger::Edge, ..shared(1) }) == Err(Refused::InUse));
-        apic::interrupt_self(shared(0).vector);
-        let asked = chain::CALLS.each_ref().map(|calls| calls.load(Ordering::SeqCst));
-        // Without the second, it is nobody's but the third's.
-        check!(objects[1].is_ok_and(disconnect));
-        apic::interrupt_self(shared(0).vector);
-        let then = chain::CALLS.each_ref().map(|calls| calls.load(Ordering::SeqCst));
-        check!(objects[0].is_ok_and(disconnect) && objects[2].is_ok_and(disconnect));
-        super::thread::set_affinity(old_affinity);
-        check!(asked == [1, 1, 0] && then == [2, 1, 1]);
-    }
-
-    fn impossible_connections_are_refused() {
-        let connection = probe_on(11);
-        check!(connect(Connection { vector: CLOCK_VECTOR, ..connection }) == Err(Refused::NoSuchVector));
-        let too_low = Connection { synchronize_irql: Irql::DISPATCH, ..connection };
-        check!(connect(too_low) == Err(Refused::WrongIrql));
-        check!(connect(Connection { affinity: 0, ..connection }) == Err(Refused::NoProcessor));
-    }
 }
