@@ -11,7 +11,6 @@
 //! dump of Windows.
 
 use alloc::vec::Vec;
-use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use squall_testkernel_pure::bugcheck::{
@@ -117,17 +116,15 @@ pub unsafe fn call(dispatch: DriverDispatch, device: *mut DEVICE_OBJECT, irp: *m
     }
     let broken = {
         let mut calls = CALLS.lock();
-        COUNT.fetch_sub(1, Ordering::AcqRel);
         let index = calls.iter().position(|call| call.number == number);
         let call = index.map(|index| calls.swap_remove(index));
-        // Completion leaves a location before it clears it: of a packet that is elsewhere the location says nothing any more.
         // SAFETY: the packet's memory was there for the call, and stays mapped.
-        let control = || unsafe {
-            let is_here = || ptr::eq((&raw const (*irp).Tail.CurrentStackLocation).read_volatile(), location);
-            let control = (&raw const (*location).Control).read_volatile();
-            is_here().then_some(control)
-        };
-        call.and_then(|call| verdict(status, call.done, call.passed, control))
+        let control = || unsafe { (&raw const (*location).Control).read_volatile() };
+        let broken = call.and_then(|call| verdict(status, call.done, call.passed, control));
+        // Only now: as long as the call counts, completion on another processor waits in `past` for the lock, and so clears
+        // the location after it has been judged.
+        COUNT.fetch_sub(1, Ordering::AcqRel);
+        broken
     };
     if let Some((what, last)) = broken {
         let last = last.map_or(device.addr() as u64, |status| status.bits().into());
@@ -141,7 +138,7 @@ fn verdict(
     status: NTSTATUS,
     done: Option<Done>,
     passed: bool,
-    control: impl Fn() -> Option<u8>,
+    control: impl Fn() -> u8,
 ) -> Option<(u64, Option<NTSTATUS>)> {
     let is_pending = status == STATUS_PENDING;
     let is_marked = |control: u8| control & SL_PENDING_RETURNED != 0;
@@ -152,9 +149,7 @@ fn verdict(
         Some(done) if is_pending && !is_marked(done.control) => Some((0x23D, None)),
         // What whoever it was passed to made of it is not this driver's fault.
         None if !is_pending && !passed => Some((0x226, None)),
-        None if is_pending && !passed && control().is_some_and(|control| !is_marked(control)) => {
-            Some((0x23D, None))
-        }
+        None if is_pending && !passed && !is_marked(control()) => Some((0x23D, None)),
         _ => None,
     }
 }
