@@ -46,7 +46,6 @@ fn kernel_main(boot: &BootInfo) -> ! {
     let measurement = hal::clock::Measurement::begin();
     mm::frame::init(boot);
     assert!(mm::paging::init(boot).is_ok(), "not enough memory for the page tables");
-    assert!(mm::region::prepare().is_ok(), "not enough memory for the page tables");
     hal::apic::init();
     arch::processors::init_first();
     hal::pic::disable();
@@ -60,14 +59,6 @@ fn kernel_main(boot: &BootInfo) -> ! {
     if let Err(number) = arch::processors::start_others(wanted) {
         ke::bugcheck::kernel_fault(format_args!("processor {number} of {wanted} did not start"), line!());
     }
-    println!(
-        "squall-testkernel {}: {} processors, {} MiB, up in {} us",
-        env!("CARGO_PKG_VERSION"),
-        ke::processor::count(),
-        boot.memory_bytes() >> 20,
-        hal::clock::now_ns() / 1000
-    );
-    assert!(ob::init().is_ok(), "not enough memory for the object manager");
     phase1::start(boot);
     if selftest::is_wanted(boot) {
         let run = selftest::provoke::wanted(boot).unwrap_or(selftest::run);

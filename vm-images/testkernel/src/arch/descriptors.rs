@@ -1,4 +1,4 @@
-//! Descriptor tables, one set for each processor.
+//! Descriptor tables, one set for each processor; the gates are the same for all.
 //!
 //! Long mode needs little of them: a code and a data segment, gates for the vectors, and the task state
 //! segment for its interrupt stack table. Two exceptions get a known good stack from it. The double fault,
@@ -6,6 +6,8 @@
 //! the page fault finds no stack to run on. And the NMI, because it may come at any instruction whatever.
 
 use alloc::boxed::Box;
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use x86_64::VirtAddr;
 use x86_64::instructions::segmentation::{CS, DS, ES, SS, Segment};
@@ -22,6 +24,15 @@ pub const DOUBLE_FAULT_STACK: u16 = 0;
 pub const NMI_STACK: u16 = 1;
 
 const EXCEPTION_STACK_BYTES: usize = 16 * 1024;
+
+/// The gates, which no processor changes any more once they are filled.
+struct Gates(UnsafeCell<InterruptDescriptorTable>);
+
+// SAFETY: the first processor fills them, alone; from then on processors only read.
+unsafe impl Sync for Gates {}
+
+static GATES: Gates = Gates(UnsafeCell::new(InterruptDescriptorTable::new()));
+static ARE_FILLED: AtomicBool = AtomicBool::new(false);
 
 #[repr(align(16))]
 struct ExceptionStack([u8; EXCEPTION_STACK_BYTES]);
@@ -52,7 +63,11 @@ pub fn init_this_processor() {
         load_tss(task);
     }
 
-    let idt = Box::leak(Box::new(InterruptDescriptorTable::new()));
-    trap::fill(idt);
-    idt.load();
+    if !ARE_FILLED.swap(true, Ordering::AcqRel) {
+        // SAFETY: this is the first processor, and the others have not been started.
+        trap::fill(unsafe { &mut *GATES.0.get() });
+    }
+    // SAFETY: they are filled, and stay as they are.
+    let gates: &'static InterruptDescriptorTable = unsafe { &*GATES.0.get() };
+    gates.load();
 }

@@ -1,8 +1,9 @@
 //! COM1: the agent's line to the host.
 //!
 //! A 16550A. Received bytes come by interrupt: the ISR empties the chip into a ring, and a DPC wakes the
-//! reader. Where the ring is full the ISR leaves bytes in the FIFO and turns its interrupts off until
-//! somebody has read; the host waits then, and nothing is lost. Transmitting is rare and short, and an
+//! reader. Where the ring is full the ISR leaves bytes in the FIFO and turns its interrupts off until the
+//! reader has taken all of it; the host waits then, and nothing is lost. They are off, too, until the reader waits
+//! for the first time: it empties the chip by itself as long as there is something. Transmitting is rare and short, and an
 //! emulated transmitter empties at once, so the writer looks for room itself and sleeps where the host does
 //! not read.
 //!
@@ -62,7 +63,7 @@ const BETWEEN_LOOKS_NS: u64 = 5_000;
 
 struct Ring {
     bytes: VecDeque<u8>,
-    /// The ISR found no room and turned itself off.
+    /// The chip does not interrupt: nobody has waited yet, or the ISR found no room.
     stalled: bool,
 }
 
@@ -73,12 +74,15 @@ struct Serial {
     wanted: AtomicBool,
     /// Signalled while nobody writes.
     writable: Event,
-    /// One for each processor.
-    dpcs: [UnsafeCell<KDPC>; MAX_PROCESSORS],
 }
 
+/// What wakes the reader: a DPC for each processor.
+struct Dpcs([UnsafeCell<KDPC>; MAX_PROCESSORS]);
+
 // SAFETY: the DPCs are only handed to the kernel's queues, which know how to share them.
-unsafe impl Sync for Serial {}
+unsafe impl Sync for Dpcs {}
+
+static DPCS: Dpcs = Dpcs([const { UnsafeCell::new(dpc::made(wake_reader)) }; MAX_PROCESSORS]);
 
 static SERIAL: AtomicPtr<Serial> = AtomicPtr::new(ptr::null_mut());
 
@@ -111,23 +115,20 @@ pub fn init() -> Result<(), Unavailable> {
     port::write_u8(INTERRUPT_ENABLE, 0);
     port::write_u8(LINE_CONTROL, 0x03);
     port::write_u8(FIFO_CONTROL, FIFO_ON);
+    port::read_u8(DATA); // QEMU looks whether the host has sent something when the guest has read, and not before
     port::write_u8(MODEM_CONTROL, 0x0B); // DTR, RTS, and OUT2, which gates the interrupt
 
     let serial: &'static Serial = Box::leak(Box::new(Serial {
-        ring: InterruptLock::new(Ring { bytes: VecDeque::with_capacity(RING_BYTES), stalled: false }),
+        ring: InterruptLock::new(Ring { bytes: VecDeque::with_capacity(RING_BYTES), stalled: true }),
         readable: Event::new_synchronization(),
         wanted: AtomicBool::new(false),
         writable: Event::new_synchronization(),
-        dpcs: [const { UnsafeCell::new(dpc::UNUSED) }; MAX_PROCESSORS],
     }));
     serial.writable.set();
     let context = ptr::from_ref(serial).cast_mut().cast();
-    for (number, dpc) in serial.dpcs.iter().enumerate() {
+    for (number, dpc) in DPCS.0.iter().enumerate() {
         // SAFETY: the DPC lives for ever and is in no queue yet.
-        unsafe {
-            dpc::initialize(dpc.get(), Some(wake_reader), context);
-            dpc::set_target(dpc.get(), number as u16);
-        }
+        unsafe { dpc::set_target(dpc.get(), number as u16) };
     }
     SERIAL.store(ptr::from_ref(serial).cast_mut(), Ordering::Release);
 
@@ -144,7 +145,6 @@ pub fn init() -> Result<(), Unavailable> {
         affinity: u64::MAX,
     })
     .map_err(Unavailable::Interrupt)?;
-    port::write_u8(INTERRUPT_ENABLE, RECEIVED);
     Ok(())
 }
 
@@ -175,22 +175,20 @@ unsafe extern "win64" fn service(_: *mut KINTERRUPT, _: *mut c_void) -> BOOLEAN 
         port::read_u8(MODEM_STATUS);
     }
     if serial.wanted.swap(false, Ordering::AcqRel) {
-        serial.defer();
+        defer();
     }
     mine
 }
 
-impl Serial {
-    /// Has the reader woken by this processor, or by whichever gets to it first. In the ISR.
-    fn defer(&self) {
-        let here = processor::current();
-        let idle = ptr::eq(here.thread(), here.idle.load(Ordering::Relaxed))
-            && here.dpc_active.load(Ordering::Relaxed) == 0;
-        let others = (0..processor::count()).filter(|&number| number != here.number() && !idle);
-        for number in core::iter::once(here.number()).chain(others) {
-            // SAFETY: the DPC was initialized and lives for ever.
-            unsafe { dpc::insert(self.dpcs[number].get(), ptr::null_mut(), ptr::null_mut()) };
-        }
+/// Has the reader woken by this processor, or by whichever gets to it first. In the ISR.
+fn defer() {
+    let here = processor::current();
+    let idle = ptr::eq(here.thread(), here.idle.load(Ordering::Relaxed))
+        && here.dpc_active.load(Ordering::Relaxed) == 0;
+    let others = (0..processor::count()).filter(|&number| number != here.number() && !idle);
+    for number in core::iter::once(here.number()).chain(others) {
+        // SAFETY: the DPC was initialized and lives for ever.
+        unsafe { dpc::insert(DPCS.0[number].get(), ptr::null_mut(), ptr::null_mut()) };
     }
 }
 
@@ -209,6 +207,7 @@ pub fn read(buffer: &mut [u8], more_is_due: bool) -> usize {
     loop {
         // Said before looking: what comes after the look interrupts, and finds this.
         serial.wanted.store(true, Ordering::Release);
+        let will_wait;
         {
             let mut ring = serial.ring.lock();
             // What has not come to 14 bytes yet would only interrupt when the sender pauses.
@@ -219,16 +218,17 @@ pub fn read(buffer: &mut [u8], more_is_due: bool) -> usize {
                 for (place, byte) in buffer.iter_mut().zip(ring.bytes.drain(..count)) {
                     *place = byte;
                 }
-                if core::mem::take(&mut ring.stalled) {
-                    port::write_u8(INTERRUPT_ENABLE, RECEIVED);
-                }
                 return count;
             }
+            will_wait = clock::now_ns() >= look_until;
+            if will_wait && core::mem::take(&mut ring.stalled) {
+                port::write_u8(INTERRUPT_ENABLE, RECEIVED);
+            }
         }
-        if clock::now_ns() < look_until {
-            clock::stall_ns(BETWEEN_LOOKS_NS);
-        } else {
+        if will_wait {
             serial.readable.wait(None);
+        } else {
+            clock::stall_ns(BETWEEN_LOOKS_NS);
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Traps: what the processor does on an exception or an interrupt, and the state it leaves behind.
 
 use core::arch::global_asm;
+use core::ptr;
 
 use x86_64::VirtAddr;
 use x86_64::registers::control::Cr2;
-use x86_64::structures::idt::InterruptDescriptorTable;
+use x86_64::structures::idt::{Entry, HandlerFunc, InterruptDescriptorTable};
 
 use super::descriptors::{DOUBLE_FAULT_STACK, NMI_STACK};
 use crate::ke::{bugcheck, interrupt, nmi};
@@ -46,6 +47,8 @@ pub struct TrapFrame {
 pub mod exception {
     /// Non-maskable interrupt: another processor's bug check, or somebody at the machine's NMI button.
     pub const NMI: u8 = 2;
+    /// An exception on the way to the handler of another.
+    pub const DOUBLE_FAULT: u8 = 8;
     /// Page fault.
     pub const PAGE_FAULT: u8 = 14;
 }
@@ -57,34 +60,26 @@ unsafe extern "C" {
 /// Bytes from one stub to the next.
 const STUB_SIZE: u64 = 16;
 
-/// Points every gate of `table` at its stub. All are interrupt gates: the processor arrives with interrupts
-/// off.
+/// Points every gate of `table` at its stub, but for what no processor raises. All are interrupt gates: the processor arrives with
+/// interrupts off.
 pub fn fill(table: &mut InterruptDescriptorTable) {
-    let stub =
-        |vector: u8| VirtAddr::new((&raw const trap_stubs).addr() as u64 + STUB_SIZE * u64::from(vector));
-    // SAFETY: each stub is written for its vector: it knows whether there is an error code, and returns with
-    // IRET or not at all. The two stacks are this processor's own.
-    unsafe {
-        table.divide_error.set_handler_addr(stub(0));
-        table.debug.set_handler_addr(stub(1));
-        table.non_maskable_interrupt.set_handler_addr(stub(exception::NMI)).set_stack_index(NMI_STACK);
-        table.breakpoint.set_handler_addr(stub(3));
-        table.overflow.set_handler_addr(stub(4));
-        table.bound_range_exceeded.set_handler_addr(stub(5));
-        table.invalid_opcode.set_handler_addr(stub(6));
-        table.device_not_available.set_handler_addr(stub(7));
-        table.double_fault.set_handler_addr(stub(8)).set_stack_index(DOUBLE_FAULT_STACK);
-        table.invalid_tss.set_handler_addr(stub(10));
-        table.segment_not_present.set_handler_addr(stub(11));
-        table.stack_segment_fault.set_handler_addr(stub(12));
-        table.general_protection_fault.set_handler_addr(stub(13));
-        table.page_fault.set_handler_addr(stub(exception::PAGE_FAULT));
-        table.x87_floating_point.set_handler_addr(stub(16));
-        table.alignment_check.set_handler_addr(stub(17));
-        table.machine_check.set_handler_addr(stub(18));
-        table.simd_floating_point.set_handler_addr(stub(19));
-        for vector in 32..=255 {
-            table[vector].set_handler_addr(stub(vector));
+    // SAFETY: the table is 256 gates of one layout, whatever type the handler behind each has.
+    let gates = unsafe { &mut *ptr::from_mut(table).cast::<[Entry<HandlerFunc>; 256]>() };
+    let stubs = (&raw const trap_stubs).addr() as u64;
+    for (vector, gate) in (0_u8..=255).zip(gates) {
+        if matches!(vector, 9 | 15 | 20..=31) {
+            continue;
+        }
+        let stub = VirtAddr::new(stubs + STUB_SIZE * u64::from(vector));
+        // SAFETY: each stub is written for its vector: it knows whether there is an error code, and returns with
+        // IRET or not at all. The two stacks are this processor's own.
+        unsafe {
+            let options = gate.set_handler_addr(stub);
+            match vector {
+                exception::NMI => _ = options.set_stack_index(NMI_STACK),
+                exception::DOUBLE_FAULT => _ = options.set_stack_index(DOUBLE_FAULT_STACK),
+                _ => {}
+            }
         }
     }
 }

@@ -59,7 +59,7 @@ fn write_time(page: *mut u8, offset: usize, value: u64) {
     word(page, offset + 4).store((value >> 32) as u32, Ordering::Release);
 }
 
-/// Maps the page.
+/// Maps the page. Only the times are there until [`fill_in`].
 ///
 /// # Errors
 /// Where memory is short.
@@ -67,19 +67,12 @@ pub fn init() -> Result<(), OutOfMemory> {
     let frame = frame::allocate_zeroed().ok_or(OutOfMemory)?;
     paging::tables().map(ADDRESS, frame, Protection::Read)?;
     let page = frame.direct();
-    word(page, BUILD_NUMBER).store(version::BUILD, Ordering::Relaxed);
-    word(page, MAJOR_VERSION).store(version::MAJOR, Ordering::Relaxed);
-    word(page, MINOR_VERSION).store(version::MINOR, Ordering::Relaxed);
-    fill_in(page);
-    // GetTickCount's milliseconds are ticks * multiplier >> 24.
-    word(page, TICK_COUNT_MULTIPLIER).store(((TICK << 24) / 10_000) as u32, Ordering::Relaxed);
     PAGE.store(page, Ordering::Release);
-    processors_are(processor::count());
     Ok(())
 }
 
-/// What does not change.
-fn fill_in(page: *mut u8) {
+/// Fills in what does not change, and how many processors there are. Before any driver is loaded.
+pub fn fill_in() {
     /// `IMAGE_FILE_MACHINE_AMD64`, the lowest and the highest machine whose images run here.
     const AMD64: u32 = 0x8664;
     /// `NtProductWinNt`.
@@ -88,6 +81,15 @@ fn fill_in(page: *mut u8) {
     const ARCHITECTURE_AMD64: u32 = 9;
     const LARGE_PAGE: u32 = 2 << 20;
     const ROOT: &str = r"C:\Windows";
+    let page = PAGE.load(Ordering::Acquire);
+    if page.is_null() {
+        return;
+    }
+    word(page, BUILD_NUMBER).store(version::BUILD, Ordering::Relaxed);
+    word(page, MAJOR_VERSION).store(version::MAJOR, Ordering::Relaxed);
+    word(page, MINOR_VERSION).store(version::MINOR, Ordering::Relaxed);
+    // GetTickCount's milliseconds are ticks * multiplier >> 24.
+    word(page, TICK_COUNT_MULTIPLIER).store(((TICK << 24) / 10_000) as u32, Ordering::Relaxed);
     word(page, IMAGE_NUMBERS).store(AMD64 << 16 | AMD64, Ordering::Relaxed);
     word(page, LARGE_PAGE_MINIMUM).store(LARGE_PAGE, Ordering::Relaxed);
     word(page, PRODUCT_TYPE).store(WORKSTATION, Ordering::Relaxed);
@@ -110,6 +112,7 @@ fn fill_in(page: *mut u8) {
             page.add(PROCESSOR_FEATURES + feature as usize).write(ExIsProcessorFeaturePresent(feature))
         };
     }
+    processors_are(processor::count());
 }
 
 /// So many processors run from now on.

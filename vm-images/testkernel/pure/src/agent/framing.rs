@@ -9,6 +9,9 @@ use alloc::vec::Vec;
 /// The longest message. What does not fit is skipped to its end and reported once.
 pub const MAX_MESSAGE: usize = 1 << 20;
 
+/// What most messages fit into.
+const USUAL_MESSAGE: usize = 256;
+
 /// What the stream held.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
@@ -73,6 +76,7 @@ impl Framer {
         match byte {
             b'{' => {
                 self.garbage = false;
+                self.message.reserve(USUAL_MESSAGE);
                 self.message.push(byte);
                 self.depth = 1;
                 None

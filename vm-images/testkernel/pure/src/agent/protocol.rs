@@ -6,7 +6,8 @@ use alloc::vec::Vec;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 /// How many bytes `guest-file-read` gives without a count, as QEMU's agent.
 pub const DEFAULT_READ: usize = 4096;
@@ -174,10 +175,11 @@ pub struct Request {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Envelope {
+struct Envelope<'a> {
     execute: String,
-    #[serde(default)]
-    arguments: Map<String, Value>,
+    /// Read once it is known what they should be; null is none.
+    #[serde(default, borrow)]
+    arguments: Option<&'a RawValue>,
     #[serde(default)]
     id: Option<Value>,
 }
@@ -209,12 +211,17 @@ impl Request {
     }
 }
 
-fn command(name: &str, arguments: Map<String, Value>) -> Result<Command, ProtocolError> {
+fn command(name: &str, arguments: Option<&RawValue>) -> Result<Command, ProtocolError> {
     fn typed<T: for<'a> Deserialize<'a>>(
         name: &str,
-        arguments: Map<String, Value>,
+        arguments: Option<&RawValue>,
     ) -> Result<T, ProtocolError> {
-        serde_json::from_value(Value::Object(arguments))
+        let arguments = arguments.map_or("{}", RawValue::get);
+        if !arguments.starts_with('{') {
+            return Err(ProtocolError::generic(format_args!("{name}: the arguments are not an object")));
+        }
+        // As bytes, like the envelope: the same code reads both.
+        serde_json::from_slice(arguments.as_bytes())
             .map_err(|error| ProtocolError::generic(format_args!("{name}: {error}")))
     }
     Ok(match name {
@@ -293,10 +300,6 @@ struct Return<'a> {
 
 /// The bytes that answer a request, with their newline; behind a 0xFF byte where it was a delimited sync.
 pub fn response(request: &Request, result: &Result<Value, ProtocolError>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    if matches!(request.command, Ok(Command::SyncDelimited(_))) {
-        bytes.push(0xFF);
-    }
     let id = request.id.as_ref();
     let text = match result {
         Ok(value) => serde_json::to_vec(&Return { r#return: value, id }),
@@ -309,7 +312,10 @@ pub fn response(request: &Request, result: &Result<Value, ProtocolError>) -> Vec
         }
     };
     // Serializing a tree of JSON values to memory cannot fail; were it to, an empty line is the least wrong answer.
-    bytes.extend(text.unwrap_or_default());
+    let mut bytes = text.unwrap_or_default();
+    if matches!(request.command, Ok(Command::SyncDelimited(_))) {
+        bytes.insert(0, 0xFF);
+    }
     bytes.push(b'\n');
     bytes
 }
@@ -342,7 +348,9 @@ mod tests {
         let unknown = parse(r#"{"execute":"guest-shutdown"}"#).unwrap_err();
         assert_eq!(unknown.to_string(), "the command guest-shutdown has not been found");
         let missing = parse(r#"{"execute":"guest-file-close","arguments":{}}"#).unwrap_err();
-        assert_eq!(missing.to_string(), "guest-file-close: missing field `handle`");
+        assert_eq!(missing.to_string(), "guest-file-close: missing field `handle` at line 1 column 2");
+        let array = parse(r#"{"execute":"guest-file-close","arguments":[1]}"#).unwrap_err();
+        assert_eq!(array.to_string(), "guest-file-close: the arguments are not an object");
         let extra = parse(r#"{"execute":"guest-ping","arguments":{"x":1}}"#).unwrap_err();
         assert!(extra.to_string().contains("unknown field `x`"), "{extra}");
         assert!(parse("{").unwrap_err().to_string().starts_with("bad request"));
@@ -364,7 +372,7 @@ mod tests {
     #[test]
     fn every_listed_command_is_known() {
         for name in COMMANDS {
-            let unknown = matches!(command(name, Map::new()), Err(ProtocolError::CommandNotFound(_)));
+            let unknown = matches!(command(name, None), Err(ProtocolError::CommandNotFound(_)));
             assert!(!unknown, "{name}");
         }
     }

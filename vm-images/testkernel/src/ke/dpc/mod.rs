@@ -64,6 +64,11 @@ pub const UNUSED: KDPC = KDPC {
     DpcData: ptr::null_mut(),
 };
 
+/// A DPC for that routine, without a context.
+pub const fn made(routine: DeferredRoutine) -> KDPC {
+    KDPC { DeferredRoutine: Some(routine), ..UNUSED }
+}
+
 /// Where a processor's DPCs can be.
 fn queues(processor: &Processor) -> [&InterruptLock<DpcQueue>; 2] {
     [&processor.dpcs, &processor.threaded_dpcs]
