@@ -2,9 +2,10 @@
 //!
 //! Nobody says when a guest's agent begins to listen, and what was sent before may have been lost or cut at any byte.
 //! The protocol's own answer is `guest-sync-delimited`: 0xFF, which no JSON contains, makes the agent forget
-//! whatever it had read; then it answers with 0xFF and the number it was sent. So a number is sent every few
-//! milliseconds until the *last* one comes back. Answers to earlier ones arrive before it, as the agent answers in
-//! order, so after it the line is clean.
+//! whatever it had read; then it answers with 0xFF and the number it was sent. So a number is sent again and
+//! again until the *last* one comes back. Answers to earlier ones arrive before it, as the agent answers in
+//! order, so after it the line is clean. A guest that begins to listen turns its chip's FIFOs on, which loses the one byte that is in
+//! it: hence two of 0xFF, and what was sent before the guest's first instruction is heard all the same.
 
 use std::{io, time::Duration};
 
@@ -17,8 +18,9 @@ use tokio::{
 const SENTINEL: u8 = 0xFF;
 /// What an agent may say before its sentinel, or in its answer.
 const MOST_NOISE: usize = 64 << 10;
-/// Between attempts: a guest that boots in tens of milliseconds should not wait for the next one.
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
+/// Between attempts: about as long as the quickest guest takes to boot. It has to answer all that was sent meanwhile, and each time costs it a
+/// millisecond or two.
+const FIRST_PAUSE: Duration = Duration::from_millis(40);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 #[derive(Deserialize)]
@@ -32,7 +34,7 @@ pub async fn synchronise<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> i
     let mut pause = FIRST_PAUSE;
     let mut heard = Vec::new();
     for number in 1_i64.. {
-        let mut request = vec![SENTINEL];
+        let mut request = vec![SENTINEL; 2];
         request.extend_from_slice(
             format!("{{\"execute\":\"guest-sync-delimited\",\"arguments\":{{\"id\":{number}}}}}\n")
                 .as_bytes(),
@@ -96,8 +98,8 @@ mod tests {
             while theirs.read_buf(&mut requests).await.is_ok_and(|read| read > 0) {
                 while let Some(end) = requests.iter().position(|&byte| byte == b'\n') {
                     let line: Vec<u8> = requests.drain(..=end).collect();
-                    assert_eq!(line[0], SENTINEL);
-                    let request: serde_json::Value = serde_json::from_slice(&line[1..]).unwrap();
+                    assert_eq!(line[..2], [SENTINEL; 2]);
+                    let request: serde_json::Value = serde_json::from_slice(&line[2..]).unwrap();
                     let answer = format!("{{\"return\":{}}}\n", request["arguments"]["id"]);
                     theirs.write_all(&[&[SENTINEL], answer.as_bytes()].concat()).await.unwrap();
                     answered += 1;
