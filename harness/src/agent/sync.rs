@@ -18,9 +18,9 @@ use tokio::{
 const SENTINEL: u8 = 0xFF;
 /// What an agent may say before its sentinel, or in its answer.
 const MOST_NOISE: usize = 64 << 10;
-/// Between attempts: about as long as the quickest guest takes to boot. It has to answer all that was sent meanwhile, and each time costs it a
-/// millisecond or two.
-const FIRST_PAUSE: Duration = Duration::from_millis(40);
+/// Between attempts: longer than the quickest guest takes to boot, which hears the first. It has to answer all that was sent meanwhile, and
+/// each time costs it a millisecond or two.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 #[derive(Deserialize)]
@@ -92,7 +92,7 @@ mod tests {
     async fn an_agent_that_wakes_late_and_answers_everything_is_found() {
         let (mut ours, mut theirs) = tokio::io::duplex(4096);
         let guest = tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(60)).await;
+            tokio::time::sleep(Duration::from_millis(160)).await;
             let mut answered = 0;
             let mut requests = Vec::new();
             while theirs.read_buf(&mut requests).await.is_ok_and(|read| read > 0) {
