@@ -1,4 +1,4 @@
-//! Drivers that are told of images: of each, before anything of it runs. One that unloads and stays registered is called in an
+//! Drivers that are told of images: of each, before anything of it runs; and of handles for threads. One that unloads and stays registered is called in an
 //! image that is gone.
 
 use crate::{bench::Bench, guest::Guest};
@@ -23,7 +23,7 @@ async fn both_ways(processors: u8) {
     guest.load(&bench, "listener_left", &[]).await.unwrap();
     let unload = guest.unload("listener_left").await.unwrap();
     let kinds: Vec<&str> = unload.findings.iter().map(|finding| finding.kind.as_str()).collect();
-    assert_eq!(kinds, ["notify-routine-left"], "{unload:?}");
+    assert_eq!(kinds, ["notify-routine-left", "object-callback-left"], "{unload:?}");
     assert!(guest.load(&bench, "start_io", &[]).await.is_err(), "nothing was called: {}", guest.console());
     let crash = guest.crash().unwrap_or_else(|| panic!("no crash record\n{}", guest.console()));
     guest.session.end().await;

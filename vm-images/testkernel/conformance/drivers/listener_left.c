@@ -1,4 +1,4 @@
-// build: -Wno-unused-function
-/* The listener, whose Unload forgets to take its routine back. */
+// build: -Wno-unused-function -Wl,--forceinteg
+/* The listener, whose Unload forgets to take its routines back. */
 #define LEAVE
 #include "../drivers/listener.c"

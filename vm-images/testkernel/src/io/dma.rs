@@ -21,6 +21,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use squall_testkernel_pure::agent::finding_kind::FindingKind;
 use squall_testkernel_pure::dma::Device;
 
 use crate::ex::pool;
@@ -236,7 +237,7 @@ export! { in HAL;
 #[derive(Clone, Debug)]
 pub struct Held {
     /// The finding's kind: `common-buffer-left` and so on.
-    pub kind: &'static str,
+    pub kind: FindingKind,
     /// Which one.
     pub object: String,
     /// What was not called.
@@ -249,7 +250,7 @@ pub fn held_by(range: &Range<u64>) -> Vec<Held> {
     let mut held = Vec::new();
     for (address, common) in COMMON.lock().iter().filter(|(_, common)| is_its(common.owner)) {
         held.push(Held {
-            kind: "common-buffer-left",
+            kind: FindingKind::CommonBufferLeft,
             object: format!("common buffer 0x{address:x}"),
             detail: format!(
                 "{} bytes at physical 0x{:x}: FreeCommonBuffer was not called",
@@ -261,7 +262,7 @@ pub fn held_by(range: &Range<u64>) -> Vec<Held> {
     list::held_by(is_its, &mut held);
     for (address, _) in ADAPTERS.lock().iter().filter(|(_, adapter)| is_its(adapter.owner)) {
         held.push(Held {
-            kind: "dma-adapter-left",
+            kind: FindingKind::DmaAdapterLeft,
             object: format!("DMA adapter 0x{address:x}"),
             detail: "PutDmaAdapter was not called".into(),
         });

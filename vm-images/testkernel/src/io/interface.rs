@@ -13,6 +13,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use squall_testkernel_pure::agent::finding_kind::FindingKind;
 use squall_testkernel_pure::utf16;
 
 use super::pnp;
@@ -235,19 +236,19 @@ fn set_state(name: &[u16], owner: usize) -> NTSTATUS {
 
 /// What a driver left: kinds of findings, and which ones. Told once; the interfaces are disabled, the registrations stay, and so
 /// does the driver.
-pub fn left_by(driver: usize, range: &Range<u64>) -> Vec<(&'static str, String, &'static str)> {
+pub fn left_by(driver: usize, range: &Range<u64>) -> Vec<(FindingKind, String, &'static str)> {
     let is_its = |other: &&Interface| range.contains(&(other.enabled_by as u64));
     let enabled: Vec<Vec<u16>> = INTERFACES.lock().iter().filter(is_its).map(Interface::name).collect();
     let mut left = Vec::new();
     for name in enabled {
         let _ = set_state(&name, 0);
         let detail = "still enabled: IoSetDeviceInterfaceState was not called";
-        left.push(("device-interface-left-enabled", utf16::display(&name), detail));
+        left.push((FindingKind::DeviceInterfaceLeftEnabled, utf16::display(&name), detail));
     }
     for listener in LISTENERS.lock().iter().filter(|listener| listener.driver == driver) {
         let object = format!("notification entry 0x{:x}", Arc::as_ptr(listener).addr());
         let detail = "IoUnregisterPlugPlayNotificationEx was not called: the driver object cannot go, and the image stays";
-        left.push(("plug-play-notification-left", object, detail));
+        left.push((FindingKind::PlugPlayNotificationLeft, object, detail));
     }
     left
 }

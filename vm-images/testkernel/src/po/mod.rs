@@ -21,6 +21,7 @@ use crate::ldr::export::export;
 use crate::nt::{DEVICE_OBJECT, IRP, NTSTATUS, PVOID};
 use crate::selftest::{check, kernel_test};
 use crate::vf::census::Census;
+use squall_testkernel_pure::agent::finding_kind::FindingKind;
 
 /// `POWER_STATE_TYPE::DevicePowerState`.
 const DEVICE_STATE: u32 = 1;
@@ -41,13 +42,13 @@ pub fn device_is_gone(device: usize) {
 }
 
 /// What code in `range` registered here and has not given back: kinds of findings, and which ones. It is told once.
-pub fn left_by(range: &Range<u64>) -> Vec<(&'static str, String, &'static str)> {
+pub fn left_by(range: &Range<u64>) -> Vec<(FindingKind, String, &'static str)> {
     let mut left = request::left_by(range);
     left.extend(setting::left_by(range));
     for handle in SYSTEM_STATES.of(range) {
         SYSTEM_STATES.leave(handle);
         let object = alloc::format!("registration 0x{handle:x}");
-        left.push(("power-request-left", object, "PoUnregisterSystemState was not called"));
+        left.push((FindingKind::PowerRequestLeft, object, "PoUnregisterSystemState was not called"));
     }
     left
 }

@@ -14,6 +14,7 @@ use crate::nt::{
     DEVICE_OBJECT, NTSTATUS, PVOID, STATUS_INVALID_PARAMETER_1, STATUS_INVALID_PARAMETER_2,
     STATUS_INVALID_PARAMETER_3, STATUS_SUCCESS, STATUS_UNSUCCESSFUL,
 };
+use squall_testkernel_pure::agent::finding_kind::FindingKind;
 
 /// `PowerRequestDisplayRequired`, `PowerRequestSystemRequired`, `PowerRequestAwayModeRequired`, `PowerRequestExecutionRequired`.
 const KINDS: usize = 4;
@@ -29,13 +30,13 @@ struct Request {
 static REQUESTS: SpinLock<BTreeMap<usize, Request>> = SpinLock::new(BTreeMap::new());
 
 /// Power requests that code in `range` created and did not delete. Told once.
-pub fn left_by(range: &Range<u64>) -> Vec<(&'static str, String, &'static str)> {
+pub fn left_by(range: &Range<u64>) -> Vec<(FindingKind, String, &'static str)> {
     let mut left = Vec::new();
     REQUESTS.lock().retain(|handle, request| {
         let stays = !range.contains(&(request.owner as u64));
         if !stays {
             let object = format!("power request 0x{handle:x}");
-            left.push(("power-request-left", object, "PoDeletePowerRequest was not called"));
+            left.push((FindingKind::PowerRequestLeft, object, "PoDeletePowerRequest was not called"));
         }
         stays
     });

@@ -18,6 +18,7 @@ use crate::nt::{
     DEVICE_OBJECT, GUID, NTSTATUS, PVOID, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER,
     STATUS_SUCCESS,
 };
+use squall_testkernel_pure::agent::finding_kind::FindingKind;
 
 /// `POWER_SETTING_CALLBACK`.
 type Callback = unsafe extern "win64" fn(
@@ -61,13 +62,13 @@ impl Registration {
 static REGISTERED: SpinLock<Vec<Arc<Registration>>> = SpinLock::new(Vec::new());
 
 /// Callbacks of code in `range` that are still registered. Told once.
-pub fn left_by(range: &Range<u64>) -> Vec<(&'static str, String, &'static str)> {
+pub fn left_by(range: &Range<u64>) -> Vec<(FindingKind, String, &'static str)> {
     let gone: Vec<Arc<Registration>> =
         REGISTERED.lock().extract_if(.., |other| range.contains(&(other.owner as u64))).collect();
     let tell = |registration: Arc<Registration>| {
         registration.end();
         let object = format!("power setting callback 0x{:x}", registration.handle);
-        ("power-setting-callback-left", object, "PoUnregisterPowerSettingCallback was not called")
+        (FindingKind::PowerSettingCallbackLeft, object, "PoUnregisterPowerSettingCallback was not called")
     };
     gone.into_iter().map(tell).collect()
 }

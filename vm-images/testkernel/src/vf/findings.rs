@@ -1,64 +1,14 @@
 //! The Verifier: what a driver did wrong that did not stop the system.
 //!
 //! After Unload has returned or DriverEntry has failed, and before the image goes, everything that still leads to the
-//! driver is listed. Kinds:
-//!
-//! | kind | what was left |
-//! |---|---|
-//! | `interrupt-left-connected` | an interrupt object: its ISR's code is about to go |
-//! | `timer-left-running` | a timer whose DPC's routine is about to go |
-//! | `dpc-left-queued` | a DPC whose routine is about to go |
-//! | `bugcheck-callback-left`, `nmi-callback-left` | a routine that a bug check or an NMI would call in an image that is gone |
-//! | `debug-print-callback-left`, `notify-routine-left` | a routine that the next message, thread or image would call |
-//! | `registry-callback-left` | a routine that the next operation on the registry would call |
-//! | `object-callback-left` | routines that the next handle for a process or thread would call |
-//! | `system-thread-left` | a thread that has not ended |
-//! | `lookaside-list-left`, `eresource-left` | a list or resource that was not deleted |
-//! | `mapping-left` | device memory that is still mapped |
-//! | `mapping-address-left` | addresses of MmAllocateMappingAddress |
-//! | `view-left` | a view of a section that is still mapped |
-//! | `contiguous-memory-left` | contiguous or non-cached memory |
-//! | `device-map-name-left` | a value that DriverEntry wrote under the registry's DeviceMap |
-//! | `configuration-count-kept` | a count of IoGetConfigurationInformation that DriverEntry raised |
-//! | `device-object-left` | a device object: the driver stays as a zombie |
-//! | `symbolic-link-left` | a link that leads nowhere now |
-//! | `file-reference-left` | a device opened with IoGetDeviceObjectPointer and never given up |
-//! | `irp-left` | a packet that the driver made |
-//! | `mdl-left` | a memory descriptor list that the driver made |
-//! | `work-item-left` | a work item that IoFreeWorkItem was not called for |
-//! | `controller-left` | a controller object |
-//! | `error-log-entry-left` | an entry of the error log, neither written nor freed |
-//! | `pool-left` | pool that the driver allocated |
-//! | `subject-context-left` | a security context that SeReleaseSubjectContext was not called for |
-//! | `common-buffer-left` | a common buffer of a DMA adapter |
-//! | `map-registers-left`, `scatter-gather-list-left` | a DMA transfer that was not ended |
-//! | `dma-adapter-left` | a DMA adapter |
-//! | `deleted-device-touched` | nothing: a deleted device's object or extension was read or written |
-//! | `event-provider-left` | a registration with EtwRegister, whose callback is about to go |
-//! | `device-interface-left-enabled` | a device interface: its symbolic link leads to a device that nobody serves |
-//! | `plug-play-notification-left` | a registration that keeps the driver in memory |
-//! | `power-request-left` | a power request, or a registration of PoRegisterSystemState |
-//! | `power-setting-callback-left` | a registration whose callback is about to go |
-//! | `callback-registration-left` | a routine that the next notification of a callback object would call |
-//! | `executive-timer-left` | a timer that ExAllocateTimer made |
-//! | `processor-change-callback-left` | a routine that would be told of a processor |
-//! | `wmi-registration-left` | a device that is registered with IoWMIRegistrationControl: it and the driver stay |
-//! | `isr-context-freed` | memory that a connected ISR is called with was freed |
-//! | `dpc-context-freed` | memory that a running DPC was called with was freed |
-//! | `dpc-freed-while-queued` | memory with a queued DPC was freed |
-//! | `io-timer-left-running` | a device was deleted while its timer ran |
-//! | `device-left-attached` | a device was deleted while attached to another |
-//! | `pageable-isr` | an ISR in a pageable section |
-//! | `resource-claim-left` | ports, memory or lines that IoReportResourceForDetection claimed |
-//!
-//! Windows without its Verifier notices none of them by itself, and says so of the pool only with it; each finding is
-//! marked accordingly.
+//! driver is listed, by [`FindingKind`].
 
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use squall_testkernel_pure::agent::answers::Finding;
+use squall_testkernel_pure::agent::finding_kind::FindingKind;
 use squall_testkernel_pure::pool::{Block, Kind};
 use squall_testkernel_pure::resources::Resource;
 use squall_testkernel_pure::utf16;
@@ -83,19 +33,19 @@ use crate::vf::{entries, noted};
 const MAX_OF_A_KIND: usize = 32;
 
 /// What the kernel makes of pool on a driver's behalf, and what it is to have been left.
-const OBJECTS: [(&str, Kind); 6] = [
-    ("irp-left", Kind::Irp),
-    ("mdl-left", Kind::Mdl),
-    ("work-item-left", Kind::WorkItem),
-    ("controller-left", Kind::Controller),
-    ("error-log-entry-left", Kind::ErrorLogEntry),
-    ("pool-left", Kind::Plain),
+const OBJECTS: [(FindingKind, Kind); 6] = [
+    (FindingKind::IrpLeft, Kind::Irp),
+    (FindingKind::MdlLeft, Kind::Mdl),
+    (FindingKind::WorkItemLeft, Kind::WorkItem),
+    (FindingKind::ControllerLeft, Kind::Controller),
+    (FindingKind::ErrorLogEntryLeft, Kind::ErrorLogEntry),
+    (FindingKind::PoolLeft, Kind::Plain),
 ];
 
 /// Everything that still leads to a driver whose Unload has returned, or whose DriverEntry has failed.
 pub fn left_behind(driver: &Loaded) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let mut found = |kind: &'static str, objects: Vec<(String, String)>| {
+    let mut found = |kind: FindingKind, objects: Vec<(String, String)>| {
         let kept = objects.into_iter().take(MAX_OF_A_KIND);
         findings.extend(kept.map(|(object, detail)| Finding {
             kind,
@@ -104,20 +54,20 @@ pub fn left_behind(driver: &Loaded) -> Vec<Finding> {
             stricter_than_windows: true,
         }));
     };
-    found("interrupt-left-connected", interrupts(driver));
-    found("timer-left-running", timers(driver));
-    found("dpc-left-queued", dpcs(driver));
-    found("bugcheck-callback-left", bugcheck_callbacks(driver));
-    found("nmi-callback-left", nmi_callbacks(driver));
-    found("debug-print-callback-left", print_callbacks(driver));
-    found("notify-routine-left", notify_routines(driver));
-    found("registry-callback-left", registry_callbacks(driver));
-    found("callback-registration-left", registrations(driver));
-    found("object-callback-left", object_callbacks(driver));
-    found("system-thread-left", threads(driver));
-    found("device-object-left", devices(driver));
-    found("symbolic-link-left", links(driver));
-    found("file-reference-left", files(driver));
+    found(FindingKind::InterruptLeftConnected, interrupts(driver));
+    found(FindingKind::TimerLeftRunning, timers(driver));
+    found(FindingKind::DpcLeftQueued, dpcs(driver));
+    found(FindingKind::BugcheckCallbackLeft, bugcheck_callbacks(driver));
+    found(FindingKind::NmiCallbackLeft, nmi_callbacks(driver));
+    found(FindingKind::DebugPrintCallbackLeft, print_callbacks(driver));
+    found(FindingKind::NotifyRoutineLeft, notify_routines(driver));
+    found(FindingKind::RegistryCallbackLeft, registry_callbacks(driver));
+    found(FindingKind::CallbackRegistrationLeft, registrations(driver));
+    found(FindingKind::ObjectCallbackLeft, object_callbacks(driver));
+    found(FindingKind::SystemThreadLeft, threads(driver));
+    found(FindingKind::DeviceObjectLeft, devices(driver));
+    found(FindingKind::SymbolicLinkLeft, links(driver));
+    found(FindingKind::FileReferenceLeft, files(driver));
     for (finding, kind) in OBJECTS {
         found(finding, allocations(driver, kind));
     }
@@ -125,47 +75,55 @@ pub fn left_behind(driver: &Loaded) -> Vec<Finding> {
         found(held.kind, Vec::from([(held.object, held.detail)]));
     }
     let inits = [
-        ("lookaside-list-left", &lookaside::LISTS, "it was not deleted, and what it keeps is lost"),
-        ("eresource-left", &resource_lock::RESOURCES, "ExDeleteResourceLite was not called"),
+        (FindingKind::LookasideListLeft, &lookaside::LISTS, "it was not deleted, and what it keeps is lost"),
+        (FindingKind::EresourceLeft, &resource_lock::RESOURCES, "ExDeleteResourceLite was not called"),
         (
-            "mapping-address-left",
+            FindingKind::MappingAddressLeft,
             &reserved::HELD,
             "addresses are still set aside: MmFreeMappingAddress was not called",
         ),
-        ("mapping-left", &contiguous::MAPPED, "device memory is still mapped: MmUnmapIoSpace was not called"),
         (
-            "mapping-left",
+            FindingKind::MappingLeft,
+            &contiguous::MAPPED,
+            "device memory is still mapped: MmUnmapIoSpace was not called",
+        ),
+        (
+            FindingKind::MappingLeft,
             &mdl::LEFT_MAPPED,
             "the pages of an MDL are still mapped: neither MmUnmapLockedPages nor MmUnlockPages was called",
         ),
-        ("executive-timer-left", &executive_timer::TIMERS, "ExDeleteTimer was not called"),
+        (FindingKind::ExecutiveTimerLeft, &executive_timer::TIMERS, "ExDeleteTimer was not called"),
         (
-            "view-left",
+            FindingKind::ViewLeft,
             &section_object::MAPPED,
             "a section is still mapped there: ZwUnmapViewOfSection was not called",
         ),
-        ("contiguous-memory-left", &contiguous::ALLOCATED, "contiguous or non-cached memory was not freed"),
-        ("subject-context-left", &subject::CAPTURED, "SeReleaseSubjectContext was not called"),
+        (
+            FindingKind::ContiguousMemoryLeft,
+            &contiguous::ALLOCATED,
+            "contiguous or non-cached memory was not freed",
+        ),
+        (FindingKind::SubjectContextLeft, &subject::CAPTURED, "SeReleaseSubjectContext was not called"),
     ];
     for (kind, census, detail) in inits {
         let describe = |object: usize| (format!("0x{object:x}"), String::from(detail));
         found(kind, census.of(&driver.range).into_iter().map(describe).collect());
     }
     let (names, counts) = entries::left(driver.object);
-    found("device-map-name-left", names.into_iter().map(|name| (name, in_device_map())).collect());
-    found("configuration-count-kept", counts.into_iter().map(count).collect());
+    found(FindingKind::DeviceMapNameLeft, names.into_iter().map(|name| (name, in_device_map())).collect());
+    found(FindingKind::ConfigurationCountKept, counts.into_iter().map(count).collect());
     let interfaces = interface::left_by(driver.object, &driver.range);
     for (kind, object, detail) in po::left_by(&driver.range).into_iter().chain(interfaces) {
         found(kind, Vec::from([(object, detail.into())]));
     }
-    found("resource-claim-left", claims(driver));
-    found("event-provider-left", providers(driver));
-    found("processor-change-callback-left", processor_callbacks(driver));
-    found("wmi-registration-left", wmi_providers(driver));
+    found(FindingKind::ResourceClaimLeft, claims(driver));
+    found(FindingKind::EventProviderLeft, providers(driver));
+    found(FindingKind::ProcessorChangeCallbackLeft, processor_callbacks(driver));
+    found(FindingKind::WmiRegistrationLeft, wmi_providers(driver));
     for (kind, object, detail) in noted::take(&driver.range) {
         found(kind, Vec::from([(object, detail)]));
     }
-    found("deleted-device-touched", deleted(driver));
+    found(FindingKind::DeletedDeviceTouched, deleted(driver));
     findings
 }
 

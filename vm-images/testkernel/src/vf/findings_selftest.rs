@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use squall_testkernel_pure::agent::finding_kind::FindingKind;
 use squall_testkernel_pure::utf16;
 
 use super::{entries, findings};
@@ -40,17 +41,17 @@ impl Subject {
     }
 
     /// The kinds of what is found now.
-    fn found(&self) -> Vec<&'static str> {
+    fn found(&self) -> Vec<FindingKind> {
         findings::left_behind(&self.loaded).into_iter().map(|finding| finding.kind).collect()
     }
 
     /// Whether exactly this is found.
-    fn finds(&self, kind: &'static str) -> bool {
+    fn finds(&self, kind: FindingKind) -> bool {
         self.found() == [kind]
     }
 
     /// Whether `kind` is found after a call that gives an object, and nothing once that is undone.
-    fn finds_until(&self, kind: &'static str, make: (&str, &[usize]), undo: &str) -> bool {
+    fn finds_until(&self, kind: FindingKind, make: (&str, &[usize]), undo: &str) -> bool {
         let made = self.call(make.0, make.1);
         let found = made != 0 && self.finds(kind);
         self.call(undo, &[made, 0x1000]);
@@ -68,26 +69,26 @@ kernel_test! {
         let Some(subject) = Subject::load() else { check!(false); return Ok(()) };
         let (data, nothing) = (subject.victim.data(), subject.victim.nothing() as usize);
         check!(subject.found().is_empty());
-        check!(subject.finds_until("pool-left", ("ExAllocatePoolWithTag", &[0, 40, 7]), "ExFreePool"));
-        check!(subject.finds_until("irp-left", ("IoAllocateIrp", &[1, 0]), "IoFreeIrp"));
-        check!(subject.finds_until("mdl-left", ("IoAllocateMdl", &[data, 8, 0, 0, 0]), "IoFreeMdl"));
-        check!(subject.finds_until("controller-left", ("IoCreateController", &[64]), "IoDeleteController"));
+        check!(subject.finds_until(FindingKind::PoolLeft, ("ExAllocatePoolWithTag", &[0, 40, 7]), "ExFreePool"));
+        check!(subject.finds_until(FindingKind::IrpLeft, ("IoAllocateIrp", &[1, 0]), "IoFreeIrp"));
+        check!(subject.finds_until(FindingKind::MdlLeft, ("IoAllocateMdl", &[data, 8, 0, 0, 0]), "IoFreeMdl"));
+        check!(subject.finds_until(FindingKind::ControllerLeft, ("IoCreateController", &[64]), "IoDeleteController"));
         let object = subject.loaded.object;
-        check!(subject.finds_until("work-item-left", ("IoAllocateWorkItem", &[object]), "IoFreeWorkItem"));
+        check!(subject.finds_until(FindingKind::WorkItemLeft, ("IoAllocateWorkItem", &[object]), "IoFreeWorkItem"));
         let entry = ("IoAllocateErrorLogEntry", &[object, 64] as &[usize]);
-        check!(subject.finds_until("error-log-entry-left", entry, "IoFreeErrorLogEntry"));
-        check!(subject.finds_until("mapping-left", ("MmMapIoSpace", &[0xFEC0_0000, 0x1000, 0]), "MmUnmapIoSpace"));
-        check!(subject.finds_until("power-request-left", ("PoRegisterSystemState", &[0, 1]), "PoUnregisterSystemState"));
-        check!(subject.finds_until("mapping-address-left", ("MmAllocateMappingAddress", &[0x2000, 0x1000]), "MmFreeMappingAddress"));
+        check!(subject.finds_until(FindingKind::ErrorLogEntryLeft, entry, "IoFreeErrorLogEntry"));
+        check!(subject.finds_until(FindingKind::MappingLeft, ("MmMapIoSpace", &[0xFEC0_0000, 0x1000, 0]), "MmUnmapIoSpace"));
+        check!(subject.finds_until(FindingKind::PowerRequestLeft, ("PoRegisterSystemState", &[0, 1]), "PoUnregisterSystemState"));
+        check!(subject.finds_until(FindingKind::MappingAddressLeft, ("MmAllocateMappingAddress", &[0x2000, 0x1000]), "MmFreeMappingAddress"));
         let contiguous = ("MmAllocateContiguousMemory", &[0x1000, usize::MAX >> 1] as &[usize]);
-        check!(subject.finds_until("contiguous-memory-left", contiguous, "MmFreeContiguousMemory"));
-        check!(subject.finds_until("contiguous-memory-left", ("MmAllocateNonCachedMemory", &[64]), "MmFreeNonCachedMemory"));
+        check!(subject.finds_until(FindingKind::ContiguousMemoryLeft, contiguous, "MmFreeContiguousMemory"));
+        check!(subject.finds_until(FindingKind::ContiguousMemoryLeft, ("MmAllocateNonCachedMemory", &[64]), "MmFreeNonCachedMemory"));
 
         subject.call("ExInitializeNPagedLookasideList", &[data, 0, 0, 0, 64, 7, 0]);
-        check!(subject.finds("lookaside-list-left"));
+        check!(subject.finds(FindingKind::LookasideListLeft));
         subject.call("ExDeleteNPagedLookasideList", &[data]);
         subject.call("ExInitializeResourceLite", &[data]);
-        check!(subject.finds("eresource-left"));
+        check!(subject.finds(FindingKind::EresourceLeft));
         subject.call("ExDeleteResourceLite", &[data]);
         let memory = utf16::encode(r"\Device\PhysicalMemory");
         let Ok((memory, _)) = ob::names::with(|names| names.resolve(&memory)) else { check!(false); return Ok(()) };
@@ -95,69 +96,69 @@ kernel_test! {
         (0..16).for_each(|byte| subject.victim.write(base + byte, 0));
         subject.victim.write(size + 1, 0x10);
         check!(subject.call("MmMapViewInSystemSpace", &[memory, base, size]) == 0);
-        check!(subject.finds("view-left"));
+        check!(subject.finds(FindingKind::ViewLeft));
         let at = (0..8).rev().fold(0, |at, byte| at << 8 | usize::from(subject.victim.read(base + byte)));
         check!(subject.call("MmUnmapViewInSystemSpace", &[at]) == 0 && subject.found().is_empty());
         subject.call("SeCaptureSubjectContext", &[data]);
-        check!(subject.finds("subject-context-left"));
+        check!(subject.finds(FindingKind::SubjectContextLeft));
         subject.call("SeReleaseSubjectContext", &[data]);
 
         let cookie = data + 0x400;
-        check!(subject.call("CmRegisterCallback", &[nothing, 0, cookie]) == 0 && subject.finds("registry-callback-left"));
+        check!(subject.call("CmRegisterCallback", &[nothing, 0, cookie]) == 0 && subject.finds(FindingKind::RegistryCallbackLeft));
         let number = (0..8).rev().fold(0, |number, byte| number << 8 | usize::from(subject.victim.read(cookie + byte)));
         check!(subject.call("CmUnRegisterCallback", &[number]) == 0 && subject.found().is_empty());
         let executive = subject.call("ExAllocateTimer", &[0, 0, 0]);
-        check!(subject.finds("executive-timer-left"));
+        check!(subject.finds(FindingKind::ExecutiveTimerLeft));
         subject.call("ExDeleteTimer", &[executive, 1, 1, 0]);
         check!(subject.found().is_empty());
         let place = data + 0x80;
         check!(subject.call("ExCreateCallback", &[place, 0, 1, 1]) == 0);
         let callback = (0..8).rev().fold(0, |at, byte| at << 8 | usize::from(subject.victim.read(place + byte)));
         let registration = ("ExRegisterCallback", &[callback, nothing, 0] as &[usize]);
-        check!(subject.finds_until("callback-registration-left", registration, "ExUnregisterCallback"));
+        check!(subject.finds_until(FindingKind::CallbackRegistrationLeft, registration, "ExUnregisterCallback"));
         ob::dereference(callback);
         let list = subject.call("IoAllocateMdl", &[data, 8, 0, 0, 0]);
         subject.call("MmBuildMdlForNonPagedPool", &[list]);
         let mapped = subject.call("MmMapLockedPagesSpecifyCache", &[list, 0, 1, 0, 0, 16]);
-        check!(mapped != 0 && subject.found().contains(&"mapping-left"));
+        check!(mapped != 0 && subject.found().contains(&FindingKind::MappingLeft));
         subject.call("MmUnmapLockedPages", &[mapped, list]);
-        check!(subject.finds("mdl-left"));
+        check!(subject.finds(FindingKind::MdlLeft));
         subject.call("IoFreeMdl", &[list]);
 
         let (timer, dpc) = (data + 0x100, data + 0x200);
         subject.call("KeInitializeDpc", &[dpc, nothing, 0]);
         subject.call("KeInitializeTimer", &[timer]);
         subject.call("KeSetTimer", &[timer, HOUR, dpc]);
-        check!(subject.finds("timer-left-running"));
+        check!(subject.finds(FindingKind::TimerLeftRunning));
         subject.call("KeCancelTimer", &[timer]);
         let old = irql::raise(Irql::DISPATCH);
         subject.call("KeInsertQueueDpc", &[dpc, 0, 0]);
-        let found = subject.finds("dpc-left-queued");
+        let found = subject.finds(FindingKind::DpcLeftQueued);
         irql::lower(old);
         check!(found && subject.found().is_empty());
 
         let record = data + 0x300;
         for (reason, name) in [(2, "KeRegisterBugCheckReasonCallback"), (0, "KeRegisterBugCheckCallback")] {
             check!(subject.call(name, &[record, nothing, reason, 0, 0]) & 0xFF == 1);
-            check!(subject.finds("bugcheck-callback-left"));
+            check!(subject.finds(FindingKind::BugcheckCallbackLeft));
             subject.call(&name.replace("KeRegister", "KeDeregister"), &[record]);
         }
-        check!(subject.finds_until("nmi-callback-left", ("KeRegisterNmiCallback", &[nothing, 0]), "KeDeregisterNmiCallback"));
+        check!(subject.finds_until(FindingKind::NmiCallbackLeft, ("KeRegisterNmiCallback", &[nothing, 0]), "KeDeregisterNmiCallback"));
         let change = ("KeRegisterProcessorChangeCallback", &[nothing, 0, 0] as &[usize]);
-        check!(subject.finds_until("processor-change-callback-left", change, "KeDeregisterProcessorChangeCallback"));
+        check!(subject.finds_until(FindingKind::ProcessorChangeCallbackLeft, change, "KeDeregisterProcessorChangeCallback"));
         // WMIREG_ACTION_REGISTER and WMIREG_ACTION_DEREGISTER of a routine.
         subject.call("IoWMIRegistrationControl", &[nothing, 0x8000_0001]);
-        check!(subject.finds("wmi-registration-left"));
+        check!(subject.finds(FindingKind::WmiRegistrationLeft));
         subject.call("IoWMIRegistrationControl", &[nothing, 0x8000_0002]);
         subject.call("DbgSetDebugPrintCallback", &[nothing, 1]);
-        check!(subject.finds("debug-print-callback-left"));
+        check!(subject.finds(FindingKind::DebugPrintCallbackLeft));
         subject.call("DbgSetDebugPrintCallback", &[nothing, 0]);
         for (set, undo) in [
             ("PsSetCreateThreadNotifyRoutine", "PsRemoveCreateThreadNotifyRoutine"),
             ("PsSetLoadImageNotifyRoutine", "PsRemoveLoadImageNotifyRoutine"),
             ("PsSetCreateProcessNotifyRoutine", "PsSetCreateProcessNotifyRoutine"),
         ] {
-            check!(subject.call(set, &[nothing, 0]) == 0 && subject.finds("notify-routine-left"));
+            check!(subject.call(set, &[nothing, 0]) == 0 && subject.finds(FindingKind::NotifyRoutineLeft));
             check!(subject.call(undo, &[nothing, 1]) == 0 && subject.found().is_empty());
         }
 
@@ -165,7 +166,7 @@ kernel_test! {
         let (link, target) = (string(&link), string(&target));
         let address = |string: &UNICODE_STRING| core::ptr::from_ref(string).expose_provenance();
         subject.call("IoCreateSymbolicLink", &[address(&link), address(&target)]);
-        check!(subject.finds("symbolic-link-left"));
+        check!(subject.finds(FindingKind::SymbolicLinkLeft));
         subject.call("IoDeleteSymbolicLink", &[address(&link)]);
         check!(subject.found().is_empty());
         check!(ob::dereference(object) == Some(0));
@@ -176,7 +177,7 @@ kernel_test! {
         let Some(subject) = Subject::load() else { check!(false); return Ok(()) };
         let (data, wait) = (subject.victim.data(), subject.victim.wait() as usize);
         check!(subject.call("PsCreateSystemThread", &[data + 8, 0, 0, 0, 0, wait, data]) == 0);
-        check!(subject.finds("system-thread-left"));
+        check!(subject.finds(FindingKind::SystemThreadLeft));
         subject.victim.write(data, 1);
         for _ in 0..1000 {
             if subject.found().is_empty() {
@@ -196,7 +197,7 @@ kernel_test! {
         let Some(subject) = Subject::load() else { check!(false); return Ok(()) };
         let (data, object) = (subject.victim.data(), subject.loaded.object);
         check!(subject.call("IoCreateDevice", &[object, 100, 0, 0x22, 0, 0, data]) == 0);
-        check!(subject.finds("device-object-left"));
+        check!(subject.finds(FindingKind::DeviceObjectLeft));
         // SAFETY: the device that the call above wrote, which is alive.
         let (device, extension) = unsafe {
             let device = core::ptr::with_exposed_provenance::<*mut crate::nt::DEVICE_OBJECT>(data).read();
@@ -207,7 +208,7 @@ kernel_test! {
         check!(subject.found().is_empty());
         check!(subject.victim.read(extension + 10) == 7);
         let told = findings::left_behind(&subject.loaded);
-        check!(told.len() == 1 && told[0].kind == "deleted-device-touched" && told[0].stricter_than_windows);
+        check!(told.len() == 1 && told[0].kind == FindingKind::DeletedDeviceTouched && told[0].stricter_than_windows);
         check!(told[0].detail.contains("extension") && told[0].detail.contains("victim.sys+0x"));
         check!(ob::dereference(object) == Some(0));
         subject.victim.unload();
@@ -226,7 +227,7 @@ kernel_test! {
         entries::entry_returned(subject.loaded.object, &before);
         entries::unload_begins(subject.loaded.object);
         let found = subject.found();
-        check!(found == ["device-map-name-left", "configuration-count-kept"]);
+        check!(found == [FindingKind::DeviceMapNameLeft, FindingKind::ConfigurationCountKept]);
         // SAFETY: as above.
         unsafe { *core::ptr::with_exposed_provenance_mut::<u32>(counts) -= 1 };
         subject.call("RtlDeleteRegistryValue", &[DEVICE_MAP, at(&path), at(&name)]);
@@ -243,12 +244,12 @@ kernel_test! {
         let setting = (&raw const setting).expose_provenance();
         let mut entry = 0_usize;
         let to = (&raw mut entry).expose_provenance();
-        let left = "plug-play-notification-left";
+        let left = FindingKind::PlugPlayNotificationLeft;
         check!(subject.call("IoRegisterPlugPlayNotification", &[1, 0, 0, object, nothing, 0, to]) == 0 && subject.finds(left));
         // SAFETY: the local, which the call has written.
         let entry = || unsafe { core::ptr::with_exposed_provenance::<usize>(to).read_volatile() };
         check!(subject.call("IoUnregisterPlugPlayNotificationEx", &[entry()]) == 0 && subject.found().is_empty());
-        let left = "power-setting-callback-left";
+        let left = FindingKind::PowerSettingCallbackLeft;
         check!(subject.call("PoRegisterPowerSettingCallback", &[0, setting, nothing, 0, to]) == 0 && subject.finds(left));
         check!(subject.found().is_empty());
         check!(ob::dereference(object) == Some(0));

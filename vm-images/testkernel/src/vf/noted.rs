@@ -12,9 +12,10 @@ use core::ops::Range;
 use crate::ke::lock::SpinLock;
 use crate::ke::{dpc, interrupt};
 use crate::nt::KDPC;
+use squall_testkernel_pure::agent::finding_kind::FindingKind;
 
 /// What was noted: a finding's kind, object and detail.
-pub type Note = (&'static str, String, String);
+pub type Note = (FindingKind, String, String);
 
 /// The most notes about one image.
 const MAX_NOTES: usize = 64;
@@ -55,34 +56,34 @@ pub fn memory_goes(range: &Range<usize>) {
         let object = format!("memory 0x{:x}", range.start);
         let detail =
             format!("freed while the ISR at 0x{routine:x} is still connected, and called with 0x{context:x}");
-        note(routine, ("isr-context-freed", object, detail));
+        note(routine, (FindingKind::IsrContextFreed, object, detail));
     }
     if let Some((routine, context)) = dpc::running_elsewhere_with(range) {
         let object = format!("memory 0x{:x}", range.start);
         let detail = format!(
             "freed while a DPC at 0x{routine:x} runs on another processor, called with 0x{context:x}"
         );
-        note(routine, ("dpc-context-freed", object, detail));
+        note(routine, (FindingKind::DpcContextFreed, object, detail));
     }
     if let Some(queued) = dpc::first_queued_in(range) {
         let queued = core::ptr::with_exposed_provenance::<KDPC>(queued);
         // SAFETY: it is in memory that is being freed and is not yet.
         let routine = unsafe { (*queued).DeferredRoutine }.map_or(0, |routine| routine as usize as u64);
         let object = format!("DPC 0x{:x}", queued.addr());
-        note(routine, ("dpc-freed-while-queued", object, format!("its routine is at 0x{routine:x}")));
+        note(routine, (FindingKind::DpcFreedWhileQueued, object, format!("its routine is at 0x{routine:x}")));
     }
 }
 
 /// A device of the driver at `image` is deleted while its timer runs.
 pub fn device_timer_runs(image: u64, device: String) {
     let detail = "deleted while its timer ran: IoStopTimer was not called".into();
-    note(image, ("io-timer-left-running", device, detail));
+    note(image, (FindingKind::IoTimerLeftRunning, device, detail));
 }
 
 /// A device of the driver at `image` is deleted while it is attached to another.
 pub fn device_is_attached(image: u64, device: String, below: String) {
     let detail = format!("deleted while attached to {below}: IoDetachDevice was not called");
-    note(image, ("device-left-attached", device, detail));
+    note(image, (FindingKind::DeviceLeftAttached, device, detail));
 }
 
 /// Whether `address` lies in a pageable section of an image.
@@ -95,7 +96,7 @@ pub fn is_pageable(address: u64) -> bool {
 pub fn isr_is_connected(routine: u64) {
     if is_pageable(routine) {
         let detail = "connected, and in a section that may be paged out".into();
-        note(routine, ("pageable-isr", format!("ISR 0x{routine:x}"), detail));
+        note(routine, (FindingKind::PageableIsr, format!("ISR 0x{routine:x}"), detail));
     }
 }
 

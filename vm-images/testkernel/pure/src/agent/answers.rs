@@ -8,6 +8,8 @@ use core::fmt;
 
 use serde::{Serialize, Serializer};
 
+use super::finding_kind::FindingKind;
+
 /// An address, printed `0x...`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address(pub u64);
@@ -76,7 +78,7 @@ pub struct Module {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// What kind of wrong.
-    pub kind: &'static str,
+    pub kind: FindingKind,
     /// Which object.
     pub object: String,
     /// One line about it.

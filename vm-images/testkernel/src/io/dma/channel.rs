@@ -16,6 +16,7 @@ use crate::nt::{
     DEALLOCATE_OBJECT, DEALLOCATE_OBJECT_KEEP_REGISTERS, DEVICE_OBJECT, DMA_ADAPTER, DriverControl, NTSTATUS,
     PVOID, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER, STATUS_SUCCESS,
 };
+use squall_testkernel_pure::agent::finding_kind::FindingKind;
 
 /// Map registers are known by numbers that look like addresses at which there never is anything.
 const BASE: usize = 0xFFFF_DA00_0000_0000;
@@ -186,7 +187,7 @@ export! { in HAL;
 pub(super) fn held_by(is_its: impl Fn(usize) -> bool, held: &mut Vec<Held>) {
     for (base, registers) in REGISTERS.lock().iter().filter(|(_, registers)| is_its(registers.owner)) {
         held.push(Held {
-            kind: "map-registers-left",
+            kind: FindingKind::MapRegistersLeft,
             object: format!("{} map registers at 0x{base:x}", registers.count),
             detail: "neither FreeMapRegisters nor FreeAdapterChannel was called".into(),
         });

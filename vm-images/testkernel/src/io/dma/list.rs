@@ -4,6 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::vec::Vec;
 
+use squall_testkernel_pure::agent::finding_kind::FindingKind;
 use squall_testkernel_pure::dma::{PAGE, Piece, pieces};
 
 use super::channel::Copied;
@@ -291,7 +292,7 @@ pub unsafe extern "win64" fn build_mdl(
 pub(super) fn held_by(is_its: impl Fn(usize) -> bool, held: &mut Vec<Held>) {
     for (address, _) in LISTS.lock().iter().filter(|(_, list)| is_its(list.owner)) {
         held.push(Held {
-            kind: "scatter-gather-list-left",
+            kind: FindingKind::ScatterGatherListLeft,
             object: format!("scatter/gather list 0x{address:x}"),
             detail: "PutScatterGatherList was not called".into(),
         });

@@ -109,8 +109,8 @@ kernel_test! {
             check!(card_copies(&card, inside, logical.cast_unsigned() + 4096, 256, true));
             check!((0..256).all(|offset| buffer.add(4096 + offset).read_volatile() == offset as u8 ^ 0xA5));
             let all = held_by(&(0..u64::MAX));
-            check!(all.iter().any(|held| held.kind == "common-buffer-left"));
-            check!(all.iter().any(|held| held.kind == "dma-adapter-left"));
+            check!(all.iter().any(|held| held.kind == FindingKind::CommonBufferLeft));
+            check!(all.iter().any(|held| held.kind == FindingKind::DmaAdapterLeft));
             (operations.FreeCommonBuffer)(adapter, 8192, logical, buffer.cast(), 1);
             (operations.PutDmaAdapter)(adapter);
             check!(held_by(&(0..u64::MAX)).len() == before);
