@@ -1,17 +1,14 @@
 //! What is known of a file, asked and set.
 
+use super::super::build;
 use super::super::file::Opening;
-use super::super::{build, irp};
 use super::open::open;
-use super::{NOT_ALERTED, Referenced, Turn, hand_over};
-use crate::ke::event;
-use crate::ke::wait::KeWaitForSingleObject;
+use super::{NOT_ALERTED, Referenced, Turn, send_and_wait};
 use crate::ldr::export::export;
 use crate::nt::{
     FILE_OBJECT, HANDLE, IO_STATUS_BLOCK, IRP_MJ_QUERY_INFORMATION, IRP_MJ_QUERY_VOLUME_INFORMATION,
-    IRP_MJ_SET_INFORMATION, KERNEL_MODE, KEVENT, NTSTATUS, OBJECT_ATTRIBUTES, PVOID,
-    STATUS_INFO_LENGTH_MISMATCH, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_INFO_CLASS,
-    STATUS_INVALID_PARAMETER, STATUS_PENDING, STATUS_SUCCESS, object_type,
+    IRP_MJ_SET_INFORMATION, NTSTATUS, OBJECT_ATTRIBUTES, PVOID, STATUS_INFO_LENGTH_MISMATCH,
+    STATUS_INVALID_INFO_CLASS, STATUS_INVALID_PARAMETER, STATUS_SUCCESS,
 };
 use crate::ob;
 use crate::ob::handle;
@@ -94,26 +91,25 @@ unsafe fn inform(
     class: u32,
     status: *mut IO_STATUS_BLOCK,
 ) -> NTSTATUS {
-    let mut outcome = IO_STATUS_BLOCK::new(STATUS_PENDING, 0);
-    // SAFETY: a local event, initialized before it is used.
-    let mut done: KEVENT = unsafe { core::mem::zeroed() };
     // SAFETY: the caller's contract.
     unsafe {
-        event::initialize(&raw mut done, object_type::EVENT_NOTIFICATION, false);
-        let device = file.device();
-        let block = &raw mut outcome;
-        let Some(packet) = build::information_for_file(major, device, data, class, &raw mut done, block)
-        else {
-            return STATUS_INSUFFICIENT_RESOURCES;
-        };
-        hand_over(file, packet, true);
-        let returned = irp::call_driver(device, packet.as_ptr());
-        if returned == STATUS_PENDING {
-            let _ = KeWaitForSingleObject((&raw mut done).cast(), 0, KERNEL_MODE, 0, core::ptr::null());
-        }
-        status.write(outcome);
-        if returned == STATUS_PENDING { outcome.Status } else { returned }
+        send_and_wait(file, status, |event, block| {
+            Ok(build::information_for_file(major, file.device(), data, class, event, block))
+        })
     }
+}
+
+/// A file of which a class of information is asked, or set, and its turn; the class has to be one of these, and to have room.
+fn opened_for(
+    handle: HANDLE,
+    classes: &[(u32, u32)],
+    class: u32,
+    length: u32,
+) -> Result<(Referenced, Option<Turn>), NTSTATUS> {
+    let file = Referenced::of(handle)?;
+    class::has_room(classes, class, length)?;
+    let turn = Turn::take(&file);
+    Ok((file, turn))
 }
 
 export! {
@@ -126,15 +122,11 @@ export! {
         length: u32,
         class: u32,
     ) -> NTSTATUS {
-        let file = match Referenced::of(handle) {
-            Ok(file) => file,
+        let (file, _turn) = match opened_for(handle, class::QUERIED, class, length) {
+            Ok(opened) => opened,
             Err(status) => return status,
         };
-        if let Err(status) = class::has_room(class::QUERIED, class, length) {
-            return status;
-        }
         let granted = handle::object(handle).map_or(0, |(_, granted)| granted);
-        let _turn = Turn::take(&file);
         // SAFETY: the caller's; there is room for the class.
         unsafe {
             let number = match class {
@@ -209,14 +201,10 @@ export! {
         length: u32,
         class: u32,
     ) -> NTSTATUS {
-        let file = match Referenced::of(handle) {
-            Ok(file) => file,
+        let (file, _turn) = match opened_for(handle, class::SET, class, length) {
+            Ok(opened) => opened,
             Err(status) => return status,
         };
-        if let Err(status) = class::has_room(class::SET, class, length) {
-            return status;
-        }
-        let _turn = Turn::take(&file);
         // SAFETY: the caller's; there are as many bytes as the class takes.
         unsafe {
             if class == class::POSITION && file.is_synchronous() {

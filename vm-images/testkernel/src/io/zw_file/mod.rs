@@ -20,8 +20,8 @@ use crate::ke::event;
 use crate::ke::wait::KeWaitForSingleObject;
 use crate::nt::{
     DEVICE_OBJECT, FILE_OBJECT, FO_ALERTABLE_IO, FO_NO_INTERMEDIATE_BUFFERING, FO_SEQUENTIAL_ONLY,
-    FO_SYNCHRONOUS_IO, FO_WRITE_THROUGH, HANDLE, IRP, IRP_SYNCHRONOUS_API, KERNEL_MODE, KEVENT, NTSTATUS,
-    STATUS_INVALID_PARAMETER,
+    FO_SYNCHRONOUS_IO, FO_WRITE_THROUGH, HANDLE, IO_STATUS_BLOCK, IRP, IRP_SYNCHRONOUS_API, KERNEL_MODE,
+    KEVENT, NTSTATUS, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER, STATUS_PENDING, object_type,
 };
 use crate::ob;
 use crate::ob::handle;
@@ -134,6 +134,37 @@ fn event_of(handle: HANDLE) -> Result<*mut KEVENT, NTSTATUS> {
     unsafe { event::KeClearEvent(event) };
     ob::dereference(address);
     Ok(event)
+}
+
+/// A request whose issuer waits for it: `build` makes its packet, given where its end is to be told. The status block tells how it ended, whether or
+/// not it was pending.
+///
+/// # Safety
+/// `status` must be storage for it, and valid, like the packet's buffers, until the request has ended.
+unsafe fn send_and_wait(
+    file: &Referenced,
+    status: *mut IO_STATUS_BLOCK,
+    build: impl FnOnce(*mut KEVENT, *mut IO_STATUS_BLOCK) -> Result<Option<NonNull<IRP>>, NTSTATUS>,
+) -> NTSTATUS {
+    let mut outcome = IO_STATUS_BLOCK::new(STATUS_PENDING, 0);
+    // SAFETY: a local event, initialized before it is used.
+    let mut done: KEVENT = unsafe { core::mem::zeroed() };
+    // SAFETY: as above; the caller's contract.
+    unsafe {
+        event::initialize(&raw mut done, object_type::EVENT_NOTIFICATION, false);
+        let packet = match build(&raw mut done, &raw mut outcome) {
+            Ok(Some(packet)) => packet,
+            Ok(None) => return STATUS_INSUFFICIENT_RESOURCES,
+            Err(status) => return status,
+        };
+        hand_over(file, packet, true);
+        let returned = irp::call_driver(file.device(), packet.as_ptr());
+        if returned == STATUS_PENDING {
+            let _ = KeWaitForSingleObject((&raw mut done).cast(), 0, KERNEL_MODE, 0, core::ptr::null());
+        }
+        status.write(outcome);
+        if returned == STATUS_PENDING { outcome.Status } else { returned }
+    }
 }
 
 /// Makes a packet one of the file's: it refers to the file until it is complete, so that its driver is told of the close no

@@ -3,15 +3,14 @@
 use core::ptr::NonNull;
 
 use super::super::{build, irp, under_way};
-use super::{Referenced, Turn, event_of, hand_over};
+use super::{Referenced, Turn, event_of, hand_over, send_and_wait};
 use crate::ke::event;
-use crate::ke::wait::KeWaitForSingleObject;
 use crate::ldr::export::export;
 use crate::nt::{
     BOOLEAN, DEVICE_OBJECT, FILE_OBJECT, FO_WRITE_THROUGH, HANDLE, IO_STATUS_BLOCK, IRP,
-    IRP_MJ_FILE_SYSTEM_CONTROL, IRP_MJ_FLUSH_BUFFERS, IRP_MJ_READ, IRP_MJ_WRITE, KERNEL_MODE, KEVENT,
-    NTSTATUS, PVOID, SL_WRITE_THROUGH, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER,
-    STATUS_PENDING, STATUS_SUCCESS, TRUE, object_type,
+    IRP_MJ_DEVICE_CONTROL, IRP_MJ_FILE_SYSTEM_CONTROL, IRP_MJ_FLUSH_BUFFERS, IRP_MJ_READ, IRP_MJ_WRITE,
+    KEVENT, NTSTATUS, PVOID, SL_WRITE_THROUGH, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER,
+    STATUS_PENDING, STATUS_SUCCESS, TRUE,
 };
 
 /// `FastIoDeviceControl` of a driver that has one: most control requests need no packet then. Nothing where the driver would rather
@@ -74,33 +73,26 @@ unsafe fn request(
     if !apc.is_null() {
         return STATUS_INVALID_PARAMETER;
     }
-    let waits = file.is_synchronous();
     let _turn = Turn::take(&file);
-    let mut outcome = IO_STATUS_BLOCK::new(STATUS_PENDING, 0);
-    // SAFETY: a local event, initialized before it is used.
-    let mut done: KEVENT = unsafe { core::mem::zeroed() };
-    // SAFETY: as above; the caller's contract.
+    // SAFETY: the caller's contract.
     unsafe {
-        event::initialize(&raw mut done, object_type::EVENT_NOTIFICATION, false);
-        let (tells, block) = if waits { (&raw mut done, &raw mut outcome) } else { (event, status) };
-        let packet = match build(&file, tells, block) {
-            Ok(Some(packet)) => packet,
-            Ok(None) => return STATUS_INSUFFICIENT_RESOURCES,
-            Err(status) => return status,
-        };
-        hand_over(&file, packet, waits);
-        let returned = irp::call_driver(file.device(), packet.as_ptr());
-        if !waits {
-            return returned;
+        if !file.is_synchronous() {
+            return match build(&file, event, status) {
+                Ok(Some(packet)) => {
+                    hand_over(&file, packet, false);
+                    irp::call_driver(file.device(), packet.as_ptr())
+                }
+                Ok(None) => STATUS_INSUFFICIENT_RESOURCES,
+                Err(status) => status,
+            };
         }
-        if returned == STATUS_PENDING {
-            let _ = KeWaitForSingleObject((&raw mut done).cast(), 0, KERNEL_MODE, 0, core::ptr::null());
-        }
+        let mut outcome = IO_STATUS_BLOCK::new(STATUS_PENDING, 0);
+        let returned = send_and_wait(&file, &raw mut outcome, |event, block| build(&file, event, block));
         status.write(outcome);
         if !event.is_null() {
             event::set(event);
         }
-        if returned == STATUS_PENDING { outcome.Status } else { returned }
+        returned
     }
 }
 
@@ -129,6 +121,31 @@ unsafe fn transfer(
                 if writes && (*file.0).Flags & FO_WRITE_THROUGH != 0 {
                     location.Flags |= SL_WRITE_THROUGH;
                 }
+            }
+            Ok(packet)
+        })
+    }
+}
+
+/// A control request, with its input and its output.
+///
+/// # Safety
+/// As of [`request`].
+unsafe fn control(
+    major: u8,
+    handle: HANDLE,
+    event: HANDLE,
+    apc: PVOID,
+    status: *mut IO_STATUS_BLOCK,
+    code: u32,
+    (input, output): ((PVOID, u32), (PVOID, u32)),
+) -> NTSTATUS {
+    // SAFETY: the caller's; the packet is new.
+    unsafe {
+        request(handle, event, apc, status, |file, event, block| {
+            let packet = build::control_for_file(code, file.device(), input, output, event, block);
+            if let Some(packet) = packet {
+                irp::next_location(packet).MajorFunction = major;
             }
             Ok(packet)
         })
@@ -197,9 +214,7 @@ export! {
                     return answer.Status;
                 }
             }
-            request(handle, event, apc, status, |file, event, block| {
-                Ok(build::control_for_file(code, file.device(), input, output, event, block))
-            })
+            control(IRP_MJ_DEVICE_CONTROL, handle, event, apc, status, code, (input, output))
         }
     }
 
@@ -216,17 +231,9 @@ export! {
         output: PVOID,
         output_length: u32,
     ) -> NTSTATUS {
-        // SAFETY: the caller's; the packet is new.
-        unsafe {
-            request(handle, event, apc, status, |file, event, block| {
-                let (input, output) = ((input, input_length), (output, output_length));
-                let packet = build::control_for_file(code, file.device(), input, output, event, block);
-                if let Some(packet) = packet {
-                    irp::next_location(packet).MajorFunction = IRP_MJ_FILE_SYSTEM_CONTROL;
-                }
-                Ok(packet)
-            })
-        }
+        let buffers = ((input, input_length), (output, output_length));
+        // SAFETY: the caller's.
+        unsafe { control(IRP_MJ_FILE_SYSTEM_CONTROL, handle, event, apc, status, code, buffers) }
     }
 
     /// *NtCancelIoFile function*: cancels what the calling thread has asked of the file, and waits for its end.
