@@ -7,23 +7,28 @@
 //!
 //! A thread's record begins with a dispatcher header, so that a driver can wait for it to end.
 
+mod life;
+mod placement;
+mod tests;
+
+pub use self::life::{OutOfMemory, exit, prepare_routine, reap, spare_stacks, spawn};
+pub use self::placement::{
+    affinity, base_priority, bind, ideal, priority, set_affinity, set_ideal, set_priority,
+};
+
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
-use alloc::vec::Vec;
 use core::cell::{Cell, UnsafeCell};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use super::dispatcher::{self, State};
-use super::irql::Irql;
+use super::list;
 use super::lock::SpinLock;
 use super::wait::{self, WaitBlock, Wakeup};
-use super::{list, processor};
 use crate::arch::context::Context;
-use crate::mm::paging::Protection;
-use crate::mm::region::{Region, Window};
+use crate::mm::region::Region;
 use crate::nt::{DISPATCHER_HEADER, KQUEUE, KTIMER, LIST_ENTRY, PVOID, object_type};
-use crate::selftest::{check, kernel_test};
 
 /// What a system thread gets unless somebody says otherwise.
 pub const NORMAL_PRIORITY: u8 = 8;
@@ -358,162 +363,6 @@ unsafe fn release(thread: *mut Thread) {
     }
 }
 
-/// No memory was left for a thread.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OutOfMemory;
-
-/// Stacks of threads that ended, kept mapped: to unmap one would stop every processor for a moment.
-static SPARE_STACKS: SpinLock<Vec<Region>> = SpinLock::new(Vec::new());
-const MAX_SPARE_STACKS: usize = 32;
-
-/// How many there are.
-pub fn spare_stacks() -> usize {
-    SPARE_STACKS.lock().len()
-}
-
-fn take_stack() -> Option<Region> {
-    let spare = SPARE_STACKS.lock().pop();
-    spare.or_else(|| Region::map(Window::Dynamic, 1, STACK_PAGES, Protection::ReadWrite))
-}
-
-fn give_stack_back(stack: Region) {
-    let mut spare = SPARE_STACKS.lock();
-    if spare.len() < MAX_SPARE_STACKS {
-        spare.push(stack);
-    } else {
-        drop(spare);
-        drop(stack);
-    }
-}
-
-/// A thread that was made and not started. Dropped like that, it ends without having run anything.
-#[derive(Debug)]
-pub struct Prepared(Option<ThreadRef>);
-
-impl Prepared {
-    /// Starts it.
-    pub fn start(mut self) -> Option<ThreadRef> {
-        let thread = self.0.take()?;
-        dispatcher::lock().ready(thread.0.as_ptr());
-        Some(thread)
-    }
-
-    /// The thread's record.
-    pub fn pointer(&self) -> *mut Thread {
-        self.0.as_ref().map_or(ptr::null_mut(), |thread| thread.0.as_ptr())
-    }
-}
-
-impl Drop for Prepared {
-    fn drop(&mut self) {
-        if let Some(thread) = &self.0 {
-            // SAFETY: the thread was never started, so its start is still this one's to take.
-            drop(unsafe { (*thread.start.get()).take() });
-            dispatcher::lock().ready(thread.0.as_ptr());
-        }
-    }
-}
-
-/// Makes a thread that will run `start` at PASSIVE_LEVEL and end when that returns.
-///
-/// # Errors
-/// Where memory is short.
-pub fn prepare(
-    name: &str,
-    priority: u8,
-    start: impl FnOnce() + Send + 'static,
-) -> Result<Prepared, OutOfMemory> {
-    make(name, priority, Start::Kernel(Box::new(start)))
-}
-
-/// Makes a thread that will have `system` call a driver's routine at PASSIVE_LEVEL. It ends where either of them says so, or
-/// when that call returns.
-///
-/// # Errors
-/// Where memory is short.
-pub fn prepare_routine(
-    name: &str,
-    system: SystemRoutine,
-    routine: StartRoutine,
-    context: PVOID,
-) -> Result<Prepared, OutOfMemory> {
-    make(name, NORMAL_PRIORITY, Start::Routine(system, routine, context))
-}
-
-fn make(name: &str, priority: u8, start: Start) -> Result<Prepared, OutOfMemory> {
-    reap();
-    let stack = take_stack().ok_or(OutOfMemory)?;
-    let end = stack.base() + stack.bytes() as u64;
-    let thread = Thread::create(name, priority, Context::running(), Some(start), Some(stack));
-    // SAFETY: the stack was just mapped, ends at `end`, and lives as long as the thread; nobody else knows
-    // either yet.
-    let share = unsafe {
-        *(*thread).context.get() = Context::starting(end, run, thread as u64);
-        reference(NonNull::new_unchecked(thread))
-    };
-    LIVE.lock().insert(thread.expose_provenance());
-    Ok(Prepared(Some(share)))
-}
-
-/// Starts a thread that runs `start` at PASSIVE_LEVEL and ends when that returns.
-///
-/// # Errors
-/// Where memory is short.
-pub fn spawn(
-    name: &str,
-    priority: u8,
-    start: impl FnOnce() + Send + 'static,
-) -> Result<ThreadRef, OutOfMemory> {
-    prepare(name, priority, start)?.start().ok_or(OutOfMemory)
-}
-
-/// Where every thread begins: the dispatcher's lock is held, as after any switch.
-extern "C" fn run(thread: u64) -> ! {
-    drop(dispatcher::adopt(Irql::PASSIVE));
-    let thread = thread as *mut Thread;
-    // SAFETY: only the thread itself takes its start.
-    match unsafe { (*(*thread).start.get()).take() } {
-        Some(Start::Kernel(start)) => start(),
-        Some(Start::Routine(system, routine, context)) => system(routine, context),
-        None => {}
-    }
-    exit(0)
-}
-
-/// Ends the thread that calls this.
-pub fn exit(status: u32) -> ! {
-    LIVE.lock().remove(&current().as_ptr().addr());
-    crate::ps::thread::ending();
-    let mut dispatcher = dispatcher::lock();
-    let thread = processor::current().thread();
-    // SAFETY: the thread runs, so its record is alive; under the dispatcher's lock.
-    unsafe {
-        (*(*thread).scheduling.get()).exit_status = status;
-        super::mutex::abandon_all(&mut dispatcher, thread);
-        super::queue::leave(&mut dispatcher, thread);
-        (*(*thread).header.get()).SignalState = 1;
-        dispatcher.signalled((*thread).header.get(), 0);
-    }
-    dispatcher.bury(thread)
-}
-
-/// Frees what ended threads left: their stacks, and their own shares in their records.
-pub fn reap() {
-    let mut next = dispatcher::lock().take_zombies();
-    while !next.is_null() {
-        let thread = next;
-        // SAFETY: the thread ended and was switched away from, so nobody runs on its stack; the share
-        // released is the thread's own.
-        unsafe {
-            next = (*thread).next_zombie.load(Ordering::Relaxed);
-            if let Some(stack) = (*(*thread).stack.get()).take() {
-                give_stack_back(stack);
-            }
-            release(thread);
-        }
-    }
-}
-
 /// The thread that calls this.
 pub fn current() -> NonNull<Thread> {
     let pointer: *mut Thread;
@@ -548,45 +397,6 @@ pub fn yield_now() -> bool {
     dispatcher::lock().rotate()
 }
 
-/// Restricts a thread to the processors in `mask`, each of which exists, and moves it there; false where one does not.
-pub fn bind(thread: &Thread, mask: u64) -> bool {
-    let possible = super::group_affinity::is_set_of_processors(mask);
-    if possible {
-        dispatcher::lock().bind(thread, mask);
-    }
-    possible
-}
-
-/// Where a thread best runs.
-pub fn ideal(thread: &Thread) -> usize {
-    let _dispatcher = dispatcher::lock();
-    // SAFETY: under the dispatcher's lock.
-    let part = unsafe { &*thread.scheduling.get() };
-    part.ideal_processor.unwrap_or(part.last_processor)
-}
-
-/// Says where a thread best runs; none where there is no such processor.
-pub fn set_ideal(thread: &Thread, number: usize) -> Option<()> {
-    processor::get(number)?;
-    let _dispatcher = dispatcher::lock();
-    // SAFETY: under the dispatcher's lock.
-    unsafe { (*thread.scheduling.get()).ideal_processor = Some(number) };
-    Some(())
-}
-
-/// Restricts the calling thread to the processors in `mask`, moves it there, and returns the set before.
-/// Processors that are not there do not count; where none remains, nothing changes.
-pub fn set_affinity(mask: u64) -> u64 {
-    dispatcher::lock().set_affinity(mask)
-}
-
-/// A thread's priority.
-pub fn priority(thread: &Thread) -> u8 {
-    let _dispatcher = dispatcher::lock();
-    // SAFETY: under the dispatcher's lock.
-    unsafe { (*thread.scheduling.get()).priority }
-}
-
 /// The status that a thread ended with; none while it has not.
 pub fn outcome(thread: &Thread) -> Option<u32> {
     let _dispatcher = dispatcher::lock();
@@ -594,125 +404,5 @@ pub fn outcome(thread: &Thread) -> Option<u32> {
     unsafe {
         let ended = (*thread.header.get()).SignalState != 0;
         ended.then(|| (*thread.scheduling.get()).exit_status)
-    }
-}
-
-/// The processors that a thread may run on.
-pub fn affinity(thread: &Thread) -> u64 {
-    let _dispatcher = dispatcher::lock();
-    // SAFETY: under the dispatcher's lock.
-    unsafe { (*thread.scheduling.get()).affinity }
-}
-
-/// The priority that a thread was given, whether it is raised just now or not.
-pub fn base_priority(thread: &Thread) -> u8 {
-    let _dispatcher = dispatcher::lock();
-    // SAFETY: under the dispatcher's lock.
-    unsafe { (*thread.scheduling.get()).base_priority }
-}
-
-/// Changes a thread's priority and returns the one before.
-pub fn set_priority(thread: &Thread, priority: u8) -> u8 {
-    dispatcher::lock().set_priority(thread, priority.min(PRIORITIES as u8 - 1))
-}
-
-kernel_test! {
-    fn threads_run_and_are_waited_for() {
-        static SUM: AtomicU32 = AtomicU32::new(0);
-        SUM.store(0, Ordering::Relaxed);
-        let add = |n| {
-            move || {
-                SUM.fetch_add(n, Ordering::Relaxed);
-            }
-        };
-        let threads: Vec<_> =
-            (1..=20).filter_map(|n| spawn("adder", NORMAL_PRIORITY, add(n)).ok()).collect();
-        check!(threads.len() == 20);
-        check!(threads.iter().all(|thread| thread.join(Some(5_000_000_000))));
-        check!(SUM.load(Ordering::Relaxed) == 210);
-    }
-
-    fn every_processor_runs_threads() {
-        for number in 0..processor::count() {
-            let seen = alloc::sync::Arc::new(AtomicU32::new(99));
-            let there = alloc::sync::Arc::clone(&seen);
-            let thread = spawn("visitor", NORMAL_PRIORITY, move || {
-                set_affinity(1 << number);
-                there.store(processor::current().number() as u32, Ordering::Relaxed);
-            });
-            check!(thread.is_ok_and(|thread| thread.join(Some(5_000_000_000))));
-            check!(seen.load(Ordering::Relaxed) == number as u32);
-        }
-    }
-
-    fn a_more_important_thread_runs_at_once() {
-        let old = set_affinity(1);
-        let ran = alloc::sync::Arc::new(AtomicU32::new(0));
-        let shared = alloc::sync::Arc::clone(&ran);
-        let thread = spawn("urgent", NORMAL_PRIORITY + 8, move || {
-            set_affinity(1);
-            shared.store(1, Ordering::Relaxed);
-        });
-        check!(thread.is_ok());
-        if processor::count() == 1 {
-            check!(ran.load(Ordering::Relaxed) == 1);
-        }
-        check!(thread.is_ok_and(|thread| thread.join(Some(5_000_000_000))));
-        set_affinity(old);
-    }
-
-    fn threads_of_one_priority_take_turns() {
-        static TURNS: [AtomicU32; 2] = [AtomicU32::new(0), AtomicU32::new(0)];
-        static STOP: AtomicU32 = AtomicU32::new(0);
-        STOP.store(0, Ordering::Relaxed);
-        let spinner = |index: usize| {
-            spawn("spinner", NORMAL_PRIORITY - 1, move || {
-                set_affinity(1);
-                while STOP.load(Ordering::Relaxed) == 0 {
-                    TURNS[index].fetch_add(1, Ordering::Relaxed);
-                }
-            })
-        };
-        let threads = [spinner(0), spinner(1)];
-        sleep_ns(100_000_000);
-        STOP.store(1, Ordering::Relaxed);
-        for thread in threads {
-            check!(thread.is_ok_and(|thread| thread.join(Some(5_000_000_000))));
-        }
-        check!(TURNS.iter().all(|turns| turns.load(Ordering::Relaxed) > 0));
-    }
-
-    fn what_ended_threads_held_comes_back() {
-        let stacks = || {
-            for _ in 0..10 {
-                if let Ok(thread) = spawn("short", NORMAL_PRIORITY, || {}) {
-                    thread.join(None);
-                }
-            }
-            reap();
-            crate::mm::frame::free_count()
-        };
-        // The first round makes page tables and the heap grow.
-        stacks();
-        let before = stacks();
-        check!(stacks() >= before);
-    }
-
-    fn xmm_registers_survive_a_thread_switch() {
-        let mut kept: u64;
-        let other = spawn("clobber", NORMAL_PRIORITY + 8, || {
-            set_affinity(1);
-            // SAFETY: the kernel itself uses no XMM register; the thread's own state is lost with it.
-            unsafe { core::arch::asm!("pcmpeqd xmm6, xmm6", "pcmpeqd xmm15, xmm15") };
-        });
-        let old = set_affinity(1);
-        // SAFETY: as above; the sleep below is a call that keeps to the ABI by itself.
-        unsafe { core::arch::asm!("movq xmm6, {}", in(reg) 0x1234_5678_9ABC_DEF0_u64) };
-        sleep_ns(1_000_000);
-        // SAFETY: as above.
-        unsafe { core::arch::asm!("movq {}, xmm6", out(reg) kept) };
-        set_affinity(old);
-        check!(kept == 0x1234_5678_9ABC_DEF0);
-        check!(other.is_ok_and(|thread| thread.join(Some(5_000_000_000))));
     }
 }
