@@ -3,7 +3,10 @@
 //! Flags, a scenario file and the defaults come together here; the run directory keeps the result with nothing left
 //! implicit, so that the same file gives the same run again.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr, time::Duration};
+mod bus;
+mod parameter;
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -12,6 +15,12 @@ use crate::{
     misbehaviour::{Misbehaviour, MisbehaviourError},
     profile::{GuestProfile, ProfileError},
     storm::{self, Storm, StormError},
+};
+
+use self::parameter::is_value_name;
+pub use self::{
+    bus::{Bus, UnknownBus},
+    parameter::{Parameter, ServiceParameter},
 };
 
 /// What is to be done to which driver.
@@ -75,62 +84,6 @@ impl Default for Scenario {
 /// The most cycles of one run.
 pub const MOST_CYCLES: u32 = 10_000;
 
-/// How the card is attached to the machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Bus {
-    /// A legacy ISA card: fixed ports, an edge-triggered line.
-    #[serde(rename = "isa")]
-    Isa,
-    /// A PCI card that has nothing but INTA#, a level.
-    #[serde(rename = "pci-intx")]
-    PciIntx,
-    /// A PCI card with MSI.
-    #[serde(rename = "pci-msi")]
-    PciMsi,
-    /// A PCI card with MSI and MSI-X, of which a driver takes MSI-X.
-    #[serde(rename = "pci-msix")]
-    PciMsix,
-}
-
-/// No bus of that name.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{0:?} is no bus: isa, pci-intx, pci-msi or pci-msix")]
-pub struct UnknownBus(String);
-
-impl Bus {
-    /// Every one.
-    pub const ALL: [Self; 4] = [Self::Isa, Self::PciIntx, Self::PciMsi, Self::PciMsix];
-
-    /// The name in scenarios, flags and verdicts.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Isa => "isa",
-            Self::PciIntx => "pci-intx",
-            Self::PciMsi => "pci-msi",
-            Self::PciMsix => "pci-msix",
-        }
-    }
-
-    /// Whether an interrupt stays asserted until the device is served, instead of being an edge or a message.
-    pub fn is_level(self) -> bool {
-        self == Self::PciIntx
-    }
-}
-
-impl FromStr for Bus {
-    type Err = UnknownBus;
-
-    fn from_str(text: &str) -> Result<Self, UnknownBus> {
-        Self::ALL.into_iter().find(|bus| bus.name() == text).ok_or_else(|| UnknownBus(text.to_owned()))
-    }
-}
-
-impl fmt::Display for Bus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
 /// The driver under test.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -157,69 +110,6 @@ impl Default for Driver {
             parameters: BTreeMap::new(),
         }
     }
-}
-
-/// A registry value: a number is a REG_DWORD, text is a REG_SZ.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Parameter {
-    /// REG_DWORD.
-    Dword(u32),
-    /// REG_SZ.
-    Text(String),
-}
-
-impl Parameter {
-    /// The agent's way to write it.
-    pub fn to_argument(&self, name: &str) -> String {
-        match self {
-            Self::Dword(value) => format!("{name}=dword:{value}"),
-            Self::Text(text) => format!("{name}=sz:{text}"),
-        }
-    }
-}
-
-/// A `NAME=VALUE` of the command line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServiceParameter {
-    /// The value's name.
-    pub name: String,
-    /// Its content.
-    pub value: Parameter,
-}
-
-impl FromStr for ServiceParameter {
-    type Err = ScenarioError;
-
-    /// `NAME=VALUE`: decimal or `0x` numbers become REG_DWORD; `sz:` in front makes anything text.
-    fn from_str(text: &str) -> Result<Self, ScenarioError> {
-        let (name, value) =
-            text.split_once('=').filter(|(name, _)| is_value_name(name)).ok_or_else(|| {
-                ScenarioError::Parameter { text: text.to_owned(), why: "NAME=VALUE is expected" }
-            })?;
-        let number = match value.strip_prefix("0x") {
-            Some(digits) if !digits.starts_with('+') => u64::from_str_radix(digits, 16).ok(),
-            _ if value.bytes().all(|byte| byte.is_ascii_digit()) => value.parse().ok(),
-            _ => None,
-        };
-        let value = match (value.strip_prefix("sz:"), number) {
-            (Some(text), _) => Parameter::Text(text.to_owned()),
-            (None, Some(number)) => {
-                Parameter::Dword(u32::try_from(number).map_err(|_| ScenarioError::Parameter {
-                    text: text.to_owned(),
-                    why: "the number does not fit into 32 bits",
-                })?)
-            }
-            (None, None) => Parameter::Text(value.to_owned()),
-        };
-        Ok(Self { name: name.to_owned(), value })
-    }
-}
-
-fn is_value_name(name: &str) -> bool {
-    !name.is_empty()
-        && name.len() <= 64
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
 }
 
 /// The card's resources and its recorder's size.
@@ -579,19 +469,6 @@ mod tests {
         assert!(refused(&|s| s.storm.gap_ns = Some(2_000_000_000)).contains("gap_ns"));
         assert!(refused(&|s| s.driver.service = "a b".to_owned()).contains("service"));
         assert!(refused(&|s| s.deadlines.boot_ms = 0).contains("boot_ms"));
-    }
-
-    #[test]
-    fn service_parameters_are_numbers_where_they_look_like_numbers() {
-        let parse = |text: &str| text.parse::<ServiceParameter>().map(|p| p.value.to_argument(&p.name));
-        assert_eq!(parse("Depth=16").unwrap(), "Depth=dword:16");
-        assert_eq!(parse("Depth=0x10").unwrap(), "Depth=dword:16");
-        assert_eq!(parse("Label=sz:16").unwrap(), "Label=sz:16");
-        assert_eq!(parse("Label=a=b").unwrap(), "Label=sz:a=b");
-        assert_eq!(parse("Label=").unwrap(), "Label=sz:");
-        for bad in ["Depth", "=1", "a b=1", "Depth=4294967296"] {
-            assert!(parse(bad).is_err(), "{bad}");
-        }
     }
 
     #[test]
