@@ -282,7 +282,7 @@ static void interrupts(void)
     }
 }
 
-static NTSTATUS claim_ports(ULONG port, BOOLEAN override, PBOOLEAN conflict)
+static CM_RESOURCE_LIST ports_at(ULONG port)
 {
     CM_RESOURCE_LIST list;
     PCM_PARTIAL_RESOURCE_DESCRIPTOR range = &list.List[0].PartialResourceList.PartialDescriptors[0];
@@ -297,6 +297,12 @@ static NTSTATUS claim_ports(ULONG port, BOOLEAN override, PBOOLEAN conflict)
     range->Flags = CM_RESOURCE_PORT_IO;
     range->u.Port.Start.QuadPart = port;
     range->u.Port.Length = 8;
+    return list;
+}
+
+static NTSTATUS claim_ports(ULONG port, BOOLEAN override, PBOOLEAN conflict)
+{
+    CM_RESOURCE_LIST list = ports_at(port);
     return IoReportResourceUsage(NULL, self, &list, sizeof(list), NULL, NULL, 0, override, conflict);
 }
 
@@ -306,11 +312,35 @@ static NTSTATUS release_claims(void)
     return IoReportResourceUsage(NULL, self, NULL, 0, NULL, NULL, 0, FALSE, &conflict);
 }
 
+static NTSTATUS NTAPI count_value(PWSTR name, ULONG type, PVOID data, ULONG length, PVOID context, PVOID entry)
+{
+    ++*(ULONG *)context;
+    return STATUS_SUCCESS;
+}
+
+/* The values that ResourceMap has of this driver: a raw and a translated one for each claim. */
+static ULONG claims_in_map(void)
+{
+    static const WCHAR path[] = L"\\Registry\\Machine\\Hardware\\ResourceMap\\OtherDrivers";
+    RTL_QUERY_REGISTRY_TABLE table[2];
+    PCWSTR name = self->DriverName.Buffer + self->DriverName.Length / sizeof(WCHAR);
+    ULONG count = 0;
+
+    while (name[-1] != L'\\')
+        name--;
+    RtlZeroMemory(table, sizeof(table));
+    table[0].QueryRoutine = count_value;
+    table[0].Flags = RTL_QUERY_REGISTRY_SUBKEY;
+    table[0].Name = (PWSTR)name;
+    RtlQueryRegistryValues(RTL_REGISTRY_ABSOLUTE | RTL_REGISTRY_OPTIONAL, path, table, &count, NULL);
+    return count;
+}
+
 static void claims(void)
 {
     BOOLEAN conflict = 9;
     PCI_COMMON_CONFIG config;
-    PCI_SLOT_NUMBER slot;
+    PCI_SLOT_NUMBER slot, card = { .u.AsULONG = 0 };
     PCM_RESOURCE_LIST given = NULL;
 
     RULE("IoReportResourceUsage function", "claims what nobody else has, and says that there is no conflict") {
@@ -328,8 +358,27 @@ static void claims(void)
         EXPECT_STATUS(claim_ports(0x240, FALSE, &conflict), STATUS_SUCCESS);
         EXPECT_STATUS(release_claims(), STATUS_SUCCESS);
     }
+    RULE("IoReportResourceUsage function", "a claim for a device leaves the driver's own standing, and the other way round") {
+        CM_RESOURCE_LIST none = { 0 }, list = ports_at(0x260);
+        PDEVICE_OBJECT device = NULL;
+        EXPECT_STATUS(IoCreateDevice(self, 0, NULL, FILE_DEVICE_UNKNOWN, 0, FALSE, &device), STATUS_SUCCESS);
+        EXPECT_STATUS(claim_ports(0x240, FALSE, &conflict), STATUS_SUCCESS);
+        EXPECT_EQ(claims_in_map(), 2);
+        EXPECT_STATUS(IoReportResourceUsage(NULL, self, NULL, 0, device, &list, sizeof(list), FALSE, &conflict),
+                      STATUS_SUCCESS);
+        EXPECT_EQ(claims_in_map(), 4);
+        EXPECT_STATUS(claim_ports(0x280, FALSE, &conflict), STATUS_SUCCESS);
+        EXPECT_EQ(claims_in_map(), 4);
+        EXPECT_STATUS(IoReportResourceUsage(NULL, self, NULL, 0, device, &none, sizeof(none), FALSE, &conflict),
+                      STATUS_SUCCESS);
+        EXPECT_EQ(claims_in_map(), 2);
+        EXPECT_STATUS(release_claims(), STATUS_SUCCESS);
+        EXPECT_EQ(claims_in_map(), 0);
+        IoDeleteDevice(device);
+    }
     RULE("HalAssignSlotResources function", "gives what the function of the slot has, in a list that is the driver's to free") {
         EXPECT(find_function(&config, &slot, has_range));
+        card = slot;
         EXPECT_STATUS(HalAssignSlotResources(NULL, NULL, self, NULL, PCIBus, 0, slot.u.AsULONG, &given), STATUS_SUCCESS);
         EXPECT(given != NULL && given->Count == 1);
         if (!given)
@@ -372,6 +421,14 @@ static void claims(void)
         EXPECT(range->u.Port.Start.QuadPart >= 0x400 && range->u.Port.Start.QuadPart + 8 <= 0x420);
         EXPECT_EQ(range->u.Port.Start.QuadPart & 7, 0);
         ExFreePool(given);
+    }
+    RULE("Calling IoAssignResources or HalAssignSlotResources", "a driver of several devices claims for one with no driver object") {
+        PDEVICE_OBJECT device = NULL;
+        EXPECT_STATUS(IoCreateDevice(self, 0, NULL, FILE_DEVICE_UNKNOWN, 0, FALSE, &device), STATUS_SUCCESS);
+        EXPECT_STATUS(HalAssignSlotResources(NULL, NULL, NULL, device, PCIBus, 0, card.u.AsULONG, &given), STATUS_SUCCESS);
+        ExFreePool(given);
+        EXPECT_STATUS(IoAssignResources(NULL, NULL, NULL, device, NULL, NULL), STATUS_SUCCESS);
+        IoDeleteDevice(device);
     }
     RULE("IoAssignResources function", "no requirements: what was assigned is given back") {
         EXPECT_STATUS(IoAssignResources(NULL, NULL, self, NULL, NULL, &given), STATUS_SUCCESS);

@@ -356,6 +356,12 @@ static NTSTATUS NTAPI count_call(PWSTR name, ULONG type, PVOID data, ULONG bytes
     return entry ? STATUS_BUFFER_TOO_SMALL : STATUS_SUCCESS;
 }
 
+static NTSTATUS NTAPI nothing_given(PWSTR name, ULONG type, PVOID data, ULONG length, PVOID context, PVOID entry)
+{
+    table_calls += !name && type == REG_NONE && !data && !length;
+    return STATUS_SUCCESS;
+}
+
 /* RtlQueryRegistryValues: combinations of flags that do not go together, and what becomes of several strings. */
 static void tables(HANDLE key)
 {
@@ -392,6 +398,14 @@ static void tables(HANDLE key)
         table[0].QueryRoutine = count_call;
         EXPECT_STATUS(RtlQueryRegistryValues(RTL_REGISTRY_HANDLE, (PCWSTR)key, table, NULL, NULL), STATUS_INVALID_PARAMETER);
         EXPECT_EQ(table_calls, 0);
+    }
+    RULE("RtlQueryRegistryValues function", "NOVALUE: the routine is called once, and there is neither a name nor data") {
+        RtlZeroMemory(table, sizeof(table));
+        table[0].QueryRoutine = nothing_given;
+        table[0].Flags = RTL_QUERY_REGISTRY_NOVALUE;
+        table_calls = 0;
+        EXPECT_STATUS(RtlQueryRegistryValues(RTL_REGISTRY_HANDLE, (PCWSTR)key, table, NULL, NULL), STATUS_SUCCESS);
+        EXPECT_EQ(table_calls, 1);
     }
     RULE("RtlQueryRegistryValues function", "REG_MULTI_SZ: a call for each string; with NOEXPAND one for all") {
         RtlZeroMemory(table, sizeof(table));

@@ -35,10 +35,11 @@ pub fn with<R>(action: impl FnOnce(&mut Registry) -> R) -> R {
 }
 
 /// Keys that every system has, and in which others are made.
-const STANDARD: [&str; 7] = [
+const STANDARD: [&str; 8] = [
     r"\Registry\User\.Default",
     r"\Registry\Machine\Software\Microsoft\Windows NT\CurrentVersion",
     r"\Registry\Machine\System\CurrentControlSet\Control\Class",
+    r"\Registry\Machine\System\CurrentControlSet\Control\Session Manager",
     r"\Registry\Machine\System\CurrentControlSet\Enum\Root",
     r"\Registry\Machine\System\CurrentControlSet\Services",
     r"\Registry\Machine\Hardware\DeviceMap",

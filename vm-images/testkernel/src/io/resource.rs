@@ -161,6 +161,17 @@ struct Report {
 }
 
 impl Report {
+    /// Whose claims are made anew, and with which list. Where only one of the two is given, the other's claim stands as it is; where
+    /// neither is, the claim that the call could be about is given up.
+    fn lists(&self) -> impl Iterator<Item = (usize, *const CM_RESOURCE_LIST)> {
+        let neither = self.driver_list.is_null() && self.device_list.is_null();
+        let driver = (neither || !self.driver_list.is_null() || self.device.is_null())
+            .then_some((0, self.driver_list));
+        let device = (!self.device.is_null() && (neither || !self.device_list.is_null()))
+            .then_some((self.device.addr(), self.device_list));
+        driver.into_iter().chain(device)
+    }
+
     /// Makes both claims; gives whether there was a conflict.
     ///
     /// # Safety
@@ -170,8 +181,7 @@ impl Report {
         unsafe {
             let class = self.class.as_ref().map(|class| class.units());
             let mut conflict = false;
-            let lists = [(0, self.driver_list), (self.device.addr(), self.device_list)];
-            for (device, list) in lists.into_iter().take(if self.device.is_null() { 1 } else { 2 }) {
+            for (device, list) in self.lists() {
                 let listed = read_list(list)?;
                 let claims: Vec<Claim> = listed.iter().map(|listed| listed.claim).collect();
                 let entry = map::entry(self.driver, class, device);

@@ -229,9 +229,13 @@ fn is_sensible(entry: &RTL_QUERY_REGISTRY_TABLE) -> bool {
 /// `entry` must be a valid entry of a table.
 unsafe fn query(entry: &RTL_QUERY_REGISTRY_TABLE, key: Option<KeyId>, context: PVOID) -> NTSTATUS {
     if entry.Flags & RTL_QUERY_REGISTRY_NOVALUE != 0 {
-        let nothing = Value { name: Vec::new(), kind: REG_NONE, data: Vec::new() };
-        // SAFETY: the caller's contract.
-        return unsafe { call(entry, &nothing, context) };
+        // There is no value, hence neither its name nor its data.
+        let (name, data) = (core::ptr::null_mut(), core::ptr::null_mut());
+        return entry.QueryRoutine.map_or(STATUS_SUCCESS, |routine| {
+            // SAFETY: the driver's routine, with what its documentation promises.
+            let status = unsafe { routine(name, REG_NONE, data, 0, context, entry.EntryContext) };
+            if status == STATUS_BUFFER_TOO_SMALL { STATUS_SUCCESS } else { status }
+        });
     }
     if entry.Name.is_null() {
         let all = key.map(|key| cm::with(|registry| registry.values(key).cloned().collect::<Vec<_>>()));

@@ -148,13 +148,28 @@ unsafe fn alternatives(
     }
 }
 
+/// Who claims. A driver that claims for one device of several may give that device alone (*Calling IoAssignResources or
+/// HalAssignSlotResources*).
+///
+/// # Safety
+/// `driver` and `device` must be addresses of such objects or 0.
+unsafe fn claimer(driver: usize, device: usize) -> (*mut DRIVER_OBJECT, *mut DEVICE_OBJECT) {
+    let driver: *mut DRIVER_OBJECT = core::ptr::with_exposed_provenance_mut(driver);
+    let device: *mut DEVICE_OBJECT = core::ptr::with_exposed_provenance_mut(device);
+    if driver.is_null() && !device.is_null() {
+        // SAFETY: the caller's contract.
+        return (unsafe { (*device).DriverObject }, device);
+    }
+    (driver, device)
+}
+
 /// # Safety
 /// The call must be one of IoAssignResources'.
 unsafe extern "win64" fn assign_resources(call: &Call<6>) -> NTSTATUS {
     let [_registry_path, class, driver, device, requirements, allocated] = call.arguments;
     let requirements = core::ptr::with_exposed_provenance::<IO_RESOURCE_REQUIREMENTS_LIST>(requirements);
-    let (driver, device): (*mut DRIVER_OBJECT, *mut DEVICE_OBJECT) =
-        (core::ptr::with_exposed_provenance_mut(driver), core::ptr::with_exposed_provenance_mut(device));
+    // SAFETY: the caller's objects.
+    let (driver, device) = unsafe { claimer(driver, device) };
     let allocated = core::ptr::with_exposed_provenance_mut::<*mut CM_RESOURCE_LIST>(allocated);
     if requirements.is_null() {
         // An empty wish gives everything back, which cannot fail.
@@ -197,13 +212,9 @@ unsafe extern "win64" fn assign_slot_resources(call: &Call<8>) -> NTSTATUS {
     if let Some(line) = pci::line_of(function) {
         listed.push(listed_of(Claim { resource: Resource::Line(line.into()), shared: true }, 0));
     }
-    let asker = Asker {
-        driver: core::ptr::with_exposed_provenance_mut(driver),
-        device: core::ptr::with_exposed_provenance_mut(device),
-        class,
-        bus: (bus_type, bus),
-        caller: call.caller,
-    };
+    // SAFETY: the caller's objects.
+    let (driver, device) = unsafe { claimer(driver, device) };
+    let asker = Asker { driver, device, class, bus: (bus_type, bus), caller: call.caller };
     // SAFETY: the caller's objects and storage.
     unsafe { asker.take(&listed, core::ptr::with_exposed_provenance_mut(allocated)) }
 }
