@@ -50,6 +50,32 @@ unsafe fn compare(left: *const STRING, right: *const STRING, ignore_case: BOOLEA
     }
 }
 
+/// Code units to bytes, as much as fits, each through something; what the code page lacks becomes a question mark. Says how many bytes were
+/// written where asked.
+///
+/// # Safety
+/// Both buffers must hold as many bytes as is said of them.
+pub unsafe fn to_bytes(
+    to: *mut u8,
+    room: u32,
+    written: *mut u32,
+    (from, length): (*const u16, u32),
+    through: impl Fn(u16) -> u16,
+) -> NTSTATUS {
+    let count = room.min(length / 2) as usize;
+    // SAFETY: the caller's contract.
+    unsafe {
+        for index in 0..count {
+            let unit = through(from.add(index).read());
+            to.add(index).write(u8::try_from(unit).unwrap_or(b'?'));
+        }
+        if !written.is_null() {
+            written.write(count as u32);
+        }
+    }
+    STATUS_SUCCESS
+}
+
 /// The number that terminated text begins with: blanks, a sign, a prefix where no base is given, digits.
 ///
 /// # Safety
@@ -168,17 +194,8 @@ export! {
         from: *const u16,
         length: u32,
     ) -> NTSTATUS {
-        let count = room.min(length / 2) as usize;
         // SAFETY: the caller gives both buffers with their sizes in bytes.
-        unsafe {
-            (0..count).for_each(|index| {
-                to.add(index).write(u8::try_from(from.add(index).read()).unwrap_or(b'?'));
-            });
-            if !written.is_null() {
-                written.write(count as u32);
-            }
-        }
-        STATUS_SUCCESS
+        unsafe { to_bytes(to, room, written, (from, length), |unit| unit) }
     }
 
     /// *RtlMultiByteToUnicodeSize function (ntifs.h)*.

@@ -5,30 +5,12 @@ use squall_testkernel_pure::utf16;
 
 use super::ansi::{
     RtlMultiByteToUnicodeN, RtlUnicodeToMultiByteN, RtlxAnsiStringToUnicodeSize, RtlxUnicodeStringToAnsiSize,
+    to_bytes,
 };
 use super::string::{RtlAnsiStringToUnicodeString, RtlFreeAnsiString, RtlUnicodeStringToAnsiString};
 use crate::ldr::export::export;
 use crate::nt::{BOOLEAN, NTSTATUS, STATUS_SUCCESS, STRING, UNICODE_STRING};
 use crate::selftest::{check, kernel_test};
-
-/// The same with what is converted in upper case.
-///
-/// # Safety
-/// Both buffers must hold as many bytes as is said of them.
-unsafe fn upcased(to: *mut u8, room: u32, written: *mut u32, from: *const u16, length: u32) -> NTSTATUS {
-    let count = room.min(length / 2) as usize;
-    // SAFETY: the caller's contract.
-    unsafe {
-        for index in 0..count {
-            let upper = utf16::upcase(from.add(index).read());
-            to.add(index).write(u8::try_from(upper).unwrap_or(b'?'));
-        }
-        if !written.is_null() {
-            written.write(count as u32);
-        }
-    }
-    STATUS_SUCCESS
-}
 
 export! {
     /// *RtlOemStringToUnicodeString function (ntifs.h)*.
@@ -62,7 +44,8 @@ export! {
             let status = RtlUnicodeStringToAnsiString(destination, source, allocate);
             if status == STATUS_SUCCESS {
                 let length = u32::from((*source).Length);
-                let _ = upcased((*destination).Buffer, length / 2, core::ptr::null_mut(), (*source).Buffer, length);
+                let units = ((*source).Buffer.cast_const(), length);
+                let _ = to_bytes((*destination).Buffer, length / 2, core::ptr::null_mut(), units, utf16::upcase);
             }
             status
         }
@@ -107,7 +90,7 @@ export! {
         length: u32,
     ) -> NTSTATUS {
         // SAFETY: the contract is the same.
-        unsafe { upcased(to, room, written, from, length) }
+        unsafe { to_bytes(to, room, written, (from, length), utf16::upcase) }
     }
 
     /// *RtlUpcaseUnicodeToMultiByteN function (ntifs.h)*: as much as fits, in upper case.
@@ -119,7 +102,7 @@ export! {
         length: u32,
     ) -> NTSTATUS {
         // SAFETY: the contract is the same.
-        unsafe { upcased(to, room, written, from, length) }
+        unsafe { to_bytes(to, room, written, (from, length), utf16::upcase) }
     }
 
     /// *RtlUnicodeStringToOemSize macro (ntifs.h)*, in its exported form: with the terminator.
