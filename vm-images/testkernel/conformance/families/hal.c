@@ -504,6 +504,124 @@ static void dma(void)
     ((PDMA_ADAPTER)adapter)->DmaOperations->PutDmaAdapter((PDMA_ADAPTER)adapter);
 }
 
+static PVOID map_base;
+static ULONG turns;
+
+static IO_ALLOCATION_ACTION NTAPI keeps_channel(PDEVICE_OBJECT device, PIRP irp, PVOID base, PVOID context)
+{
+    map_base = base;
+    turns++;
+    return KeepObject;
+}
+
+static NTSTATUS allocate_channel(PDMA_ADAPTER adapter, PDEVICE_OBJECT device)
+{
+    KIRQL irql;
+    NTSTATUS status;
+    KeRaiseIrql(DISPATCH_LEVEL, &irql);
+    status = adapter->DmaOperations->AllocateAdapterChannel(adapter, device, 3, keeps_channel, NULL);
+    KeLowerIrql(irql);
+    return status;
+}
+
+static void free_channel(PDMA_ADAPTER adapter)
+{
+    KIRQL irql;
+    KeRaiseIrql(DISPATCH_LEVEL, &irql);
+    adapter->DmaOperations->FreeAdapterChannel(adapter);
+    KeLowerIrql(irql);
+}
+
+/* The system's own DMA controller, with nobody at channels 1 and 5 who would ask it for anything. */
+static void system_dma(void)
+{
+    static UCHAR buffer[2 * PAGE_SIZE] __attribute__((aligned(2)));
+    DEVICE_DESCRIPTION description;
+    PDMA_ADAPTER adapter = NULL, other = NULL, words = NULL;
+    PDEVICE_OBJECT device = NULL;
+    PMDL list = IoAllocateMdl(buffer, sizeof(buffer), FALSE, FALSE, NULL);
+    ULONG registers = 0, length;
+
+    RtlZeroMemory(&description, sizeof(description));
+    description.Version = DEVICE_DESCRIPTION_VERSION;
+    description.InterfaceType = Isa;
+    description.DmaChannel = 1;
+    description.DmaWidth = Width8Bits;
+    description.DmaSpeed = Compatible;
+    description.MaximumLength = sizeof(buffer);
+    if (!list || !NT_SUCCESS(IoCreateDevice(self, 0, NULL, FILE_DEVICE_UNKNOWN, 0, FALSE, &device)))
+        return;
+    MmBuildMdlForNonPagedPool(list);
+    RULE("IoGetDmaAdapter function", "an adapter for a device that uses a channel of the system's controller") {
+        adapter = IoGetDmaAdapter(NULL, &description, &registers);
+        EXPECT(adapter != NULL);
+        EXPECT(registers >= 3);
+        other = IoGetDmaAdapter(NULL, &description, &registers);
+        EXPECT(other != NULL);
+    }
+    RULE("DEVICE_DESCRIPTION structure", "channels 0 to 3 are of 8 bits, 5 to 7 of 16; there is no channel 4") {
+        DEVICE_DESCRIPTION second = description;
+        second.DmaChannel = 5;
+        EXPECT(IoGetDmaAdapter(NULL, &second, &registers) == NULL);
+        second.DmaWidth = Width16Bits;
+        words = IoGetDmaAdapter(NULL, &second, &registers);
+        EXPECT(words != NULL);
+        second.DmaChannel = 4;
+        EXPECT(IoGetDmaAdapter(NULL, &second, &registers) == NULL);
+        second.DmaChannel = 8;
+        EXPECT(IoGetDmaAdapter(NULL, &second, &registers) == NULL);
+    }
+    if (adapter && other && words) {
+        PDMA_OPERATIONS operations = adapter->DmaOperations;
+        RULE("Using System DMA", "MapTransfer tells the controller; ReadDmaCounter says how much is left") {
+            EXPECT_STATUS(allocate_channel(adapter, device), STATUS_SUCCESS);
+            length = 0x600;
+            operations->MapTransfer(adapter, list, map_base, buffer, &length, FALSE);
+            EXPECT_EQ(length, 0x600);
+            EXPECT_EQ(operations->ReadDmaCounter(adapter), 0x600);
+        }
+        RULE("FlushAdapterBuffers", "what the device has not transferred leaves the buffer as it was") {
+            RtlFillMemory(buffer, sizeof(buffer), 0x3C);
+            EXPECT(operations->FlushAdapterBuffers(adapter, list, map_base, buffer, 0x600, FALSE));
+            EXPECT(bytes_are(buffer, 0x3C, sizeof(buffer)));
+        }
+        RULE("AllocateAdapterChannel", "a channel is one device's at a time, whatever adapter; the next has its turn when it is freed") {
+            turns = 0;
+            EXPECT_STATUS(allocate_channel(other, device), STATUS_SUCCESS);
+            EXPECT_EQ(turns, 0);
+            free_channel(adapter);
+            EXPECT_EQ(turns, 1);
+            free_channel(other);
+        }
+        RULE("Using System DMA", "a channel of 16 bits counts words, and is asked in bytes") {
+            EXPECT_STATUS(allocate_channel(words, device), STATUS_SUCCESS);
+            length = 0x400;
+            words->DmaOperations->MapTransfer(words, list, map_base, buffer, &length, TRUE);
+            EXPECT_EQ(length, 0x400);
+            EXPECT_EQ(words->DmaOperations->ReadDmaCounter(words), 0x400);
+            EXPECT(words->DmaOperations->FlushAdapterBuffers(words, list, map_base, buffer, length, TRUE));
+            free_channel(words);
+        }
+        RULE("AllocateCommonBuffer", "for a channel: below 16 MB, and across no 64 KB") {
+            PHYSICAL_ADDRESS logical;
+            PVOID common = operations->AllocateCommonBuffer(adapter, 5 * PAGE_SIZE, &logical, FALSE);
+            if (!EXPECT(common != NULL))
+                continue;
+            EXPECT(logical.QuadPart + 5 * PAGE_SIZE <= 0x1000000);
+            EXPECT_EQ(logical.QuadPart >> 16, (logical.QuadPart + 5 * PAGE_SIZE - 1) >> 16);
+            operations->FreeCommonBuffer(adapter, 5 * PAGE_SIZE, logical, common, FALSE);
+        }
+    }
+    if (adapter)
+        adapter->DmaOperations->PutDmaAdapter(adapter);
+    if (other)
+        other->DmaOperations->PutDmaAdapter(other);
+    if (words)
+        words->DmaOperations->PutDmaAdapter(words);
+    IoFreeMdl(list);
+    IoDeleteDevice(device);
+}
+
 static void ports_and_registers(void)
 {
     static UCHAR from_rom[64];
@@ -608,6 +726,7 @@ static void checks(PDRIVER_OBJECT driver, PUNICODE_STRING path)
     interrupts();
     claims();
     dma();
+    system_dma();
     ports_and_registers();
     clocks();
 }

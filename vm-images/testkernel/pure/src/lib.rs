@@ -15,6 +15,7 @@ pub mod bugcheck;
 pub mod crash_dump;
 pub mod crash_record;
 pub mod dma;
+pub mod dma_controller;
 pub mod frames;
 pub mod lock_order;
 pub mod name_expression;

@@ -7,11 +7,12 @@
 //! from after it. A driver that forgets to flush, or gives its addresses back too early, loses data here as on a real
 //! machine.
 //!
-//! Only devices that master the bus have adapters. The system's own controller of ISA times (8237) is not driven:
-//! for a device that needs it there is none, as on a machine without one.
+//! A device that masters no bus has an adapter too: the system's controller transfers for it ([`slave`]), one part of a buffer at
+//! a time. Of lists such a device has no use, and gets none.
 
 mod channel;
 mod list;
+mod slave;
 mod tests;
 mod transfer;
 
@@ -22,7 +23,9 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use squall_testkernel_pure::agent::finding_kind::FindingKind;
-use squall_testkernel_pure::dma::Device;
+use squall_testkernel_pure::dma::{Device, PAGE};
+
+use self::slave::Slave;
 
 use crate::ex::pool;
 use crate::ke::lock::SpinLock;
@@ -43,6 +46,8 @@ struct Adapter {
     registers: u32,
     /// Who asked for it, and so for everything that is allocated with it.
     owner: usize,
+    /// The channel of a device that masters no bus.
+    slave: Option<Slave>,
 }
 
 impl Adapter {
@@ -67,6 +72,9 @@ struct Common {
 
 static ADAPTERS: SpinLock<BTreeMap<usize, Adapter>> = SpinLock::new(BTreeMap::new());
 static COMMON: SpinLock<BTreeMap<usize, Common>> = SpinLock::new(BTreeMap::new());
+
+/// One past the last address that the system's controller reaches.
+const ISA_LIMIT: u64 = 1 << 24;
 
 fn adapter(address: *mut DMA_ADAPTER) -> Option<Adapter> {
     ADAPTERS.lock().get(&address.addr()).copied()
@@ -103,9 +111,10 @@ fn create(description: &DEVICE_DESCRIPTION, owner: usize) -> Option<(*mut DMA_AD
         on_pci: description.InterfaceType == INTERFACE_TYPE_PCI_BUS,
         maximum_length: description.MaximumLength,
     };
-    if !device.master || description.Version > DEVICE_DESCRIPTION_VERSION2 {
+    if description.Version > DEVICE_DESCRIPTION_VERSION2 {
         return None;
     }
+    let slave = if device.master { None } else { Some(Slave::new(description)?) };
     let made = pool::allocate_zeroed(size_of::<DMA_ADAPTER>(), *b"DmaA")?.as_ptr().cast::<DMA_ADAPTER>();
     // SAFETY: the block is the adapter's.
     unsafe {
@@ -115,8 +124,10 @@ fn create(description: &DEVICE_DESCRIPTION, owner: usize) -> Option<(*mut DMA_AD
             DmaOperations: &raw const OPERATIONS,
         });
     }
-    let registers = device.map_registers(frame::end_of_memory());
-    ADAPTERS.lock().insert(made.addr(), Adapter { limit: device.limit(), registers, owner });
+    let most = slave.map_or(u32::MAX, |slave| (slave.boundary() / PAGE) as u32);
+    let registers = device.map_registers(frame::end_of_memory()).min(most);
+    let limit = if slave.is_some() { ISA_LIMIT } else { device.limit() };
+    ADAPTERS.lock().insert(made.addr(), Adapter { limit, registers, owner, slave });
     Some((made, registers))
 }
 
@@ -162,20 +173,21 @@ unsafe extern "win64" fn get_adapter(call: &Call<2>) -> *mut DMA_ADAPTER {
 
 /// *PPUT_DMA_ADAPTER callback function (wdm.h)*: the adapter is gone; what was allocated with it is not.
 unsafe extern "win64" fn put(adapter: *mut DMA_ADAPTER) {
-    if ADAPTERS.lock().remove(&adapter.addr()).is_some() {
-        channel::forget(adapter.addr());
+    let removed = ADAPTERS.lock().remove(&adapter.addr());
+    if let Some(removed) = removed {
+        channel::forget(adapter.addr(), &removed);
         pool::free(adapter.addr(), 0);
     }
 }
 
-/// *PGET_DMA_ALIGNMENT callback function (wdm.h)*: any byte will do.
-unsafe extern "win64" fn alignment(_: *mut DMA_ADAPTER) -> u32 {
-    1
+/// *PGET_DMA_ALIGNMENT callback function (wdm.h)*: any byte will do, but for channels of words.
+unsafe extern "win64" fn alignment(adapter: *mut DMA_ADAPTER) -> u32 {
+    self::adapter(adapter).and_then(|adapter| adapter.slave).map_or(1, |slave| slave.unit())
 }
 
 export! {
-    /// *IoGetDmaAdapter function (wdm.h)*: for a device that masters the bus, by a description of version 0 to 2; null for
-    /// any other.
+    /// *IoGetDmaAdapter function (wdm.h)*: for a device that masters the bus or has a channel of the system's controller, by a
+    /// description of version 0 to 2; null for any other.
     #[unsafe(naked)]
     pub unsafe extern "win64" fn IoGetDmaAdapter(
         device: *mut DEVICE_OBJECT,
@@ -204,8 +216,9 @@ export! { in HAL;
         logical: *mut PHYSICAL_ADDRESS,
         _cached: BOOLEAN,
     ) -> PVOID {
-        let Some(Adapter { limit, owner, .. }) = self::adapter(adapter) else { return core::ptr::null_mut() };
-        let buffer = contiguous::allocate(length as usize, limit);
+        let Some(Adapter { limit, owner, slave, .. }) = self::adapter(adapter) else { return core::ptr::null_mut() };
+        let boundary = slave.map_or(0, |slave| slave.boundary());
+        let buffer = contiguous::allocate_within(length as usize, 0, limit, boundary);
         if let Some(physical) = crate::mm::paging::physical(buffer.addr() as u64).filter(|_| !buffer.is_null()) {
             COMMON.lock().insert(buffer.addr(), Common { owner, physical, length });
             // SAFETY: the caller gives storage for the address.
@@ -227,9 +240,10 @@ export! { in HAL;
         }
     }
 
-    /// *PREAD_DMA_COUNTER callback function (wdm.h)*: what the system's controller has left to do: nothing.
-    pub unsafe extern "win64" fn HalReadDmaCounter(_adapter: *mut DMA_ADAPTER) -> u32 {
-        0
+    /// *PREAD_DMA_COUNTER callback function (wdm.h)*: how many bytes the system's controller has left to transfer; it has
+    /// nothing to do for a device that masters the bus.
+    pub unsafe extern "win64" fn HalReadDmaCounter(adapter: *mut DMA_ADAPTER) -> u32 {
+        self::adapter(adapter).and_then(|adapter| adapter.slave).map_or(0, |slave| slave.left())
     }
 }
 

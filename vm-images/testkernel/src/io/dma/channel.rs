@@ -8,7 +8,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::vec::Vec;
 
-use super::{Held, adapter};
+use super::{ADAPTERS, Adapter, Held, adapter};
 use crate::ke::lock::SpinLock;
 use crate::ldr::export::export;
 use crate::mm::frame::{self, Frame};
@@ -78,11 +78,22 @@ struct Channel {
 
 static CHANNELS: SpinLock<BTreeMap<usize, Channel>> = SpinLock::new(BTreeMap::new());
 
-fn reserve(owner: usize, count: u32, limit: u64, may_copy: bool) -> Option<usize> {
+/// What turns are taken at: an adapter, or the one channel that adapters of it share. (No adapter lies at so low an address.)
+fn turns_at(address: usize, adapter: &Adapter) -> usize {
+    adapter.slave.map_or(address, |slave| slave.number().into())
+}
+
+fn reserve(adapter: &Adapter, count: u32) -> Option<usize> {
     static NEXT: core::sync::atomic::AtomicUsize = core::sync::atomic::AtomicUsize::new(0);
-    let pages =
-        if may_copy && count > 0 { Some(frame::allocate_run(count as usize, 1, limit)?) } else { None };
+    // A run that begins at a multiple of a power of two that it fits into crosses no boundary of a channel's.
+    let align = if adapter.slave.is_some() { count.next_power_of_two() as usize } else { 1 };
+    let pages = if adapter.may_copy() && count > 0 {
+        Some(frame::allocate_run(count as usize, align, adapter.limit)?)
+    } else {
+        None
+    };
     let base = BASE + 16 * NEXT.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
+    let owner = adapter.owner;
     REGISTERS.lock().insert(base, Registers { owner, count, pages, used: 0, copied: Vec::new() });
     Some(base)
 }
@@ -94,7 +105,7 @@ fn release(base: usize) {
 }
 
 /// Gives the adapter to one device after the other, until one keeps it or nobody waits. The first one's turn has come.
-unsafe fn run(adapter: usize, first: Waiting) {
+unsafe fn run(turns: usize, first: Waiting) {
     let mut next = Some(first);
     while let Some(Waiting { device, routine, context, base }) = next {
         let device = core::ptr::with_exposed_provenance_mut::<DEVICE_OBJECT>(device);
@@ -106,23 +117,28 @@ unsafe fn run(adapter: usize, first: Waiting) {
             DEALLOCATE_OBJECT_KEEP_REGISTERS => {}
             _ => return,
         }
-        next = pass_on(adapter);
+        next = pass_on(turns);
     }
 }
 
 /// The holder is done: whose turn it is now.
-fn pass_on(adapter: usize) -> Option<Waiting> {
+fn pass_on(turns: usize) -> Option<Waiting> {
     let mut channels = CHANNELS.lock();
-    let channel = channels.get_mut(&adapter)?;
+    let channel = channels.get_mut(&turns)?;
     let next = channel.waiting.pop_front();
     channel.holder = next.as_ref().map(|next| next.base);
     next
 }
 
-/// The adapter is gone: whoever holds or waits for it keeps its registers, and gets no turn.
-pub(super) fn forget(adapter: usize) {
-    let gone = CHANNELS.lock().remove(&adapter);
-    drop(gone);
+/// The adapter is gone: whoever holds or waits for it keeps its registers, and gets no turn. A channel that others have adapters of
+/// stays as it is.
+pub(super) fn forget(address: usize, adapter: &Adapter) {
+    let turns = turns_at(address, adapter);
+    let is_shared = ADAPTERS.lock().iter().any(|(&other, adapter)| turns_at(other, adapter) == turns);
+    if !is_shared {
+        let gone = CHANNELS.lock().remove(&turns);
+        drop(gone);
+    }
 }
 
 export! {
@@ -140,15 +156,14 @@ export! {
         if registers > known.registers {
             return STATUS_INSUFFICIENT_RESOURCES;
         }
-        let Some(base) = reserve(known.owner, registers, known.limit, known.may_copy()) else {
-            return STATUS_INSUFFICIENT_RESOURCES;
-        };
+        let Some(base) = reserve(&known, registers) else { return STATUS_INSUFFICIENT_RESOURCES };
+        let turns = turns_at(adapter.addr(), &known);
         let turn = Waiting {
             device: device.expose_provenance(), routine, context: context.expose_provenance(), base,
         };
         let now = {
             let mut channels = CHANNELS.lock();
-            let channel = channels.entry(adapter.addr()).or_default();
+            let channel = channels.entry(turns).or_default();
             if channel.holder.is_some() {
                 channel.waiting.push_back(turn);
                 None
@@ -159,7 +174,7 @@ export! {
         };
         if let Some(turn) = now {
             // SAFETY: as promised by the caller.
-            unsafe { run(adapter.addr(), turn) };
+            unsafe { run(turns, turn) };
         }
         STATUS_SUCCESS
     }
@@ -168,12 +183,17 @@ export! {
 export! { in HAL;
     /// *PFREE_ADAPTER_CHANNEL callback function (wdm.h)*: the adapter and the map registers of the device that kept it.
     pub unsafe extern "win64" fn IoFreeAdapterChannel(adapter: *mut DMA_ADAPTER) {
-        let holder = CHANNELS.lock().get(&adapter.addr()).and_then(|channel| channel.holder);
+        let Some(known) = self::adapter(adapter) else { return };
+        let turns = turns_at(adapter.addr(), &known);
+        let holder = CHANNELS.lock().get(&turns).and_then(|channel| channel.holder);
         let Some(base) = holder else { return };
+        if let Some(slave) = known.slave {
+            slave.stop();
+        }
         release(base);
-        if let Some(next) = pass_on(adapter.addr()) {
+        if let Some(next) = pass_on(turns) {
             // SAFETY: the next device asked for it.
-            unsafe { run(adapter.addr(), next) };
+            unsafe { run(turns, next) };
         }
     }
 

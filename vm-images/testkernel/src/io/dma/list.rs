@@ -16,7 +16,7 @@ use crate::mm::frame::{self, Frame};
 use crate::nt::{
     BOOLEAN, DEVICE_OBJECT, DMA_ADAPTER, DriverListControl, MDL, MDL_PAGES_LOCKED, NTSTATUS, PVOID,
     SCATTER_GATHER_ELEMENT, SCATTER_GATHER_LIST, STATUS_BUFFER_TOO_SMALL, STATUS_INSUFFICIENT_RESOURCES,
-    STATUS_INVALID_PARAMETER, STATUS_SUCCESS,
+    STATUS_INVALID_PARAMETER, STATUS_NOT_SUPPORTED, STATUS_SUCCESS,
 };
 
 /// What is kept of a list.
@@ -126,6 +126,9 @@ unsafe fn make(adapter: *mut DMA_ADAPTER, wanted: &Wanted, place: Place) -> NTST
     let (Some(known), Some(routine)) = (self::adapter(adapter), wanted.routine) else {
         return STATUS_INVALID_PARAMETER;
     };
+    if known.slave.is_some() {
+        return STATUS_NOT_SUPPORTED;
+    }
     // SAFETY: the caller's contract.
     let found = unsafe { pieces_of(&known, wanted.mdl, wanted.address, wanted.length) };
     let Some(found) = found else { return STATUS_INVALID_PARAMETER };

@@ -33,6 +33,8 @@ const DESCRIPTION: DEVICE_DESCRIPTION = DEVICE_DESCRIPTION {
 };
 /// A card with the 24 address lines of ISA.
 const ISA: DEVICE_DESCRIPTION = DEVICE_DESCRIPTION { Dma32BitAddresses: 0, InterfaceType: 1, ..DESCRIPTION };
+/// A card that masters no bus.
+const SLAVE: DEVICE_DESCRIPTION = DEVICE_DESCRIPTION { Master: 0, DmaChannel: 1, ..ISA };
 
 fn get(description: &DEVICE_DESCRIPTION) -> (*mut DMA_ADAPTER, u32) {
     let mut registers = 0;
@@ -118,9 +120,74 @@ kernel_test! {
     }
 
     /// *IoGetDmaAdapter function (wdm.h)*: null for what cannot be had.
-    fn a_device_that_masters_no_bus_has_no_adapter() {
+    fn what_cannot_be_had_has_no_adapter() {
         check!(get(&DEVICE_DESCRIPTION { Master: 0, ..DESCRIPTION }).0.is_null());
+        check!(get(&DEVICE_DESCRIPTION { DmaChannel: 4, DmaWidth: 1, ..SLAVE }).0.is_null());
+        check!(get(&DEVICE_DESCRIPTION { DmaChannel: 5, ..SLAVE }).0.is_null());
         check!(get(&DEVICE_DESCRIPTION { Version: 3, ..DESCRIPTION }).0.is_null());
+    }
+
+    /// *Using System DMA*: one part after the other, each within what the channel counts; the channel is one device's at a time,
+    /// whatever adapter it has.
+    fn a_channel_of_the_systems_controller_is_told_of_every_part() {
+        let (adapter, registers) = get(&SLAVE);
+        let (other, _) = get(&SLAVE);
+        let Ok((driver, device)) = selftest::start() else { check!(false); return Ok(()) };
+        let at = contiguous::allocate_within(0x8000, 0x1F_C000, 16 << 20, 0);
+        check!(!adapter.is_null() && registers == 16 && !other.is_null() && !at.is_null());
+        let Some(start) = paging::physical(at.addr() as u64) else { check!(false); return Ok(()) };
+        let high = high_buffer(3);
+        // SAFETY: the adapter's own table, a driver and a device of this test's, lists of memory that is there.
+        unsafe {
+            let operations = &*(*adapter).DmaOperations;
+            let Some(list) = mdl::describe(at.addr(), 0x8000, mdl::Access::Write, 0) else { check!(false); return Ok(()) };
+            let list = list.as_ptr();
+            ORDER.store(0, Ordering::SeqCst);
+            let context = |number: usize| core::ptr::without_provenance_mut(number * 10 + KEEP_OBJECT as usize);
+            let channel = operations.AllocateAdapterChannel;
+            check!(channel(adapter, device, 4, Some(control), context(1)) == STATUS_SUCCESS);
+            let base = core::ptr::without_provenance_mut(BASE.load(Ordering::SeqCst));
+            check!(channel(other, device, 4, Some(control), context(2)) == STATUS_SUCCESS);
+            check!(ORDER.load(Ordering::SeqCst) == 1);
+            let mut done = 0;
+            while done < 0x8000 {
+                let mut length = 0x8000 - done;
+                let current = at.wrapping_byte_add(done as usize);
+                let seen = (operations.MapTransfer)(adapter, list, base, current, &raw mut length, 1) as u64;
+                check!(seen == start + u64::from(done) && length > 0);
+                check!(seen >> 16 == (seen + u64::from(length) - 1) >> 16);
+                check!((operations.ReadDmaCounter)(adapter) == length);
+                check!((operations.FlushAdapterBuffers)(adapter, list, base, current, length, 1) == 1);
+                done += length;
+            }
+            mdl::release(list);
+            if let Some(high) = high {
+                let described = mdl::describe(high.addr(), 0x3000, mdl::Access::Write, 0);
+                let Some(list) = described else { check!(false); return Ok(()) };
+                let list = list.as_ptr();
+                high.write_bytes(0x77, 0x3000);
+                let mut length = 0x3000;
+                let seen = (operations.MapTransfer)(adapter, list, base, high.cast(), &raw mut length, 0) as u64;
+                check!(length == 0x3000 && seen + 0x3000 <= 16 << 20 && seen >> 16 == (seen + 0x2FFF) >> 16);
+                // No device asked: nothing was transferred, and nothing is copied.
+                check!((operations.FlushAdapterBuffers)(adapter, list, base, high.cast(), length, 0) == 1);
+                check!((0..0x3000).all(|offset| high.add(offset).read() == 0x77));
+                mdl::release(list);
+                contiguous::free(high.cast());
+            }
+            (operations.FreeAdapterChannel)(adapter);
+            check!(ORDER.load(Ordering::SeqCst) == 12);
+            (operations.FreeAdapterChannel)(other);
+            let mut logical = 0;
+            let buffer = (operations.AllocateCommonBuffer)(adapter, 0x9000, &raw mut logical, 0);
+            check!(!buffer.is_null() && logical >> 16 == (logical + 0x8FFF) >> 16);
+            (operations.FreeCommonBuffer)(adapter, 0x9000, logical, buffer, 0);
+            (operations.PutDmaAdapter)(adapter);
+            (operations.PutDmaAdapter)(other);
+            contiguous::free(at);
+            device::delete(device);
+        }
+        selftest::stop(driver)?;
     }
 
     /// *Using MapTransfer* and *FlushAdapterBuffers*: a device gets at memory beyond its reach by map registers, and what

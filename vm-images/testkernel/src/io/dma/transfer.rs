@@ -1,6 +1,6 @@
 //! Mapping a transfer: the part of a buffer that comes next becomes one stretch of addresses for the device.
 
-use squall_testkernel_pure::dma::{PAGE, pieces};
+use squall_testkernel_pure::dma::{PAGE, Piece, pieces};
 
 use super::channel::{self, Copied, Registers};
 use super::{Adapter, adapter};
@@ -82,9 +82,13 @@ unsafe fn map(
     length: u64,
     to_device: bool,
 ) -> Option<(u64, u64)> {
-    let piece =
-        pieces(frames.iter().copied(), offset, length, |_, next| adapter.reaches(next.start, next.length))
-            .next()?;
+    let boundary = adapter.slave.map_or(u64::MAX, |slave| slave.boundary());
+    let length = length.min(boundary);
+    let merges = |first: Piece, next: Piece| {
+        let ends = next.start + next.length - 1;
+        adapter.reaches(next.start, next.length) && first.start / boundary == ends / boundary
+    };
+    let piece = pieces(frames.iter().copied(), offset, length, merges).next()?;
     if adapter.reaches(piece.start, piece.length) {
         return Some((piece.start, piece.length));
     }
@@ -96,7 +100,8 @@ unsafe fn map(
 
 export! { in HAL;
     /// *PMAP_TRANSFER callback function (wdm.h)*: the device's address of the buffer at `current`, and in Length how much of
-    /// it lies there together; 0 of it where no map register is left.
+    /// it lies there together; 0 of it where no map register is left. The system's controller transfers it when a device that has
+    /// a channel of it asks.
     pub unsafe extern "win64" fn IoMapTransfer(
         adapter: *mut DMA_ADAPTER,
         mdl: *mut MDL,
@@ -109,7 +114,11 @@ export! { in HAL;
         unsafe {
             let mapped = self::adapter(adapter).zip(frames_from(mdl, current.addr())).and_then(|(adapter, place)| {
                 let (frames, offset) = place;
-                map(&adapter, frames, offset, base, (*length).into(), to_device != 0)
+                let mapped = map(&adapter, frames, offset, base, (*length).into(), to_device != 0)?;
+                if let Some(slave) = adapter.slave {
+                    slave.start(mapped.0, mapped.1, to_device != 0);
+                }
+                Some(mapped)
             });
             let (address, mapped) = mapped.unwrap_or((0, 0));
             length.write(mapped as u32);
@@ -118,7 +127,8 @@ export! { in HAL;
     }
 
     /// *PFLUSH_ADAPTER_BUFFERS callback function (wdm.h)*: after a read, what the device wrote to map registers is copied
-    /// to the buffer; the registers are free for the next part. FALSE for an adapter that there is not.
+    /// to the buffer; the registers are free for the next part. The system's controller is done, and only what it has transferred
+    /// is copied. FALSE for an adapter that there is not.
     pub unsafe extern "win64" fn IoFlushAdapterBuffers(
         adapter: *mut DMA_ADAPTER,
         _mdl: *mut MDL,
@@ -127,13 +137,18 @@ export! { in HAL;
         _length: u32,
         to_device: BOOLEAN,
     ) -> BOOLEAN {
-        if self::adapter(adapter).is_none() {
-            return FALSE;
+        let Some(known) = self::adapter(adapter) else { return FALSE };
+        if let Some(slave) = known.slave {
+            slave.stop();
         }
         channel::with_registers(base, |registers| {
+            let copied: u64 = registers.copied.iter().map(|part| part.length).sum();
+            let mut done = known.slave.map_or(copied, |slave| slave.done_of(copied));
             for part in registers.copied.drain(..).filter(|_| to_device == 0) {
+                let length = part.length.min(done);
                 // SAFETY: both were memory when they were mapped, and the driver keeps its buffer until now.
-                unsafe { copy(part.stand_in, part.original, part.length) };
+                unsafe { copy(part.stand_in, part.original, length) };
+                done -= length;
             }
             registers.used = 0;
         });
