@@ -9,7 +9,9 @@
 //! A level line that drivers share stays open when the last of them that is known here disconnects: a line of a PC has others on
 //! it, who are still listening. A device that is left asserting it then interrupts for ever, and nobody says that it was his.
 //!
-//! When disconnecting returns, the ISR is running nowhere and will not be called again. A driver that unloads
+//! When disconnecting returns, the ISR is running nowhere and will not be called again. A DPC that the ISR queued before may
+//! still run and synchronize with it: Unload disconnects first and flushes DPCs then. So an object stays a while after it was
+//! disconnected ([`GONE`]), as one does on Windows, where its memory is seldom used again at once. A driver that unloads
 //! without disconnecting leaves its object behind, connected: its ISR's address is called whatever is there
 //! now.
 
@@ -17,6 +19,7 @@ mod selftest;
 mod vectors;
 
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -34,6 +37,7 @@ use x86_64::instructions::interrupts;
 use self::vectors::VECTORS;
 use super::bugcheck::bugcheck;
 use super::irql::{self, Irql};
+use super::lock::SpinLock;
 use super::{claims, clock, dpc, processor, rendezvous, spinlock, thread};
 use crate::hal::{self, apic, ioapic, message};
 use crate::mm::region::Window;
@@ -42,6 +46,11 @@ use crate::vf::{irql_checks, noted};
 
 /// Objects that may share one vector.
 const MAX_SHARED: usize = 8;
+
+/// How many disconnected objects stay.
+const KEPT: usize = 32;
+/// The objects that were disconnected last, the oldest first; their addresses.
+static GONE: SpinLock<VecDeque<usize>> = SpinLock::new(VecDeque::new());
 
 /// So many interrupts in a row that nobody claims are a line that nobody will ever serve.
 const STORM: u32 = 1_000;
@@ -312,15 +321,22 @@ pub fn disconnect(object: *mut KINTERRUPT) -> bool {
     while unsafe { (*object).active.load(Ordering::Acquire) } != 0 {
         core::hint::spin_loop();
     }
-    // SAFETY: out of its chain, and no processor uses it any more.
-    drop(unsafe { Box::from_raw(object) });
+    let oldest = {
+        let mut gone = GONE.lock();
+        gone.push_back(object.expose_provenance());
+        (gone.len() > KEPT).then(|| gone.pop_front()).flatten()
+    };
+    if let Some(oldest) = oldest {
+        // SAFETY: out of its chain and out of this list; no DPC of that time is still under way.
+        drop(unsafe { Box::from_raw(ptr::with_exposed_provenance_mut::<Interrupt>(oldest)) });
+    }
     true
 }
 
 /// Calls `routine` with the ISR of `object` kept out: `KeSynchronizeExecution`.
 ///
 /// # Safety
-/// `object` is connected.
+/// `object` is connected, or was a moment ago.
 pub unsafe fn synchronize<T>(object: *mut KINTERRUPT, routine: impl FnOnce() -> T) -> T {
     // SAFETY: the caller's.
     unsafe { &*object.cast::<Interrupt>() }.synchronized(routine)

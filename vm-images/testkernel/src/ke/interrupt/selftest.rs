@@ -188,6 +188,17 @@ kernel_test! {
         check!(asked == [1, 1, 0] && then == [2, 1, 1]);
     }
 
+    /// *IoDisconnectInterrupt function (wdm.h)*: a DPC that was queued before may still synchronize with what was disconnected.
+    fn a_disconnected_object_stays_a_while() {
+        let connection = probe_on(11);
+        let Ok(first) = connect(connection) else { check!(false); return Ok(()) };
+        check!(disconnect(first) && !disconnect(first));
+        let Ok(second) = connect(connection) else { check!(false); return Ok(()) };
+        check!(disconnect(second) && first != second);
+        // SAFETY: it was connected a moment ago.
+        check!(unsafe { synchronize(first, irql::current) } == connection.synchronize_irql);
+    }
+
     fn impossible_connections_are_refused() {
         let connection = probe_on(11);
         check!(connect(Connection { vector: CLOCK_VECTOR, ..connection }) == Err(Refused::NoSuchVector));
