@@ -79,9 +79,7 @@ pub fn call_all() {
 pub fn leading_into(range: &Range<u64>) -> impl Iterator<Item = (usize, u64)> {
     let mut found = [(0, 0); 2 * MOST_OF_AN_IMAGE];
     let (plain, with_reason) = found.split_at_mut(MOST_OF_AN_IMAGE);
-    // SAFETY: a record that is visited can be read.
-    REGISTERED
-        .leading_into(range, plain, |record: *const CallbackRecord| unsafe { (*record).routine() as u64 });
+    REGISTERED.leading_into(range, plain);
     reason::leading_into(range, with_reason);
     found.into_iter().filter(|(record, _)| *record != 0)
 }
@@ -96,9 +94,9 @@ export! {
         component: *const u8,
     ) -> BOOLEAN {
         // SAFETY: the caller's record, which it keeps until it deregisters it.
-        REGISTERED.changing(|head| unsafe {
+        let prepare = || unsafe {
             if (*record).state != state::EMPTY {
-                return FALSE;
+                return false;
             }
             (*record).routine = routine;
             (*record).buffer = buffer;
@@ -106,22 +104,25 @@ export! {
             (*record).component = component;
             (*record).checksum = (*record).sum();
             (*record).state = state::INSERTED;
-            list::insert_before(head, &raw mut (*record).entry);
-            TRUE
-        })
+            true
+        };
+        let at = routine.map_or(0, |routine| routine as usize);
+        // SAFETY: the caller's record, which it keeps until it deregisters it.
+        unsafe { REGISTERED.insert(record, at, prepare) }.into()
     }
 
     /// *KeDeregisterBugCheckCallback function (wdm.h)*: FALSE where the record is not registered.
     pub unsafe extern "win64" fn KeDeregisterBugCheckCallback(record: *mut CallbackRecord) -> BOOLEAN {
         // SAFETY: the caller's record.
-        REGISTERED.changing(|_| unsafe {
-            if (*record).state != state::INSERTED {
-                return FALSE;
+        let is_in = || unsafe {
+            let is_in = (*record).state == state::INSERTED;
+            if is_in {
+                (*record).state = state::EMPTY;
             }
-            list::remove(&raw mut (*record).entry);
-            (*record).state = state::EMPTY;
-            TRUE
-        })
+            is_in
+        };
+        // SAFETY: as above.
+        unsafe { REGISTERED.remove(record, is_in) }.into()
     }
 }
 
@@ -162,6 +163,11 @@ kernel_test! {
             check!(KeRegisterBugCheckCallback(record, Some(routine), null, 0, null.cast()) == TRUE);
             check!(leading_into(&(at..at + 1)).eq([(record.addr(), at)]));
             check!(leading_into(&(at + 1..at + 2)).next().is_none());
+            // Where its memory was freed and is somebody else's already, it is no less registered.
+            let kept = record.read();
+            (*record).routine = None;
+            check!(leading_into(&(at..at + 1)).eq([(record.addr(), at)]));
+            record.write(kept);
             check!(KeDeregisterBugCheckCallback(record) == TRUE);
             check!(leading_into(&(at..at + 1)).next().is_none());
         }

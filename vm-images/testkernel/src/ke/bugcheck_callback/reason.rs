@@ -17,7 +17,6 @@ use core::ptr;
 use super::records::{Records, is_readable, state};
 use crate::console::print_unlocked;
 use crate::crash::dump;
-use crate::ke::list;
 use crate::ldr::export::export;
 use crate::mm::frame::PAGE_SIZE;
 use crate::nt::{BOOLEAN, FALSE, GUID, LIST_ENTRY, PVOID, TRUE};
@@ -255,9 +254,7 @@ impl fmt::Display for Name<'_> {
 
 /// Records whose routines lie in `range`.
 pub fn leading_into(range: &Range<u64>, found: &mut [(usize, u64)]) {
-    // SAFETY: a record that is visited can be read.
-    REGISTERED
-        .leading_into(range, found, |record: *const ReasonRecord| unsafe { (*record).routine() as u64 });
+    REGISTERED.leading_into(range, found);
 }
 
 export! {
@@ -273,31 +270,34 @@ export! {
             return FALSE;
         }
         // SAFETY: the caller's record, which it keeps until it deregisters it.
-        REGISTERED.changing(|head| unsafe {
+        let prepare = || unsafe {
             if (*record).state != state::EMPTY {
-                return FALSE;
+                return false;
             }
             (*record).routine = routine;
             (*record).reason = reason;
             (*record).component = component;
             (*record).checksum = (*record).sum();
             (*record).state = state::INSERTED;
-            list::insert_before(head, &raw mut (*record).entry);
-            TRUE
-        })
+            true
+        };
+        let at = routine.map_or(0, |routine| routine as usize);
+        // SAFETY: as above.
+        unsafe { REGISTERED.insert(record, at, prepare) }.into()
     }
 
     /// *KeDeregisterBugCheckReasonCallback function (wdm.h)*: FALSE where the record is not registered.
     pub unsafe extern "win64" fn KeDeregisterBugCheckReasonCallback(record: *mut ReasonRecord) -> BOOLEAN {
         // SAFETY: the caller's record.
-        REGISTERED.changing(|_| unsafe {
-            if (*record).state != state::INSERTED {
-                return FALSE;
+        let is_in = || unsafe {
+            let is_in = (*record).state == state::INSERTED;
+            if is_in {
+                (*record).state = state::EMPTY;
             }
-            list::remove(&raw mut (*record).entry);
-            (*record).state = state::EMPTY;
-            TRUE
-        })
+            is_in
+        };
+        // SAFETY: as above.
+        unsafe { REGISTERED.remove(record, is_in) }.into()
     }
 }
 

@@ -24,7 +24,11 @@ pub mod state {
 /// More records than this are a list that leads nowhere.
 const MOST: usize = 64;
 
-struct Head(LIST_ENTRY);
+/// The list's head, and what is known of its records without a look at their memory: where each is, and its routine.
+struct Head {
+    links: LIST_ENTRY,
+    known: [(usize, u64); MOST],
+}
 
 // SAFETY: the list's entries are drivers' memory, which belongs to no processor.
 unsafe impl Send for Head {}
@@ -39,23 +43,60 @@ pub struct Records {
 impl Records {
     /// None yet.
     pub const fn new() -> Self {
-        Self { head: InterruptLock::new(Head(list::UNLINKED)), in_order: AtomicBool::new(true) }
+        let head = Head { links: list::UNLINKED, known: [(0, 0); MOST] };
+        Self { head: InterruptLock::new(head), in_order: AtomicBool::new(true) }
     }
 
-    /// Changes the list, which `change` is given the head of.
-    pub fn changing<T>(&self, change: impl FnOnce(*mut LIST_ENTRY) -> T) -> T {
+    /// Changes the list.
+    fn changing<T>(&self, change: impl FnOnce(&mut Head) -> T) -> T {
         let mut registered = self.head.lock();
         self.in_order.store(false, Ordering::Release);
-        let head = &raw mut registered.0;
         // SAFETY: the head is ours, under the lock.
         unsafe {
-            if (*head).Flink.is_null() {
-                list::initialize(head);
+            let links = &raw mut registered.links;
+            if (*links).Flink.is_null() {
+                list::initialize(links);
             }
         }
-        let result = change(head);
+        let result = change(&mut registered);
         self.in_order.store(true, Ordering::Release);
         result
+    }
+
+    /// Registers a record that `prepare` has filled in; false where that says that it cannot be registered.
+    ///
+    /// # Safety
+    /// The record begins with its links, and is the list's until it is removed.
+    pub unsafe fn insert<R>(&self, record: *mut R, routine: usize, prepare: impl FnOnce() -> bool) -> bool {
+        self.changing(|head| {
+            if !prepare() {
+                return false;
+            }
+            if let Some(place) = head.known.iter_mut().find(|(known, _)| *known == 0) {
+                *place = (record.addr(), routine as u64);
+            }
+            // SAFETY: the head is ours, the record the caller's.
+            unsafe { list::insert_before(&raw mut head.links, record.cast()) };
+            true
+        })
+    }
+
+    /// Takes a record out, which `is_in` says is in it; false where that says otherwise.
+    ///
+    /// # Safety
+    /// As for [`insert`](Self::insert).
+    pub unsafe fn remove<R>(&self, record: *mut R, is_in: impl FnOnce() -> bool) -> bool {
+        self.changing(|head| {
+            if !is_in() {
+                return false;
+            }
+            if let Some(place) = head.known.iter_mut().find(|(known, _)| *known == record.addr()) {
+                *place = (0, 0);
+            }
+            // SAFETY: it is in the list.
+            unsafe { list::remove(record.cast::<LIST_ENTRY>()) };
+            true
+        })
     }
 
     /// Visits every record that can still be read, in the order of registration. For the owner of a bug check, all others
@@ -66,29 +107,15 @@ impl Records {
         }
         // SAFETY: nobody else runs, and nobody was changing the list.
         let Some(registered) = (unsafe { self.head.peek() }) else { return };
-        walk(&raw const registered.0, visit);
+        walk(&raw const registered.links, visit);
     }
 
-    /// The records whose routine, by `routine_of`, lies in `range`: as many as there is room for.
-    pub fn leading_into<R>(
-        &self,
-        range: &Range<u64>,
-        found: &mut [(usize, u64)],
-        routine_of: impl Fn(*const R) -> u64,
-    ) -> usize {
-        let mut count = 0;
+    /// The records whose routine lies in `range`, as many as there is room for; be their memory a record's still or not.
+    pub fn leading_into(&self, range: &Range<u64>, found: &mut [(usize, u64)]) {
         self.changing(|head| {
-            walk(head, |record: *mut R| {
-                let routine = routine_of(record);
-                if range.contains(&routine)
-                    && let Some(slot) = found.get_mut(count)
-                {
-                    *slot = (record.addr(), routine);
-                    count += 1;
-                }
-            });
+            let left = head.known.iter().filter(|(record, routine)| *record != 0 && range.contains(routine));
+            found.iter_mut().zip(left).for_each(|(slot, left)| *slot = *left);
         });
-        count
     }
 }
 
