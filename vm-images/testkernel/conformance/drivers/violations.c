@@ -292,6 +292,30 @@ static void free_a_user_address(void)
     ExFreePool((PVOID)(ULONG_PTR)0x10000);
 }
 
+/* HAL.dll has it; 64-bit headers do not. */
+__declspec(dllimport) ULONG NTAPI HalGetInterruptVector(INTERFACE_TYPE type, ULONG bus, ULONG level, ULONG vector,
+                                                        PKIRQL irql, PKAFFINITY affinity);
+
+static BOOLEAN NTAPI nobodys(PKINTERRUPT interrupt, PVOID context)
+{
+    return FALSE;
+}
+
+static void disconnect_twice(void)
+{
+    PKINTERRUPT interrupt;
+    KAFFINITY processors;
+    ULONG vector = HalGetInterruptVector(Isa, 0, 11, 11, &before, &processors);
+    IoConnectInterrupt(&interrupt, nobodys, NULL, NULL, vector, before, before, Latched, FALSE, processors, FALSE);
+    IoDisconnectInterrupt(interrupt);
+    IoDisconnectInterrupt(interrupt);
+}
+
+static void disconnect_nothing(void)
+{
+    IoDisconnectInterrupt(NULL);
+}
+
 static PDMA_ADAPTER adapter;
 
 static void with_adapter(void)
@@ -430,6 +454,8 @@ static const DEED deeds[] = {
     { L"acquire-spin-lock-twice", acquire_spin_lock_twice },
     { L"acquire-queued-lock-twice", acquire_queued_lock_twice },
     { L"release-queued-lock-twice", release_queued_lock_twice },
+    { L"disconnect-twice", disconnect_twice },
+    { L"disconnect-nothing", disconnect_nothing },
     { L"leave-pool", leave_pool },
     { L"overrun-pool", overrun_pool },
     { L"free-pool-twice", free_pool_twice },

@@ -7,9 +7,12 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use squall_testkernel_pure::bugcheck::BAD_POOL_CALLER;
+
 use super::pnp::{self, Description};
 use crate::ex::pool;
 use crate::hal::message;
+use crate::ke::bugcheck::bugcheck;
 use crate::ke::interrupt::{self, Connection, Refused, Service, Trigger};
 use crate::ke::irql::Irql;
 use crate::ke::lock::SpinLock;
@@ -213,6 +216,24 @@ fn message_based(asked: &IO_CONNECT_INTERRUPT_MESSAGE_BASED_PARAMETERS) -> Resul
     Ok((CONNECT_MESSAGE_BASED, table.cast()))
 }
 
+/// Disconnects a driver's object. It is a block of the pool's on Windows: one that was disconnected before is freed twice, and what is
+/// none is looked at all the same. (Inferred: the page says nothing of either.)
+///
+/// # Safety
+/// `object` must be one that was connected. A null pointer, say, faults.
+unsafe fn disconnect(object: *mut KINTERRUPT) {
+    /// A block that is free already.
+    const FREE_ALREADY: u64 = 7;
+    if interrupt::disconnect(object) {
+        return;
+    }
+    if interrupt::was_disconnected(object) {
+        bugcheck(BAD_POOL_CALLER, [FREE_ALREADY, 0, 0, object.addr() as u64]);
+    }
+    // SAFETY: the caller's contract.
+    unsafe { object.cast::<u8>().read_volatile() };
+}
+
 /// Does something with each object behind a connection context.
 ///
 /// # Safety
@@ -283,7 +304,7 @@ export! {
     ) {
         // SAFETY: the caller's parameters.
         unsafe {
-            each_object(parameters, |object| _ = interrupt::disconnect(object));
+            each_object(parameters, |object| disconnect(object));
             let table = (*parameters).ConnectionContext.addr();
             if (*parameters).Version == CONNECT_MESSAGE_BASED && TABLES.lock().remove(&table).is_some() {
                 pool::free(table, 0);
@@ -346,9 +367,11 @@ export! {
         }
     }
 
-    /// *IoDisconnectInterrupt function (wdm.h)*: when it returns, the ISR runs nowhere.
+    /// *IoDisconnectInterrupt function (wdm.h)*: when it returns, the ISR runs nowhere. Only an object that is connected can be
+    /// disconnected.
     pub unsafe extern "win64" fn IoDisconnectInterrupt(object: *mut KINTERRUPT) {
-        interrupt::disconnect(object);
+        // SAFETY: the caller's object.
+        unsafe { disconnect(object) };
     }
 
     /// *IoGetAffinityInterrupt function (wdm.h)*: the processors that may take the interrupt; STATUS_INVALID_PARAMETER without an

@@ -333,6 +333,11 @@ pub fn disconnect(object: *mut KINTERRUPT) -> bool {
     true
 }
 
+/// Whether an object was disconnected a moment ago.
+pub fn was_disconnected(object: *mut KINTERRUPT) -> bool {
+    GONE.lock().contains(&object.addr())
+}
+
 /// Calls `routine` with the ISR of `object` kept out: `KeSynchronizeExecution`.
 ///
 /// # Safety
