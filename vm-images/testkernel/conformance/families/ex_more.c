@@ -63,6 +63,21 @@ static void check_pool(void)
     PVOID blocks[RTL_NUMBER_OF(sizes) * 4];
     BOOLEAN charged;
 
+    RULE("POOL_TYPE enumeration", "NonPagedPoolCacheAligned and PagedPoolCacheAligned: on a boundary of the caches' lines, whatever is allocated between") {
+        for (ULONG i = 0; i < RTL_NUMBER_OF(blocks); i++) {
+            static const POOL_TYPE types[] = { NonPagedPoolCacheAligned, PagedPoolCacheAligned, NonPagedPoolNxCacheAligned };
+            SIZE_T size = sizes[i * 7 % RTL_NUMBER_OF(sizes)];
+            blocks[i] = ExAllocatePoolWithTag(i & 1 ? types[i / 2 % 3] : NonPagedPool, size, TAG);
+            EXPECT(blocks[i] && (!(i & 1) || (ULONG_PTR)blocks[i] % KeGetRecommendedSharedDataAlignment() == 0));
+            if (blocks[i])
+                RtlFillMemory(blocks[i], size, (UCHAR)i);
+        }
+        for (ULONG i = 0; i < RTL_NUMBER_OF(blocks); i++) {
+            EXPECT(!blocks[i] || bytes_are(blocks[i], (UCHAR)i, sizes[i * 7 % RTL_NUMBER_OF(sizes)]));
+            if (blocks[i])
+                ExFreePoolWithTag(blocks[i], TAG);
+        }
+    }
     RULE("ExAllocatePoolWithTag function", "less than a page does not cross a page boundary, whatever else is allocated") {
         for (ULONG i = 0; i < RTL_NUMBER_OF(blocks); i++) {
             SIZE_T size = sizes[i * 7 % RTL_NUMBER_OF(sizes)];

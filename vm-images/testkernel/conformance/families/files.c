@@ -178,6 +178,56 @@ static void by_name(PDRIVER_OBJECT driver)
         EXPECT_EQ(network.EndOfFile.QuadPart, 5);
         EXPECT_STATUS(ZwQueryFullAttributesFile(named(LOG L"2"), &network), STATUS_OBJECT_NAME_NOT_FOUND);
     }
+    RULE("FILE_BASIC_INFORMATION structure", "times and attributes are as they were set; what is 0 stays as it is") {
+        FILE_BASIC_INFORMATION basic = { .CreationTime.QuadPart = 0x1D0000000000000, .FileAttributes = FILE_ATTRIBUTE_HIDDEN }, told;
+        EXPECT_STATUS(ZwQueryInformationFile(file, &io, &told, sizeof(told), FileBasicInformation), STATUS_SUCCESS);
+        LONGLONG written = told.LastWriteTime.QuadPart;
+        EXPECT_STATUS(ZwSetInformationFile(file, &io, &basic, sizeof(basic), FileBasicInformation), STATUS_SUCCESS);
+        EXPECT_STATUS(ZwQueryInformationFile(file, &io, &told, sizeof(told), FileBasicInformation), STATUS_SUCCESS);
+        EXPECT_EQ(told.CreationTime.QuadPart, basic.CreationTime.QuadPart);
+        EXPECT_EQ(told.FileAttributes, FILE_ATTRIBUTE_HIDDEN);
+        EXPECT_EQ(told.LastWriteTime.QuadPart, written);
+        basic.FileAttributes = FILE_ATTRIBUTE_DIRECTORY;
+        EXPECT_STATUS(ZwSetInformationFile(file, &io, &basic, sizeof(basic), FileBasicInformation), STATUS_INVALID_PARAMETER);
+    }
+    RULE("ZwCreateFile function", "STATUS_ACCESS_DENIED for a file that is read-only, where it is to be written") {
+        FILE_BASIC_INFORMATION basic = { .FileAttributes = FILE_ATTRIBUTE_READONLY };
+        FILE_DISPOSITION_INFORMATION disposition = { TRUE };
+        HANDLE second;
+        EXPECT_STATUS(ZwSetInformationFile(file, &io, &basic, sizeof(basic), FileBasicInformation), STATUS_SUCCESS);
+        EXPECT_STATUS(create(&second, LOG, GENERIC_WRITE, 7, FILE_OPEN, &io), STATUS_ACCESS_DENIED);
+        EXPECT_STATUS(create(&second, LOG, GENERIC_READ, 7, FILE_OVERWRITE, &io), STATUS_ACCESS_DENIED);
+        EXPECT_STATUS(create(&second, LOG, GENERIC_READ, 7, FILE_OPEN, &io), STATUS_SUCCESS);
+        ZwClose(second);
+        EXPECT_STATUS(ZwSetInformationFile(file, &io, &disposition, sizeof(disposition), FileDispositionInformation),
+                      STATUS_CANNOT_DELETE);
+        basic.FileAttributes = FILE_ATTRIBUTE_NORMAL;
+        EXPECT_STATUS(ZwSetInformationFile(file, &io, &basic, sizeof(basic), FileBasicInformation), STATUS_SUCCESS);
+        EXPECT_STATUS(create(&second, LOG, GENERIC_WRITE, 7, FILE_OPEN, &io), STATUS_SUCCESS);
+        ZwClose(second);
+    }
+    RULE("FILE_ALL_INFORMATION structure", "what each class tells, in one; the attributes alone with FileAttributeTagInformation") {
+        static UCHAR buffer[512];
+        FILE_ALL_INFORMATION *all = (PVOID)buffer;
+        FILE_ATTRIBUTE_TAG_INFORMATION tag;
+        EXPECT_STATUS(ZwQueryInformationFile(file, &io, all, sizeof(buffer), FileAllInformation), STATUS_SUCCESS);
+        EXPECT_EQ(all->StandardInformation.EndOfFile.QuadPart, 5);
+        EXPECT_EQ(all->PositionInformation.CurrentByteOffset.QuadPart, 5);
+        EXPECT_EQ(all->ModeInformation.Mode, FILE_SYNCHRONOUS_IO_NONALERT);
+        EXPECT(all->AccessInformation.AccessFlags & FILE_READ_DATA);
+        EXPECT_EQ(all->NameInformation.FileName[0], L'\\');
+        EXPECT_EQ(io.Information, FIELD_OFFSET(FILE_ALL_INFORMATION, NameInformation.FileName) + all->NameInformation.FileNameLength);
+        EXPECT_STATUS(ZwQueryInformationFile(file, &io, all, sizeof(*all), FileAllInformation), STATUS_BUFFER_OVERFLOW);
+        EXPECT_STATUS(ZwQueryInformationFile(file, &io, &tag, sizeof(tag), FileAttributeTagInformation), STATUS_SUCCESS);
+        EXPECT(tag.FileAttributes == all->BasicInformation.FileAttributes && tag.ReparseTag == 0);
+    }
+    RULE("FILE_ALLOCATION_INFORMATION structure", "room is kept for a file; its end stays where it is") {
+        FILE_ALLOCATION_INFORMATION room = { .AllocationSize.QuadPart = 3 * PAGE_SIZE };
+        FILE_STANDARD_INFORMATION standard;
+        EXPECT_STATUS(ZwSetInformationFile(file, &io, &room, sizeof(room), FileAllocationInformation), STATUS_SUCCESS);
+        EXPECT_STATUS(ZwQueryInformationFile(file, &io, &standard, sizeof(standard), FileStandardInformation), STATUS_SUCCESS);
+        EXPECT(standard.AllocationSize.QuadPart >= 3 * PAGE_SIZE && standard.EndOfFile.QuadPart == 5);
+    }
     RULE("IoQueryFileInformation function", "the same of a file object, as ZwQueryInformationFile tells it") {
         FILE_STANDARD_INFORMATION standard;
         ObReferenceObjectByHandle(file, 0, *IoFileObjectType, KernelMode, (PVOID *)&object, NULL);

@@ -239,6 +239,15 @@ static void stacks(void)
             ObDereferenceObject(lower);
         EXPECT(IoGetLowerDeviceObject(low) == NULL);
     }
+    RULE("IoGetDeviceAttachmentBaseRef function", "the lowest device of the stack, with a reference, of whichever device in it") {
+        PDEVICE_OBJECT stack[] = { low, middle, high };
+        for (int i = 0; i < 3; i++) {
+            PDEVICE_OBJECT base = IoGetDeviceAttachmentBaseRef(stack[i]);
+            EXPECT(base == low);
+            if (base)
+                ObDereferenceObject(base);
+        }
+    }
     RULE("IoGetDeviceObjectPointer function", "gives the top of the stack, and the file object of the named device") {
         PFILE_OBJECT file = NULL;
         PDEVICE_OBJECT found = NULL;

@@ -144,6 +144,31 @@ static void once(ULONG number, ULONG round)
         InterlockedIncrement(&failures);
 }
 
+/* ntoskrnl exports them, and no header of the driver kit's declares them. */
+NTSYSAPI VOID NTAPI KeGenericCallDpc(PKDEFERRED_ROUTINE routine, PVOID context);
+NTSYSAPI VOID NTAPI KeSignalCallDpcDone(PVOID argument1);
+NTSYSAPI LOGICAL NTAPI KeSignalCallDpcSynchronize(PVOID argument2);
+
+static volatile LONG dpc_calls, dpc_meetings, dpc_early;
+
+/* Each meets the others, looks whether all have come, and meets them again before it goes. */
+static VOID NTAPI everywhere(PKDPC dpc, PVOID context, PVOID argument1, PVOID argument2)
+{
+    InterlockedIncrement(&dpc_calls);
+    if (KeSignalCallDpcSynchronize(argument2))
+        InterlockedIncrement(&dpc_meetings);
+    if (dpc_calls % (LONG)(ULONG_PTR)context || KeGetCurrentIrql() != DISPATCH_LEVEL)
+        InterlockedIncrement(&dpc_early);
+    KeSignalCallDpcSynchronize(argument2);
+    KeSignalCallDpcDone(argument1);
+}
+
+static VOID NTAPI calls_everywhere(PVOID context)
+{
+    for (int i = 0; i < 20; i++)
+        KeGenericCallDpc(everywhere, context);
+}
+
 static VOID NTAPI storm(PVOID context)
 {
     ULONG number = (ULONG)(ULONG_PTR)context;
@@ -226,6 +251,22 @@ static void checks(PDRIVER_OBJECT driver, PUNICODE_STRING path)
     }
     RULE("KeIpiGenericCall function", "each call has run once on every processor") {
         EXPECT(called > 0 && called % (LONG)processors == 0);
+    }
+    RULE("KeGenericCallDpc", "the routine is a DPC of every processor; all meet in KeSignalCallDpcSynchronize, and one is told TRUE") {
+        for (int i = 0; i < 20; i++)
+            KeGenericCallDpc(everywhere, (PVOID)(ULONG_PTR)processors);
+        EXPECT_EQ(dpc_calls, 20 * processors);
+        EXPECT_EQ(dpc_meetings, 20);
+        EXPECT_EQ(dpc_early, 0);
+    }
+    RULE("KeGenericCallDpc", "two that call at the same time come to their end, one after the other") {
+        PKTHREAD callers[2];
+        dpc_calls = 0;
+        for (int i = 0; i < 2; i++)
+            callers[i] = start_thread(calls_everywhere, (PVOID)(ULONG_PTR)processors);
+        for (int i = 0; i < 2; i++)
+            join_thread(callers[i]);
+        EXPECT_EQ(dpc_calls, 40 * processors);
     }
     RULE("KeRemoveQueue function", "each entry was taken once") {
         for (int i = 0; i < 5000 && queue_runs < THREADS; i++)

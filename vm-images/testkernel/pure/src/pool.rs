@@ -8,6 +8,8 @@ use alloc::collections::{BTreeMap, VecDeque};
 
 /// Every block begins on such a boundary.
 pub const ALIGNMENT: usize = 16;
+/// What is asked for cache aligned begins on such a one: a line of the processor's caches.
+pub const CACHE_LINE: usize = 64;
 const PAGE: usize = 4096;
 /// In a tag: only a free with the same tag is allowed (`PROTECTED_POOL`).
 const PROTECTED: u32 = 0x8000_0000;
@@ -50,10 +52,20 @@ pub struct Terms {
     pub tag: u32,
     /// From paged pool.
     pub paged: bool,
+    /// On a boundary of the caches' lines.
+    pub cache_aligned: bool,
     /// Address of the code that asks; 0 for the kernel itself.
     pub caller: usize,
     /// What it is to be.
     pub kind: Kind,
+}
+
+impl Terms {
+    /// The boundary that a block of less than a page begins on.
+    #[must_use]
+    pub fn alignment(&self) -> usize {
+        if self.cache_aligned { CACHE_LINE } else { ALIGNMENT }
+    }
 }
 
 /// What is known of a block.
@@ -75,7 +87,7 @@ pub struct Block {
 
 impl Block {
     /// A block of these terms.
-    pub fn new(address: usize, Terms { size, tag, paged, caller, kind }: Terms) -> Self {
+    pub fn new(address: usize, Terms { size, tag, paged, caller, kind, .. }: Terms) -> Self {
         Self { address, size, tag, paged, caller, kind }
     }
 }
@@ -113,9 +125,11 @@ impl Books {
         self.release(address, bytes);
     }
 
-    /// Finds room for a block. Those of a page or more are whole pages; smaller ones are 16-byte aligned and lie within one page.
+    /// Finds room for a block. Those of a page or more are whole pages; smaller ones are 16-byte aligned, or as they are to be, and lie
+    /// within one page.
     pub fn allocate(&mut self, terms: Terms) -> Option<Block> {
         let (length, alignment) = extent(terms.size)?;
+        let alignment = alignment.max(terms.alignment());
         let fit = |(&start, &bytes): (&usize, &usize)| {
             let mut at = start.checked_next_multiple_of(alignment)?;
             if length <= PAGE && at % PAGE + length > PAGE {
@@ -222,13 +236,28 @@ mod tests {
     const START: usize = 0x10_0000;
 
     fn terms(size: usize, tag: u32, paged: bool, caller: usize) -> Terms {
-        Terms { size, tag, paged, caller, kind: Kind::Plain }
+        Terms { size, tag, paged, caller, ..Terms::default() }
     }
 
     fn pool() -> Books {
         let mut books = Books::new();
         books.grow(START, 16 * PAGE);
         books
+    }
+
+    #[test]
+    fn what_is_to_be_cache_aligned_is_and_leaves_no_hole_behind() {
+        let mut books = pool();
+        let odd = books.allocate(terms(8, 7, false, 0)).unwrap();
+        let aligned = Terms { cache_aligned: true, ..terms(100, 7, false, 0) };
+        let blocks = [(); 5].map(|()| books.allocate(aligned).unwrap());
+        assert!(blocks.iter().all(|block| block.address % CACHE_LINE == 0));
+        let between = books.allocate(terms(16, 7, false, 0)).unwrap();
+        assert!(between.address < blocks[4].address, "what lies before an aligned block is used");
+        for block in blocks.iter().chain([&odd, &between]) {
+            books.free(block.address, 7).unwrap();
+        }
+        assert_eq!(books.free.len(), 1);
     }
 
     #[test]

@@ -3,15 +3,15 @@
 //! The block lies as far back as its alignment allows. All else on the page is a pattern that differs from page to page;
 //! what is left of it when the block is freed tells whether somebody wrote where he should not.
 
-use crate::pool::ALIGNMENT;
+use core::ops::Range;
 
 /// Bytes of a page.
 pub const PAGE: usize = 4096;
 
-/// Where on its page a block of `size` bytes, less than a page, begins.
+/// Where on its page a block of `size` bytes, less than a page, begins that is to have this alignment.
 #[must_use]
-pub fn offset_of(size: usize) -> usize {
-    PAGE - size.clamp(1, PAGE).next_multiple_of(ALIGNMENT)
+pub fn offset_of(size: usize, alignment: usize) -> usize {
+    PAGE - size.clamp(1, PAGE).next_multiple_of(alignment)
 }
 
 /// The pattern of the page at `address`: several bits away from 0 and 0xFF, which are what is mostly written by mistake.
@@ -35,12 +35,14 @@ pub enum Corruption {
     SingleBit(usize),
 }
 
-/// What became of the pattern around a block of `size` bytes on the page at `address`.
+/// What became of the pattern around a block on the page at `address`; it takes these bytes of it.
 #[must_use]
-pub fn corruption(bytes: &[u8; PAGE], address: u64, size: usize) -> Option<Corruption> {
+pub fn corruption(
+    bytes: &[u8; PAGE],
+    address: u64,
+    Range { start, end }: Range<usize>,
+) -> Option<Corruption> {
     let pattern = pattern(address);
-    let start = offset_of(size);
-    let end = start + size;
     let is_wrong = |offset: &usize| bytes[*offset] != pattern;
     let wrong = || (0..start).chain(end..PAGE).filter(is_wrong);
     let first = wrong().next()?;
@@ -56,6 +58,7 @@ mod tests {
     use alloc::boxed::Box;
 
     use super::*;
+    use crate::pool::{ALIGNMENT, CACHE_LINE};
 
     const ADDRESS: u64 = 0xffff_d000_0012_3000;
 
@@ -67,39 +70,40 @@ mod tests {
 
     #[test]
     fn a_block_ends_as_near_to_its_pages_end_as_its_alignment_allows() {
-        assert_eq!(offset_of(0), PAGE - 16);
-        assert_eq!(offset_of(16), PAGE - 16);
-        assert_eq!(offset_of(17), PAGE - 32);
-        assert_eq!(offset_of(4095), 0);
+        assert_eq!(offset_of(0, ALIGNMENT), PAGE - 16);
+        assert_eq!(offset_of(16, ALIGNMENT), PAGE - 16);
+        assert_eq!(offset_of(17, ALIGNMENT), PAGE - 32);
+        assert_eq!(offset_of(4095, ALIGNMENT), 0);
+        assert_eq!(offset_of(17, CACHE_LINE), PAGE - 64);
     }
 
     #[test]
     fn a_block_may_be_written_and_nothing_else() {
         for size in [0, 1, 15, 16, 100, 4095] {
             let mut bytes = page();
-            let start = offset_of(size);
+            let start = offset_of(size, ALIGNMENT);
             bytes[start..start + size].fill(0x55);
-            assert_eq!(corruption(&bytes, ADDRESS, size), None, "{size}");
+            assert_eq!(corruption(&bytes, ADDRESS, start..start + size), None, "{size}");
         }
     }
 
     #[test]
     fn one_byte_too_many_is_found_on_either_side() {
         let mut bytes = page();
-        let start = offset_of(100);
+        let start = offset_of(100, ALIGNMENT);
         bytes[start + 100] = 0;
-        assert_eq!(corruption(&bytes, ADDRESS, 100), Some(Corruption::Behind(start + 100)));
+        assert_eq!(corruption(&bytes, ADDRESS, start..start + 100), Some(Corruption::Behind(start + 100)));
         let mut bytes = page();
         bytes[start - 1] = !bytes[start - 1];
         bytes[3] = 0;
-        assert_eq!(corruption(&bytes, ADDRESS, 100), Some(Corruption::Before(start - 1)));
+        assert_eq!(corruption(&bytes, ADDRESS, start..start + 100), Some(Corruption::Before(start - 1)));
     }
 
     #[test]
     fn a_single_bit_is_told_apart() {
         let mut bytes = page();
         bytes[7] ^= 0x10;
-        assert_eq!(corruption(&bytes, ADDRESS, 64), Some(Corruption::SingleBit(7)));
+        assert_eq!(corruption(&bytes, ADDRESS, PAGE - 64..PAGE), Some(Corruption::SingleBit(7)));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The pool: the memory that drivers allocate.
 //!
-//! Blocks are 16-byte aligned; those of a page or more are whole pages. All of it is resident and not executable, paged
-//! and nonpaged alike. Freed memory keeps its contents until it is used again, as on Windows: only special pool
+//! Blocks are 16-byte aligned, or on a line of the caches where that is asked for; those of a page or more are whole
+//! pages. All of it is resident and not executable, paged and nonpaged alike. Freed memory keeps its contents until it is used again, as on Windows: only special pool
 //! makes a late access visible, and this is the plain one. Who holds what is kept in books of its own
 //! ([`Books`]), out of reach of a driver that writes where it should not. Each block remembers its tag and the
 //! address of the code that asked for it, so that a driver can be told what it left behind.
@@ -96,7 +96,7 @@ pub fn allocate_object(size: usize, kind: Kind, caller: usize) -> Option<NonNull
         Kind::Controller => *b"IoCt",
         Kind::ErrorLogEntry => *b"IoEr",
     };
-    allocate(Terms { size, tag: u32::from_le_bytes(tag), paged: false, caller, kind }, true)
+    allocate(Terms { size, tag: u32::from_le_bytes(tag), caller, kind, ..Terms::default() }, true)
 }
 
 /// Frees a block. What is no block is a bug check, as `ExFreePoolWithTag` documents; tag 0 matches any.
@@ -212,7 +212,14 @@ unsafe extern "win64" fn allocate_pool_2(call: &Call<3>, raised: &mut NTSTATUS) 
     if flags & REQUIRED & !KNOWN != 0 || kinds.count_ones() != 1 {
         return core::ptr::null_mut();
     }
-    let terms = Terms { size: bytes, tag, paged: kinds == POOL_FLAG_PAGED, caller, kind: Kind::Plain };
+    let terms = Terms {
+        size: bytes,
+        tag,
+        paged: kinds == POOL_FLAG_PAGED,
+        cache_aligned: flags & POOL_FLAG_CACHE_ALIGNED != 0,
+        caller,
+        ..Terms::default()
+    };
     match allocate(terms, flags & POOL_FLAG_UNINITIALIZED == 0) {
         Some(block) => block.as_ptr().cast(),
         None => {
@@ -270,7 +277,16 @@ const QUOTA_FAIL: u32 = 8;
 
 /// Memory of this kind for `caller`, not zeroed; where there is none, and the kind asks for it, an exception is to be raised.
 fn allocate_pool(kind: u32, bytes: usize, tag: u32, caller: usize, raised: &mut NTSTATUS) -> PVOID {
-    let terms = Terms { size: bytes, tag, paged: kind & 1 != 0, caller, kind: Kind::Plain };
+    /// What the pool types that are cache aligned have in common.
+    const CACHE_ALIGNED: u32 = 4;
+    let terms = Terms {
+        size: bytes,
+        tag,
+        paged: kind & 1 != 0,
+        cache_aligned: kind & CACHE_ALIGNED != 0,
+        caller,
+        ..Terms::default()
+    };
     let block = allocate(terms, false);
     if block.is_none() && kind & RAISE_ON_FAILURE != 0 {
         *raised = STATUS_INSUFFICIENT_RESOURCES;

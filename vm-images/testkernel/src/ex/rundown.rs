@@ -8,7 +8,7 @@
 use core::arch::naked_asm;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use squall_testkernel_pure::pool::{Kind, Terms};
+use squall_testkernel_pure::pool::Terms;
 
 use super::pool;
 use crate::ke::event::Event;
@@ -143,7 +143,14 @@ const CACHE_AWARE_BYTES: usize = 64;
 unsafe extern "win64" fn allocate(kind: u32, tag: u32, caller: usize) -> *mut usize {
     /// `PagedPool`, and what other kinds have in common with it.
     const PAGED: u32 = 1;
-    let terms = Terms { size: CACHE_AWARE_BYTES, tag, paged: kind & PAGED != 0, caller, kind: Kind::Plain };
+    let terms = Terms {
+        size: CACHE_AWARE_BYTES,
+        tag,
+        paged: kind & PAGED != 0,
+        cache_aligned: true,
+        caller,
+        ..Terms::default()
+    };
     pool::allocate(terms, true).map_or(core::ptr::null_mut(), |block| block.as_ptr().cast())
 }
 

@@ -104,6 +104,16 @@ export! {
         lower.map_or(core::ptr::null_mut(), core::ptr::with_exposed_provenance_mut)
     }
 
+    /// *IoGetDeviceAttachmentBaseRef function (ntifs.h)*: the lowest device of the stack, with a reference for the caller.
+    pub unsafe extern "win64" fn IoGetDeviceAttachmentBaseRef(device: *mut DEVICE_OBJECT) -> *mut DEVICE_OBJECT {
+        let mut lowest = device.addr();
+        while let Some(lower) = device::attached_to(lowest) {
+            lowest = lower;
+        }
+        ob::reference(lowest);
+        core::ptr::with_exposed_provenance_mut(lowest)
+    }
+
     /// *IoGetRelatedDeviceObject function (wdm.h)*: the top of the stack that an open file's requests go to.
     pub unsafe extern "win64" fn IoGetRelatedDeviceObject(file: *mut FILE_OBJECT) -> *mut DEVICE_OBJECT {
         // SAFETY: the caller gives an open file, which keeps its device alive.
@@ -152,6 +162,8 @@ kernel_test! {
             check!(device::attached_to(upper.addr()) == Some(lower.addr()));
             check!(IoGetAttachedDeviceReference(lower) == upper);
             check!(ob::dereference(upper.addr()) == Some(1));
+            check!(IoGetDeviceAttachmentBaseRef(upper) == lower);
+            check!(ob::dereference(lower.addr()).is_some());
             let Ok(mut file) = File::open(&encode(r"\Device\Selftest"), true, true) else { check!(false); return Ok(()) };
             check!(file.write(b"hello") == Ok(5));
             drop(file);

@@ -2,7 +2,8 @@
 //!
 //! What the host's agent uploads and fetches, drivers open as files, by `\??\C:\...` and `\SystemRoot\...`. To the I/O
 //! manager the volume is a device like any other: a driver of the kernel's own answers the requests for it. Directories are made or
-//! implied by the files in them; there is no list of what is in one, no time but that of the boot, and no extended attribute.
+//! implied by the files in them; there is no list of what is in one, no time but that of the boot and those that are set, and no
+//! extended attribute.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -10,7 +11,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use squall_testkernel_pure::agent::files::{Entry, FileSystem, key_of};
+use squall_testkernel_pure::agent::files::{About, Entry, FileSystem, key_of};
 use squall_testkernel_pure::utf16;
 
 use super::device::{self, Blueprint};
@@ -22,12 +23,12 @@ use crate::ke::lock::SpinLock;
 use crate::nt::{
     DEVICE_OBJECT, DO_BUFFERED_IO, DO_DEVICE_INITIALIZING, FILE_OBJECT, IO_STACK_LOCATION, IRP,
     IRP_MJ_CLEANUP, IRP_MJ_CLOSE, IRP_MJ_CREATE, IRP_MJ_FLUSH_BUFFERS, IRP_MJ_QUERY_INFORMATION, IRP_MJ_READ,
-    IRP_MJ_SET_INFORMATION, IRP_MJ_WRITE, NTSTATUS, STATUS_BUFFER_OVERFLOW, STATUS_CANNOT_DELETE,
-    STATUS_DELETE_PENDING, STATUS_DISK_FULL, STATUS_END_OF_FILE, STATUS_FILE_IS_A_DIRECTORY,
-    STATUS_INFO_LENGTH_MISMATCH, STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_INFO_CLASS,
-    STATUS_INVALID_PARAMETER, STATUS_NOT_A_DIRECTORY, STATUS_OBJECT_NAME_COLLISION,
-    STATUS_OBJECT_NAME_INVALID, STATUS_OBJECT_NAME_NOT_FOUND, STATUS_OBJECT_PATH_NOT_FOUND, STATUS_SUCCESS,
-    TRUE,
+    IRP_MJ_SET_INFORMATION, IRP_MJ_WRITE, NTSTATUS, STATUS_ACCESS_DENIED, STATUS_BUFFER_OVERFLOW,
+    STATUS_CANNOT_DELETE, STATUS_DELETE_PENDING, STATUS_DISK_FULL, STATUS_END_OF_FILE,
+    STATUS_FILE_IS_A_DIRECTORY, STATUS_INFO_LENGTH_MISMATCH, STATUS_INVALID_DEVICE_REQUEST,
+    STATUS_INVALID_INFO_CLASS, STATUS_INVALID_PARAMETER, STATUS_NOT_A_DIRECTORY,
+    STATUS_OBJECT_NAME_COLLISION, STATUS_OBJECT_NAME_INVALID, STATUS_OBJECT_NAME_NOT_FOUND,
+    STATUS_OBJECT_PATH_NOT_FOUND, STATUS_SUCCESS, TRUE,
 };
 use crate::ob::names;
 
@@ -39,6 +40,7 @@ const DISK_FILE_SYSTEM: u32 = 8;
 const SUPERSEDE: u32 = 0;
 const OPEN: u32 = 1;
 const CREATE: u32 = 2;
+const OPEN_IF: u32 = 3;
 const OVERWRITE: u32 = 4;
 const OVERWRITE_IF: u32 = 5;
 
@@ -55,6 +57,11 @@ const OVERWRITTEN: usize = 3;
 
 const ATTRIBUTE_DIRECTORY: u32 = 0x10;
 const ATTRIBUTE_ARCHIVE: u32 = 0x20;
+const ATTRIBUTE_READONLY: u32 = 0x1;
+/// Stands for no other attribute.
+const ATTRIBUTE_NORMAL: u32 = 0x80;
+/// Read-only, hidden, system, directory, archive, normal, temporary, not content indexed: those that can be set.
+const ATTRIBUTES: u32 = 0x21B7;
 
 /// What the file object's context leads to.
 struct Open {
@@ -154,12 +161,13 @@ fn parent_exists(files: &FileSystem, key: &str) -> bool {
     key.rsplit_once('\\').is_some_and(|(parent, _)| files.find(parent) == Some(Entry::Directory))
 }
 
-/// What a create does with what is there; gives what it tells, and whether it is a directory.
+/// What a create does with what is there, and with a file that is read-only where its contents are to be changed; gives what it tells, and whether it is a directory.
 fn place(
     files: &mut FileSystem,
     key: &str,
     disposition: u32,
     options: u32,
+    changes: bool,
 ) -> Result<(usize, bool), NTSTATUS> {
     let wants_directory = options & DIRECTORY_FILE != 0;
     match files.find(key) {
@@ -171,6 +179,10 @@ fn place(
             if replaces { Err(STATUS_OBJECT_NAME_COLLISION) } else { Ok((OPENED, true)) }
         }
         Some(Entry::File(_)) => {
+            let is_read_only = files.about(key).attributes & ATTRIBUTE_READONLY != 0;
+            if is_read_only && (disposition != OPEN && disposition != OPEN_IF || changes) {
+                return Err(STATUS_ACCESS_DENIED);
+            }
             let told = match disposition {
                 SUPERSEDE => SUPERSEDED,
                 OVERWRITE | OVERWRITE_IF => OVERWRITTEN,
@@ -216,13 +228,14 @@ fn do_create(location: &IO_STACK_LOCATION, file: &mut FILE_OBJECT) -> Answer {
     // Without a name it is the volume itself that is opened, which is no directory to whoever opens it so.
     let is_volume = name.is_empty() && file.RelatedFileObject.is_null();
     let options = if is_volume { options & !NON_DIRECTORY_FILE } else { options };
+    let changes = desired & (FILE_APPEND_DATA | FILE_WRITE_DATA) != 0;
     let mut all = SHARED.lock();
     let shared = all.entry(key.clone()).or_default();
     let result = if shared.delete {
         Err(STATUS_DELETE_PENDING)
     } else {
         share_access::check(file, desired, share, &mut shared.access, shared.openers == 0)
-            .and_then(|()| place(&mut FILES.lock(), &key, disposition, options))
+            .and_then(|()| place(&mut FILES.lock(), &key, disposition, options, changes))
     };
     match result {
         Ok((told, directory)) => {
@@ -354,12 +367,22 @@ unsafe extern "win64" fn write(_: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS
 mod class {
     pub const BASIC: u32 = 4;
     pub const STANDARD: u32 = 5;
+    pub const INTERNAL: u32 = 6;
+    pub const EA: u32 = 7;
     pub const NAME: u32 = 9;
     pub const DISPOSITION: u32 = 13;
     pub const POSITION: u32 = 14;
+    pub const ALL: u32 = 18;
     pub const ALLOCATION: u32 = 19;
     pub const END_OF_FILE: u32 = 20;
     pub const NETWORK_OPEN: u32 = 34;
+    pub const ATTRIBUTE_TAG: u32 = 35;
+}
+
+/// A number by which files are told apart.
+fn index_number(key: &str) -> u64 {
+    key.bytes()
+        .fold(0xCBF2_9CE4_8422_2325, |number, byte| (number ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3))
 }
 
 /// What there is to know of an open file; the length below which a buffer is too short for it.
@@ -368,9 +391,15 @@ fn describe(open: &Open, file: &FILE_OBJECT, class: u32) -> Result<(Vec<u8>, usi
         Some(Entry::File(size)) => size as u64,
         _ => 0,
     };
-    let allocated = size.next_multiple_of(4096);
-    let attributes = if open.directory { ATTRIBUTE_DIRECTORY } else { ATTRIBUTE_ARCHIVE };
-    let times = [clock::system_time_at_boot(); 4];
+    let about = FILES.lock().about(&open.key);
+    let allocated = size.max(about.allocated).next_multiple_of(4096);
+    let kind = if open.directory { ATTRIBUTE_DIRECTORY } else { 0 };
+    let attributes = match about.attributes {
+        0 if open.directory => ATTRIBUTE_DIRECTORY,
+        0 => ATTRIBUTE_ARCHIVE,
+        set => set | kind,
+    };
+    let times = about.times.map(|time| if time == 0 { clock::system_time_at_boot() } else { time });
     let words = |words: &[u64]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
     let fixed = |bytes: Vec<u8>| {
         let length = bytes.len();
@@ -391,6 +420,21 @@ fn describe(open: &Open, file: &FILE_OBJECT, class: u32) -> Result<(Vec<u8>, usi
             }
             let name: Vec<u8> = name.iter().flat_map(|unit| unit.to_le_bytes()).collect();
             Ok(([&(name.len() as u32).to_le_bytes()[..], &name].concat(), 8))
+        }
+        class::INTERNAL => fixed(words(&[index_number(&open.key)])),
+        class::EA => fixed(0_u32.to_le_bytes().into()),
+        class::ATTRIBUTE_TAG => fixed(words(&[attributes.into()])),
+        class::ALL => {
+            let part = |class| describe(open, file, class).map(|(bytes, _)| bytes);
+            let mut all =
+                [part(class::BASIC)?, part(class::STANDARD)?, part(class::INTERNAL)?, part(class::EA)?]
+                    .concat();
+            // Access, mode and alignment are the I/O manager's to fill in.
+            all.extend(0_u32.to_le_bytes());
+            all.extend(file.CurrentByteOffset.to_le_bytes());
+            all.extend([0; 8]);
+            all.extend(part(class::NAME)?);
+            Ok((all, 104))
         }
         class::POSITION => fixed(words(&[file.CurrentByteOffset.cast_unsigned()])),
         class::NETWORK_OPEN => fixed(words(&[&times[..], &[allocated, size, attributes.into()]].concat())),
@@ -429,14 +473,40 @@ unsafe extern "win64" fn query(_: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS
     }
 }
 
-fn change(open: &Open, file: &mut FILE_OBJECT, class: u32, value: u64) -> Answer {
+/// FILE_BASIC_INFORMATION: a time of 0 or -1 leaves that time as it is, and so do attributes of 0.
+fn change_basic(open: &Open, [create, access, write, change, attributes]: [u64; 5]) -> Answer {
+    let attributes = attributes as u32;
+    let is_other_kind = attributes & ATTRIBUTE_DIRECTORY != 0 && !open.directory;
+    if is_other_kind || [create, access, write, change].iter().any(|time| time.cast_signed() < -2) {
+        return Err(STATUS_INVALID_PARAMETER);
+    }
+    let mut files = FILES.lock();
+    let mut about = files.about(&open.key);
+    for (kept, time) in about.times.iter_mut().zip([create, access, write, change]) {
+        if time.cast_signed() > 0 {
+            *kept = time;
+        }
+    }
+    if attributes != 0 {
+        let others = attributes & ATTRIBUTES & !(ATTRIBUTE_NORMAL | ATTRIBUTE_DIRECTORY);
+        about.attributes = if others == 0 { ATTRIBUTE_NORMAL } else { others };
+    }
+    files.set_about(&open.key, about);
+    Ok(0)
+}
+
+fn change(open: &Open, file: &mut FILE_OBJECT, class: u32, values: [u64; 5]) -> Answer {
+    let [value, ..] = values;
     let length = || usize::try_from(value.cast_signed()).map_err(|_| STATUS_INVALID_PARAMETER);
     match class {
-        class::BASIC => {}
+        class::BASIC => return change_basic(open, values),
         class::POSITION => file.CurrentByteOffset = length()? as i64,
         class::DISPOSITION => {
             let delete = value & 0xFF != 0;
             if delete && open.directory && !is_empty(&open.key) {
+                return Err(STATUS_CANNOT_DELETE);
+            }
+            if delete && FILES.lock().about(&open.key).attributes & ATTRIBUTE_READONLY != 0 {
                 return Err(STATUS_CANNOT_DELETE);
             }
             if let Some(shared) = SHARED.lock().get_mut(&open.key) {
@@ -448,6 +518,8 @@ fn change(open: &Open, file: &mut FILE_OBJECT, class: u32, value: u64) -> Answer
         class::END_OF_FILE => FILES.lock().set_length(&open.key, length()?).map_err(|_| STATUS_DISK_FULL)?,
         class::ALLOCATION => {
             let mut files = FILES.lock();
+            let about = About { allocated: length()? as u64, ..files.about(&open.key) };
+            files.set_about(&open.key, about);
             if let Some(Entry::File(size)) = files.find(&open.key)
                 && length()? < size
             {
@@ -462,7 +534,11 @@ fn change(open: &Open, file: &mut FILE_OBJECT, class: u32, value: u64) -> Answer
 /// Whether a directory can go: it was made, and nothing is in it.
 fn is_empty(key: &str) -> bool {
     let mut files = FILES.lock();
-    files.remove(key) && files.make_directory(key).is_ok()
+    let about = files.about(key);
+    files.remove(key) && files.make_directory(key).is_ok() && {
+        files.set_about(key, about);
+        true
+    }
 }
 
 unsafe extern "win64" fn set(_: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
@@ -477,10 +553,10 @@ unsafe extern "win64" fn set(_: *mut DEVICE_OBJECT, irp: *mut IRP) -> NTSTATUS {
         if length < least {
             return Err(STATUS_INFO_LENGTH_MISMATCH);
         }
-        let mut value = [0; 8];
+        let mut values = [0_u64; 5];
         // SAFETY: buffered: the buffer is as long as the request.
-        unsafe { from.copy_to_nonoverlapping(value.as_mut_ptr(), length.min(8)) };
-        change(opened(file)?, file, class, u64::from_le_bytes(value))
+        unsafe { from.copy_to_nonoverlapping(values.as_mut_ptr().cast(), length.min(40)) };
+        change(opened(file)?, file, class, values)
     };
     // SAFETY: the packet is this routine's.
     unsafe { answer(irp, work) }

@@ -2,7 +2,7 @@
 
 use core::arch::naked_asm;
 
-use squall_testkernel_pure::pool::{Kind, Terms};
+use squall_testkernel_pure::pool::Terms;
 
 use super::frame::{self, PAGE_SIZE};
 use super::paging;
@@ -29,7 +29,7 @@ pub struct PHYSICAL_MEMORY_RANGE {
 unsafe extern "win64" fn ranges(caller: usize) -> *mut PHYSICAL_MEMORY_RANGE {
     const END: PHYSICAL_MEMORY_RANGE = PHYSICAL_MEMORY_RANGE { base: 0, bytes: 0 };
     let size = (frame::ranges().count() + 1) * size_of::<PHYSICAL_MEMORY_RANGE>();
-    let terms = Terms { size, tag: u32::from_le_bytes(*b"hPmM"), paged: false, caller, kind: Kind::Plain };
+    let terms = Terms { size, tag: u32::from_le_bytes(*b"hPmM"), caller, ..Terms::default() };
     let Some(block) = pool::allocate(terms, false) else { return core::ptr::null_mut() };
     let block = block.as_ptr().cast::<PHYSICAL_MEMORY_RANGE>();
     let range = |(base, bytes): (u64, u64)| PHYSICAL_MEMORY_RANGE {

@@ -1,6 +1,6 @@
 //! Descriptors for new objects.
 
-use squall_testkernel_pure::pool::{Kind, Terms};
+use squall_testkernel_pure::pool::Terms;
 use squall_testkernel_pure::security::descriptor::OWNER;
 use squall_testkernel_pure::security::inherit::{Creation, NotAssigned};
 use squall_testkernel_pure::security::{GenericMapping, Parts};
@@ -58,7 +58,7 @@ unsafe fn create(
             tag: u32::from_le_bytes(*b"SeSd"),
             paged: kind & PAGED != 0,
             caller,
-            kind: Kind::Plain,
+            ..Terms::default()
         };
         let block = pool::allocate(terms, false).ok_or(STATUS_INSUFFICIENT_RESOURCES)?;
         bytes.as_ptr().copy_to_nonoverlapping(block.as_ptr(), bytes.len());

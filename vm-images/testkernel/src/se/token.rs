@@ -6,7 +6,7 @@ use core::arch::naked_asm;
 
 use alloc::vec::Vec;
 
-use squall_testkernel_pure::pool::{Kind as Block, Terms};
+use squall_testkernel_pure::pool::Terms;
 use squall_testkernel_pure::security::sid::{self, Sid};
 use squall_testkernel_pure::security::token::{SYSTEM, Token};
 
@@ -79,7 +79,7 @@ impl Answer {
             tag: u32::from_le_bytes(*b"SeTi"),
             paged: true,
             caller,
-            kind: Block::Plain,
+            ..Terms::default()
         };
         let block = pool::allocate(terms, false)?;
         for (at, sid) in addresses {

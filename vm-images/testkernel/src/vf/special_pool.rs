@@ -15,7 +15,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use squall_testkernel_pure::bugcheck::SPECIAL_POOL_DETECTED_MEMORY_CORRUPTION;
-use squall_testkernel_pure::pool::{ALIGNMENT, Block, Terms};
+use squall_testkernel_pure::pool::{ALIGNMENT, Block, CACHE_LINE, Terms};
 use squall_testkernel_pure::special_page::{self, Corruption, PAGE};
 
 use super::classes::Class;
@@ -71,7 +71,7 @@ fn take(terms: Terms) -> Option<NonNull<u8>> {
     // SAFETY: the page was just taken: writable, and nobody else's.
     let bytes = unsafe { &mut *core::ptr::with_exposed_provenance_mut::<[u8; PAGE]>(page as usize) };
     special_page::fill(bytes, page);
-    let address = page as usize + special_page::offset_of(terms.size);
+    let address = page as usize + special_page::offset_of(terms.size, terms.alignment());
     BOOKS.lock().live.insert(address, Block::new(address, terms));
     NonNull::new(core::ptr::with_exposed_provenance_mut(address))
 }
@@ -85,7 +85,8 @@ pub fn free(address: usize) {
     let page = address & !(PAGE - 1);
     // SAFETY: the block was in use, so its page is there; nobody else may use it while it is freed.
     let bytes = unsafe { &*core::ptr::with_exposed_provenance::<[u8; PAGE]>(page) };
-    if let Some(found) = special_page::corruption(bytes, page as u64, block.size) {
+    let start = address - page;
+    if let Some(found) = special_page::corruption(bytes, page as u64, start..start + block.size) {
         let (offset, kind) = match found {
             Corruption::Before(offset) => (offset, 0x23),
             Corruption::Behind(offset) => (offset, 0x24),
@@ -152,6 +153,18 @@ kernel_test! {
             check!(paging::absent(paging::entry(page)) == Some(Absent::Freed));
             check!(matches!(look_up(address), Known::Freed(block) if block.size == size));
             last = address;
+        }
+    }
+
+    /// *POOL_TYPE enumeration (wdm.h)*: what is asked for cache aligned is, on a page of its own too.
+    fn a_special_block_is_cache_aligned_where_it_is_to_be() {
+        for size in [1, 17, 100, 4095] {
+            let Some(block) = take(Terms { size, cache_aligned: true, ..Terms::default() }) else { check!(false); return Ok(()) };
+            let address = block.as_ptr().addr();
+            check!(address.is_multiple_of(CACHE_LINE) && (address + size).next_multiple_of(CACHE_LINE).is_multiple_of(PAGE));
+            // SAFETY: the block is that large, and nobody else's.
+            unsafe { block.write_bytes(0xEE, size) };
+            free(address);
         }
     }
 

@@ -49,6 +49,17 @@ pub enum Entry {
     Directory,
 }
 
+/// What a driver has set of a file; 0 is what nobody has set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    /// Creation, last access, last write, change: system times.
+    pub times: [u64; 4],
+    /// `FILE_ATTRIBUTE_...`.
+    pub attributes: u32,
+    /// Bytes that are kept for it, however short it is.
+    pub allocated: u64,
+}
+
 /// Directories that every system has.
 const STANDARD_DIRECTORIES: [&str; 5] =
     ["C:", r"C:\WINDOWS", r"C:\WINDOWS\SYSTEM32", r"C:\WINDOWS\SYSTEM32\DRIVERS", r"C:\WINDOWS\TEMP"];
@@ -70,12 +81,14 @@ pub struct FileSystem {
     files: BTreeMap<String, Arc<Vec<u8>>>,
     /// Those that were made; others are implied by the files in them.
     directories: BTreeSet<String>,
+    /// Of those of which anything was set.
+    about: BTreeMap<String, About>,
 }
 
 impl FileSystem {
     /// An empty file system.
     pub const fn new() -> Self {
-        Self { files: BTreeMap::new(), directories: BTreeSet::new() }
+        Self { files: BTreeMap::new(), directories: BTreeSet::new(), about: BTreeMap::new() }
     }
 
     /// Opens `path` as `fopen` would in `mode`.
@@ -172,18 +185,34 @@ impl FileSystem {
         Ok(())
     }
 
-    /// Takes away a file, or a directory with nothing in it; false where that cannot be.
+    /// What was set of a file or directory.
+    pub fn about(&self, key: &str) -> About {
+        self.about.get(key).copied().unwrap_or_default()
+    }
+
+    /// Sets it, of what there is.
+    pub fn set_about(&mut self, key: &str, about: About) {
+        if about == About::default() {
+            self.about.remove(key);
+        } else if self.find(key).is_some() {
+            self.about.insert(key.into(), about);
+        }
+    }
+
+    /// Takes away a file, or a directory with nothing in it; false where that cannot be. What was set of it goes with it.
     pub fn remove(&mut self, key: &str) -> bool {
-        if self.files.remove(key).is_some() {
-            return true;
+        let gone = self.files.remove(key).is_some()
+            || self.directories.remove(key) && {
+                let still_there = self.find(key).is_some();
+                if still_there {
+                    self.directories.insert(key.into());
+                }
+                !still_there
+            };
+        if gone {
+            self.about.remove(key);
         }
-        self.directories.remove(key) && {
-            let still_there = self.find(key).is_some();
-            if still_there {
-                self.directories.insert(key.into());
-            }
-            !still_there
-        }
+        gone
     }
 
     /// At most `count` bytes of a file from `offset` on.
@@ -316,6 +345,20 @@ mod tests {
         assert_eq!(key_of(r"c:\x\y\").unwrap(), r"C:\X\Y");
         assert_eq!(key_of("c:").unwrap(), "C:");
         assert!(key_of(r"C:\a\..\b").is_err());
+    }
+
+    #[test]
+    fn what_is_set_of_a_file_goes_with_it() {
+        let mut files = FileSystem::default();
+        let about = About { attributes: 1, ..About::default() };
+        files.set_about(r"C:\A", about);
+        assert_eq!(files.about(r"C:\A"), About::default(), "of nothing");
+        files.make_file(r"C:\A").unwrap();
+        files.set_about(r"C:\A", about);
+        assert_eq!(files.about(r"C:\A"), about);
+        assert!(files.remove(r"C:\A"));
+        files.make_file(r"C:\A").unwrap();
+        assert_eq!(files.about(r"C:\A"), About::default());
     }
 
     #[test]

@@ -7,8 +7,8 @@ use super::{NOT_ALERTED, Referenced, Turn, send_and_wait};
 use crate::ldr::export::export;
 use crate::nt::{
     FILE_OBJECT, HANDLE, IO_STATUS_BLOCK, IRP_MJ_QUERY_INFORMATION, IRP_MJ_QUERY_VOLUME_INFORMATION,
-    IRP_MJ_SET_INFORMATION, NTSTATUS, OBJECT_ATTRIBUTES, PVOID, STATUS_INFO_LENGTH_MISMATCH,
-    STATUS_INVALID_INFO_CLASS, STATUS_INVALID_PARAMETER, STATUS_SUCCESS,
+    IRP_MJ_SET_INFORMATION, NTSTATUS, OBJECT_ATTRIBUTES, PVOID, STATUS_BUFFER_OVERFLOW,
+    STATUS_INFO_LENGTH_MISMATCH, STATUS_INVALID_INFO_CLASS, STATUS_INVALID_PARAMETER, STATUS_SUCCESS,
 };
 use crate::ob;
 use crate::ob::handle;
@@ -21,6 +21,7 @@ mod class {
     pub const POSITION: u32 = 14;
     pub const MODE: u32 = 16;
     pub const ALIGNMENT: u32 = 17;
+    pub const ALL: u32 = 18;
     /// With its size.
     pub const NETWORK_OPEN: (u32, u32) = (34, 56);
 
@@ -36,7 +37,7 @@ mod class {
         (POSITION, 8),
         (MODE, 4),
         (ALIGNMENT, 4),
-        (18, 104),
+        (ALL, 104),
         (21, 8),
         (22, 32),
         (23, 8),
@@ -138,6 +139,17 @@ export! {
                 class::ACCESS => granted,
                 class::MODE => file.mode(),
                 class::ALIGNMENT => (*file.device()).AlignmentRequirement,
+                class::ALL => {
+                    let told = inform(&file, IRP_MJ_QUERY_INFORMATION, (information, length), class, status);
+                    if told.is_success() || told == STATUS_BUFFER_OVERFLOW {
+                        // Where FILE_ALL_INFORMATION has what is not the driver's.
+                        let alignment = (*file.device()).AlignmentRequirement;
+                        for (offset, own) in [(76, granted), (88, file.mode()), (92, alignment)] {
+                            information.byte_add(offset).cast::<u32>().write_unaligned(own);
+                        }
+                    }
+                    return told;
+                }
                 _ => return inform(&file, IRP_MJ_QUERY_INFORMATION, (information, length), class, status),
             };
             information.cast::<u32>().write_unaligned(number);

@@ -11,6 +11,7 @@
 //!
 //! The queue runs through the drivers' own KDPCs: see [`super::timer`] for what that means.
 
+mod generic_call;
 mod queue;
 mod routines;
 mod selftest;
