@@ -81,7 +81,7 @@ const VIOLATIONS: &[Violation] = &[
     ("zw-at-apc-level", SECURITY, 0xC4, [Is(0xE6), Driver, Is(1), Is(0)]),
     ("user-address-in-packet", SECURITY, 0xC4, [Is(0xE2), System, Is(0x7FF6_1234_5000), Is(0)]),
     ("disconnect-twice", NONE, 0xC2, [Is(7), Any, Any, System]),
-    ("disconnect-nothing", NONE, 0x7E, [Is(0xFFFF_FFFF_C000_0005), System, Any, System]),
+    ("disconnect-nothing", NONE, 0x7E, [Is(0xFFFF_FFFF_C000_0005), System, System, System]),
     ("leave-pool", TRACKING, 0xC4, [Is(0x62), System, Any, Is(1)]),
     ("free-pool-twice", NONE, 0xC2, [Is(7), Any, Any, System]),
     ("free-pool-twice", TRACKING, 0xC4, [Is(0x13), Any, System, Any]),

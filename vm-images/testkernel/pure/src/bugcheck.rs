@@ -189,13 +189,7 @@ impl PageFault {
             return check(code, [self.address, u64::from(self.irql), self.access(), self.ip]);
         }
         if self.address < SYSTEM_SPACE {
-            return unhandled_exception(
-                ACCESS_VIOLATION,
-                self.ip,
-                self.irql,
-                [self.access(), self.address],
-                self.trap_frame,
-            );
+            return unhandled_exception(ACCESS_VIOLATION, self.ip, self.irql, [self.access(), self.address]);
         }
         let by_kernel = self.ip_place == Place::Kernel;
         let (code, access) = match self.address_place {
@@ -213,19 +207,14 @@ impl PageFault {
 }
 
 /// The bug check of an exception that nobody handles. A system thread is to blame below DISPATCH_LEVEL
-/// (inferred: NT finds its thread-startup handler there); above, only the exception itself is known.
+/// (inferred: NT finds its thread-startup handler there), and whoever has them puts the addresses of the exception's record and context
+/// into the last two parameters; above, only the exception itself is known.
 #[must_use]
-pub fn unhandled_exception(
-    status: u32,
-    ip: u64,
-    irql: u8,
-    information: [u64; 2],
-    trap_frame: u64,
-) -> BugCheck {
+pub fn unhandled_exception(status: u32, ip: u64, irql: u8, information: [u64; 2]) -> BugCheck {
     // NT passes the status sign-extended.
     let status = i64::from(status as i32) as u64;
     if irql < DISPATCH_LEVEL {
-        BugCheck { code: SYSTEM_THREAD_EXCEPTION_NOT_HANDLED, parameters: [status, ip, 0, trap_frame] }
+        BugCheck { code: SYSTEM_THREAD_EXCEPTION_NOT_HANDLED, parameters: [status, ip, 0, 0] }
     } else {
         BugCheck {
             code: KMODE_EXCEPTION_NOT_HANDLED,
@@ -246,7 +235,7 @@ pub fn processor_exception(vector: u8, ip: u64, irql: u8, rcx: u64, trap_frame: 
         6 => 0xC000_001D, // STATUS_ILLEGAL_INSTRUCTION
         13 => {
             // A non-canonical address or a privileged mistake: NT reports an access violation at address -1.
-            return unhandled_exception(ACCESS_VIOLATION, ip, irql, [0, u64::MAX], trap_frame);
+            return unhandled_exception(ACCESS_VIOLATION, ip, irql, [0, u64::MAX]);
         }
         16 | 19 => 0xC000_02B5, // STATUS_FLOAT_MULTIPLE_TRAPS
         17 => 0x8000_0002,      // STATUS_DATATYPE_MISALIGNMENT
@@ -264,7 +253,7 @@ pub fn processor_exception(vector: u8, ip: u64, irql: u8, rcx: u64, trap_frame: 
             };
         }
     };
-    unhandled_exception(status, ip, irql, [0, 0], trap_frame)
+    unhandled_exception(status, ip, irql, [0, 0])
 }
 
 #[cfg(test)]

@@ -68,12 +68,17 @@ pub fn unhandled(record: &EXCEPTION_RECORD, context: &CONTEXT) -> ! {
     let irql = irql::current().0;
     let [first, second, ..] = record.ExceptionInformation;
     let address = record.ExceptionAddress.addr() as u64;
-    let mut check = codes::unhandled_exception(record.ExceptionCode, address, irql, [first, second], 0);
+    let check = codes::unhandled_exception(record.ExceptionCode, address, irql, [first, second]);
+    stop(with_exception(check, record, context), &exception::trap_frame(context), irql, None)
+}
+
+/// *Bug Check 0x7E*: its last two parameters are the addresses of the exception's record and context.
+fn with_exception(mut check: BugCheck, record: &EXCEPTION_RECORD, context: &CONTEXT) -> BugCheck {
     if check.code == codes::SYSTEM_THREAD_EXCEPTION_NOT_HANDLED {
         check.parameters[2] = core::ptr::from_ref(record).addr() as u64;
         check.parameters[3] = core::ptr::from_ref(context).addr() as u64;
     }
-    stop(check, &exception::trap_frame(context), irql, None)
+    check
 }
 
 /// The guest kernel itself went wrong; what is said is on the console.
@@ -129,7 +134,12 @@ pub fn exception(frame: &TrapFrame) -> ! {
         }
         _ => (codes::processor_exception(vector, frame.rip, irql, frame.rcx, trap_frame), None),
     };
-    stop(check, frame, irql, address)
+    // What a handler would have been shown.
+    let Some(record) = exception::record_of(frame, address.unwrap_or(0)) else {
+        stop(check, frame, irql, address)
+    };
+    let context = exception::of_trap(frame);
+    stop(with_exception(check, &record, &context), frame, irql, address)
 }
 
 /// Stops the system.

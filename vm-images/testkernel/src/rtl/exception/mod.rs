@@ -36,7 +36,7 @@ use crate::nt::{NTSTATUS, PVOID, STATUS_ACCESS_VIOLATION, STATUS_DATATYPE_MISALI
 use capture::with_context;
 use walk::Walk;
 
-pub use capture::{restore, trap_frame};
+pub use capture::{of_trap, restore, trap_frame};
 
 /// `STATUS_NONCONTINUABLE_EXCEPTION`.
 const NONCONTINUABLE: u32 = 0xC000_0025;
@@ -159,28 +159,18 @@ fn raise(mut record: EXCEPTION_RECORD, context: &mut CONTEXT) -> ! {
     bugcheck::unhandled(&record, context)
 }
 
-/// Dispatches what the processor found in a driver, or in a routine that works for one without a frame of its own. Comes back
-/// where it is no exception in this sense, or nobody takes it.
-pub fn trapped(frame: &TrapFrame, fault_address: u64) {
-    if bugcheck::is_under_way() || !walk::belongs_to_a_driver(frame.rip) {
-        return;
-    }
-    let number = frame.vector as u8;
+/// The record of a processor's exception, where it has one.
+pub fn record_of(frame: &TrapFrame, fault_address: u64) -> Option<EXCEPTION_RECORD> {
     let status = |status: u32| EXCEPTION_RECORD::new(status, 0, frame.rip);
-    let mut record = match number {
+    Some(match frame.vector as u8 {
         0 => status(0xC000_0094),
         1 => status(0x8000_0004),
-        3 => EXCEPTION_RECORD::new(0x8000_0003, 0, frame.rip - 1),
+        3 => EXCEPTION_RECORD::new(0x8000_0003, 0, frame.rip.wrapping_sub(1)),
         4 => status(0xC000_0095),
         5 => status(0xC000_008C),
         6 => status(0xC000_001D),
         13 => status(STATUS_ACCESS_VIOLATION.bits()).with([0, u64::MAX]),
         vector::PAGE_FAULT => {
-            // Only user mode's addresses: of the system's a bad one stops the system at once.
-            let absent = frame.error & 1 == 0;
-            if !absent || irql::current() >= Irql::DISPATCH || !user::contains(fault_address as usize, 0) {
-                return;
-            }
             let access = match frame.error {
                 error if error & 0x10 != 0 => 8,
                 error => error >> 1 & 1,
@@ -190,8 +180,25 @@ pub fn trapped(frame: &TrapFrame, fault_address: u64) {
         16 | 19 => status(0xC000_02B5),
         17 => status(STATUS_DATATYPE_MISALIGNMENT.bits()),
         0x2C => status(0xC000_0420),
-        _ => return,
-    };
+        _ => return None,
+    })
+}
+
+/// Dispatches what the processor found in a driver, or in a routine that works for one without a frame of its own. Comes back
+/// where it is no exception in this sense, or nobody takes it.
+pub fn trapped(frame: &TrapFrame, fault_address: u64) {
+    if bugcheck::is_under_way() || !walk::belongs_to_a_driver(frame.rip) {
+        return;
+    }
+    // Only user mode's addresses: of the system's a bad one stops the system at once.
+    let is_fault = frame.vector as u8 == vector::PAGE_FAULT;
+    let absent = frame.error & 1 == 0;
+    if is_fault
+        && (!absent || irql::current() >= Irql::DISPATCH || !user::contains(fault_address as usize, 0))
+    {
+        return;
+    }
+    let Some(mut record) = record_of(frame, fault_address) else { return };
     // The kernel uses no vector register: they are as the driver left them.
     let mut context = capture::of_trap(frame);
     context.0.rip = record.ExceptionAddress.addr() as u64;
