@@ -32,7 +32,7 @@ const fn on_pci(defect: &'static str, file: &'static str, line: &'static [&'stat
 /// The instruction that faulted is the driver's own.
 const FAULTED: [Victim; 7] = [
     plain("interrupts-left-enabled-and-connected", "service.rs", &["extern \"C\" fn isr("]),
-    // The ISR's access or the DPC's, whichever comes first; the DPC's first one the compiler has made one with the comparison.
+    // The ISR's access, or the DPC's where the ISR came while the registers were being unmapped; the compiler has made that one with the comparison.
     on_pci(
         "unmapped-registers-before-disconnect",
         "card.rs",
@@ -57,9 +57,10 @@ const CALLED: [Victim; 4] = [
 /// Some mistakes are races, which the catalogue gives a budget of storms too.
 const STORMS: u64 = 6;
 
-/// What becomes of the defect: of the first storm that shows it, or of the last.
+/// What becomes of the defect: of the first storm that shows it, or of the last. On one processor, where Unload never finds the ISR under
+/// way: on two it may be anywhere when its code goes.
 async fn verdict_on(bench: &Bench, victim: &Victim) -> Verdict {
-    let mut scenario = bench.scenario(2, Some(victim.defect));
+    let mut scenario = bench.scenario(1, Some(victim.defect));
     (scenario.bus, scenario.verifier) = (victim.bus, victim.verifier);
     let parts = bench.parts_with(&bench.artifacts.defects);
     let mut verdict = bench.run_with(&scenario, &parts).await.unwrap();
